@@ -19,6 +19,7 @@ from packager.errors import PackError
 from packager.process import JobResult, run_job
 from packager.recipe import Recipe, split_id
 from packager.runtime import Runtime
+from packager.select.rules import RETRIEVAL_KINDS
 from packager.shape import Shape
 from packager.units import human_bytes
 from targets import registry
@@ -60,6 +61,15 @@ def shape_of(name: str) -> Shape:
     shape = catalog.find(name).shape
     assert shape is not None, f"no source states the shape of {name}"
     return shape
+
+
+def task_of(name: str) -> str:
+    """What a variant of the catalogue gives: text, vectors or scores; text for other names."""
+    try:
+        kind = catalog.find(name).kind
+    except PackError:
+        return "generate"
+    return RETRIEVAL_KINDS.get(kind, "generate")
 
 
 def versions(recipes: Iterable[str]) -> dict[str, str | None]:
@@ -121,7 +131,7 @@ def built(
         shutil.rmtree(half, ignore_errors=True)
         order: dict[str, Any] = {
             "checkpoint": str(checkpoint or own),
-            "recipe": asdict(recipe),
+            "recipe": {**asdict(recipe), "inputs": {"task": task_of(name)}},
             "workload": {"context": context},
             "out": str(half),
         }

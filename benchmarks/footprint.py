@@ -6,10 +6,10 @@ contexts and cache types.
 
 Artifacts are built from checkpoints with random weights in the true shape: size and memory do not
 depend on the values. Each combination is one fresh process that loads the model and fills the whole
-context with one prompt; its peak is VmHWM, which other programs do not disturb. The full set takes
-about an hour on two idle cores, 16 GB of memory (ONNX Runtime's builder) and 10 GB of disk. With
---scratch artifacts are kept, and taken as they are the next time. Exit code 1 when a bar is missed.
-The last line is one JSON object.
+context with one prompt, or with one text for embedders and rerankers; its peak is VmHWM, which
+other programs do not disturb. The full set takes about an hour on two idle cores, 16 GB of memory
+(ONNX Runtime's builder) and 10 GB of disk. With --scratch artifacts are kept, and taken as they are
+the next time. Exit code 1 when a bar is missed. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -24,10 +24,20 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.artifacts import PATIENT, built, finish, found, scratch_folder, shape_of, versions
+from benchmarks.artifacts import (
+    PATIENT,
+    built,
+    finish,
+    found,
+    scratch_folder,
+    shape_of,
+    task_of,
+    versions,
+)
 from packager.device.this_machine import describe_machine
 from packager.errors import PackError
 from packager.files import tree_bytes
+from packager.shape import Shape
 from packager.units import human_bytes
 
 NEW_TOKENS = 8
@@ -46,6 +56,14 @@ _SMALL = {
     "openvino:int4_sym_g128": (512, 4096),
     "openvino:int8_asym": (4096,),
     "onnx:int4_asym_b32": (512, 4096),
+}
+_RETRIEVAL = {
+    "gguf:Q8_0": (512, 2048),
+    "gguf:Q4_K_M": (2048,),
+    "openvino:int8_asym": (512, 2048),
+    "openvino:int4_sym_g128": (2048,),
+    "onnx:int8_sym_b32": (512, 2048),
+    "onnx:int4_sym_b32": (2048,),
 }
 QUICK: Combinations = {"Qwen2.5-0.5B-Instruct": _SMALL, "Qwen3-0.6B": _SMALL}
 
@@ -73,6 +91,8 @@ FULL: Combinations = {
         "onnx:int4_asym_b32": (512,),
     },
     "Qwen2.5-3B-Instruct": {"gguf:Q4_K_M": (2048,), "openvino:int4_sym_g128": (2048,)},
+    "Qwen3-Embedding-0.6B": _RETRIEVAL,
+    "Qwen3-Reranker-0.6B": _RETRIEVAL,
 }
 
 
@@ -81,10 +101,17 @@ def percent(predicted: float, actual: float) -> float:
     return round(100 * (predicted / actual - 1), 3)
 
 
+def planned_shape(name: str) -> Shape:
+    """The shape that is planned for: an embedder or a reranker has no output matrix."""
+    shape, task = shape_of(name), task_of(name)
+    return shape if task == "generate" else shape.for_task(task)
+
+
 def memory_row(name: str, recipe_id: str, context: int, artifact: Path) -> dict[str, Any]:
     """One combination in a fresh process."""
     runtime, recipe = found(recipe_id)
-    predicted = runtime.footprint(shape_of(name), recipe, context)
+    task = task_of(name)
+    predicted = runtime.footprint(planned_shape(name), recipe, context)
     row: dict[str, Any] = {
         "shape": name,
         "recipe": recipe.id,
@@ -92,16 +119,18 @@ def memory_row(name: str, recipe_id: str, context: int, artifact: Path) -> dict[
         "context": context,
         "predicted": predicted.as_dict(),
     }
-    order: dict[str, Any] = {
-        "session": runtime.session,
-        "artifact": str(artifact),
-        "settings": {"context": context, "kv": recipe.kv, "threads": None},
-        "prompt_tokens": context - NEW_TOKENS,
-        "new_tokens": NEW_TOKENS,
-    }
+    settings = {"context": context, "kv": recipe.kv, "threads": None, "task": task}
+    order: dict[str, Any] = {"artifact": str(artifact), "settings": settings}
+    if task == "generate":
+        job = "benchmarks.jobs:fill_context"
+        order |= {"session": runtime.session, "new_tokens": NEW_TOKENS}
+        order["prompt_tokens"] = context - NEW_TOKENS
+    else:
+        job = "benchmarks.jobs:longest_text"
+        order |= {"session": runtime.retrieval_session, "tokens": context}  # type: ignore[attr-defined]
     log = artifact.parent / "run.log"
     try:
-        result = finish("benchmarks.jobs:fill_context", log, PATIENT, **order)
+        result = finish(job, log, PATIENT, **order)
     except PackError as error:
         print(f"{name} {recipe.id} {context}: {error.message}", file=sys.stderr, flush=True)
         return {**row, "failed": error.message, "passed": False}
@@ -129,7 +158,7 @@ def size_row(name: str, recipe_id: str, artifact: Path) -> dict[str, Any]:
     one.
     """
     runtime, recipe = found(recipe_id)
-    shape = shape_of(name)
+    shape = planned_shape(name)
     predicted, actual = runtime.artifact_bytes(shape, recipe), tree_bytes(artifact)
     row: dict[str, Any] = {
         "shape": name,

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from packager.measure.benchmark import prompt_ids
-from packager.measure.trials import answer
+from packager.measure.trials import answer, words_of
 from packager.process import resolve
 from packager.runtime import Report
-from packager.session import Session
+from packager.session import RetrievalSession, Session
 
 
 def fill_context(
@@ -32,6 +32,22 @@ def fill_context(
     finally:
         model.close()
     return {"answered": len(reply)}
+
+
+def longest_text(
+    report: Report, *, session: str, artifact: str, settings: dict[str, Any], tokens: int
+) -> dict[str, Any]:
+    """Load an embedder or a reranker and compute short texts together and one of `tokens` alone;
+    the caller reads the peak memory of this process."""
+    model: RetrievalSession = resolve(session)(artifact, settings)
+    compute = model.embed if settings["task"] == "embed" else model.score
+    short = min(128, tokens)
+    try:
+        compute([words_of(model.plain, short, seed) for seed in range(4)])
+        compute([words_of(model.plain, tokens, 4)])
+    finally:
+        model.close()
+    return {"tokens": tokens}
 
 
 def log_probabilities(report: Report, *, artifact: str, tokens: int, out: str) -> dict[str, Any]:

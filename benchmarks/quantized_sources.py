@@ -4,14 +4,16 @@
 
 AWQ is packed by AutoAWQ's own WQLinear_GEMM and unpacked by its dequantize_gemm; compressed-tensors
 is packed by its own helpers; GPTQ (act-order too), FP8 in blocks and compressed-tensors, packed
-after the published layouts as in the tests, are read by llama.cpp's converter. pip downloads all
-three into the scratch folder; torch and transformers must be there. The last line is one JSON
+after the published layouts as in the tests, are read by llama.cpp's converter; NF4 and FP4 are
+packed and read by bitsandbytes on the CPU. pip downloads all four into the scratch folder; torch
+and transformers must be there. The last line is one JSON
 object: the largest difference of a weight, by case.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import json
 import subprocess
@@ -36,6 +38,7 @@ from tests.support.make_checkpoint import tiny_shape, write_tiny
 from tests.support.quantized_checkpoints import compressed, fp8, gptq, grouped, write
 
 AWQ, COMPRESSED = "autoawq==0.2.9", "compressed-tensors==0.20.0"
+BITSANDBYTES = "bitsandbytes==0.50.2"
 GROUP = 32
 CONVERT = """
 import sys
@@ -139,6 +142,23 @@ def by_compressed_tensors(folder: Path, bits: int) -> Quantize:
     return of
 
 
+def by_bitsandbytes(folder: Path, kind: str, double: bool) -> Quantize:
+    """The numbers of bitsandbytes on the CPU, as it saves them and as it reads them again."""
+    sys.path.insert(0, str(folder))
+    functional = importlib.import_module("bitsandbytes.functional")
+
+    def of(name: str, weight: np.ndarray[Any, Any]) -> tuple[Parts, np.ndarray[Any, Any]]:
+        numbers, state = functional.quantize_4bit(
+            torch.from_numpy(weight), blocksize=64, quant_type=kind, compress_statistics=double
+        )
+        read = functional.dequantize_4bit(numbers, state)
+        saved = state.as_dict(packed=True)
+        parts = {f"weight.{key}": value.numpy() for key, value in saved.items()}
+        return {"weight": numbers.numpy(), **parts}, np.ascontiguousarray(read.numpy())
+
+    return of
+
+
 def difference(wanted: dict[str, np.ndarray[Any, Any]], read: dict[str, Any]) -> float:
     """The largest over all tensors."""
     assert wanted.keys() <= read.keys()
@@ -203,6 +223,13 @@ def main() -> int:
         "awq by AutoAWQ": (by_autoawq(download(scratch, AWQ)), gemm),
         "4 bits by compressed-tensors": (by_compressed_tensors(packers, 4), compressed_config(4)),
         "3 bits by compressed-tensors": (by_compressed_tensors(packers, 3), compressed_config(3)),
+    }
+    saved = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    blocks = download(scratch, BITSANDBYTES)
+    written |= {
+        f"{kind} by bitsandbytes{doubly}": (by_bitsandbytes(blocks, kind, bool(doubly)), saved)
+        for kind in ("nf4", "fp4")
+        for doubly in ("", ", doubly quantized")
     }
     read: dict[str, tuple[Any, dict[str, Any]]] = {
         "gptq read by llama.cpp": (gptq(4, GROUP, symmetric=False), told),

@@ -2,19 +2,22 @@
 optimum-intel with OpenVINO as it comes, and Sentence Transformers on the processor.
 
     python benchmarks/retrieval.py --scratch FOLDER [--build-only] [--rounds N] [--documents N]
-                                   [--tokens N] [--only NAME...]
+                                   [--tokens N] [--only NAME...] [--layers N]
 
 Everything has the true shape of Qwen3-Embedding-0.6B and random weights, and stays in the scratch
-folder. llama-embedding is built there from the source archive of the installed llama-cpp-python,
-and Sentence Transformers is installed there by pip (several minutes, once); `--build-only` first
-leaves an idle machine to the measurement. All embed the same texts, handed over together, in a
-process of their own, one after the other, round by round in turn; memory is the most that the
-process had resident. Ours are compared with the fastest of the others, and with the memory of
-Sentence Transformers. Exit code 0 where one of ours is at least as fast as the fastest of the
-others within five per cent, each takes at most half of the memory of Sentence Transformers in
-float32, and no other program was at work. On the processor Sentence Transformers takes the
-checkpoint's bfloat16 when nothing is said, and advises float32: both stand in the table. The last
-line is one JSON object.
+folder (10 GB). It needs the extras openvino, onnx and gguf, cmake with a compiler, and pip: llama-
+embedding is built there from the source archive of the installed llama-cpp-python, and Sentence
+Transformers is installed there, beside the torch that is here, and nowhere else (a quarter of an
+hour, once). `--build-only` first leaves an idle machine to the measurement; `--layers 2` tries
+everything on a smaller network, in a folder of its own, which proves nothing about speed.
+
+All embed the same texts, handed over together, in a process of their own, one after the other,
+round by round in turn; memory is the most that the process had resident. Ours are compared with the
+fastest of the others, and with the memory of Sentence Transformers. Exit code 0 where one of ours
+is at least as fast as the fastest of the others within five per cent, each takes at most half of
+the memory of Sentence Transformers in float32, and no other program was at work. On the processor
+Sentence Transformers takes the checkpoint's bfloat16 when nothing is said, and advises float32:
+both stand in the table. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -23,14 +26,16 @@ import argparse
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +47,7 @@ from benchmarks.peer import source
 from packager import catalog
 from packager.cores import cores
 from packager.device.this_machine import describe_machine
+from packager.engines import installed
 from packager.errors import PackError
 from packager.measure.noise import BUSY_CORES
 from packager.process import peak_resident_bytes
@@ -55,20 +61,26 @@ CONTEXT = 2048
 BAR = 0.95
 MEMORY_BAR = 0.5
 _SEPARATOR = "<#sep#>"
+_BESIDE = ("scikit-learn", "scipy", "joblib", "threadpoolctl", "narwhals")
+"""What Sentence Transformers imports beside torch and transformers, which are here."""
 
 
-def checkpoint(scratch: Path) -> Path:
-    """The checkpoint of random weights."""
+def checkpoint(scratch: Path, layers: int | None = None) -> Path:
+    """The checkpoint of random weights, with so many layers where that is said."""
     folder = scratch / "checkpoint"
     if not folder.is_dir():
+        half = scratch / ".checkpoint"
+        shutil.rmtree(half, ignore_errors=True)
+        shape = shape_of(MODEL)
         finish(
             "packager.sources.dummy:fetch",
             scratch / "build.log",
             repo_id=catalog.find(MODEL).repo_id,
-            shape=asdict(shape_of(MODEL)),
-            out=str(folder),
+            shape=asdict(replace(shape, layers=layers or shape.layers)),
+            out=str(half),
         )
-        _for_sentence_transformers(folder)
+        _for_sentence_transformers(half)
+        half.replace(folder)
     return folder
 
 
@@ -98,6 +110,8 @@ def artifact(scratch: Path, recipe_id: str) -> Path:
     """Our artifact of a recipe."""
     folder = scratch / recipe_id.replace(":", "-")
     if not folder.is_dir():
+        half = scratch / f".{folder.name}"
+        shutil.rmtree(half, ignore_errors=True)
         runtime, recipe = found(recipe_id)
         origin = {"kind": "dummy", "repo_id": MODEL, "revision": None, "license": None}
         finish(
@@ -106,8 +120,9 @@ def artifact(scratch: Path, recipe_id: str) -> Path:
             checkpoint=str(checkpoint(scratch)),
             recipe={**asdict(recipe), "inputs": {"task": "embed", "origin": origin}},
             workload={"context": CONTEXT},
-            out=str(folder),
+            out=str(half),
         )
+        half.replace(folder)
     return folder
 
 
@@ -129,9 +144,10 @@ def peer_packages(scratch: Path) -> Path:
     """A folder with Sentence Transformers, which runs on the torch that is here."""
     folder = scratch / "peer-packages"
     if not folder.is_dir():
-        order = [sys.executable, "-m", "pip", "install", "-q", "--target", str(folder), "--no-deps"]
-        more = ["scikit-learn", "scipy", "joblib", "threadpoolctl"]
-        subprocess.run([*order, "sentence-transformers", *more], check=True)
+        half = scratch / ".peer-packages"
+        order = [sys.executable, "-m", "pip", "install", "-q", "--target", str(half), "--no-deps"]
+        subprocess.run([*order, "sentence-transformers", *_BESIDE], check=True)
+        half.replace(folder)
     return folder
 
 
@@ -217,23 +233,26 @@ def ways(scratch: Path, texts: list[str], threads: int) -> dict[str, Callable[[]
             dtype=dtype,
         )
 
-    model = next(artifact(scratch, RECIPES[0]).glob("*.gguf"))
-    program = llama_embedding(scratch)
+    def peer() -> dict[str, Any]:
+        model = next(artifact(scratch, RECIPES[0]).glob("*.gguf"))
+        return by_llama_embedding(llama_embedding(scratch), model, texts, threads, scratch)
+
     return {
         **{recipe_id: (lambda recipe_id=recipe_id: ours(recipe_id)) for recipe_id in RECIPES},
-        "llama-embedding": lambda: by_llama_embedding(program, model, texts, threads, scratch),
+        "llama-embedding": peer,
         "optimum-openvino": optimum,
         "sentence-transformers": lambda: sentences(None),
         FLOAT32: lambda: sentences("float32"),
     }
 
 
-def prepare(scratch: Path) -> None:
-    """Build, export and install what is missing."""
-    made = checkpoint(scratch)
+def prepare(scratch: Path, names: Sequence[str], layers: int | None) -> None:
+    """Build, export and install what is missing for these."""
+    made = checkpoint(scratch, layers)
     for recipe_id in RECIPES:
-        artifact(scratch, recipe_id)
-    if not (scratch / "optimum").is_dir():
+        if recipe_id in names or (recipe_id == RECIPES[0] and PEERS[0] in names):
+            artifact(scratch, recipe_id)
+    if PEERS[1] in names and not (scratch / "optimum").is_dir():
         half = scratch / ".optimum"
         finish(
             "benchmarks.retrieval_jobs:optimum",
@@ -244,8 +263,20 @@ def prepare(scratch: Path) -> None:
             threads=1,
         )
         half.replace(scratch / "optimum")
-    llama_embedding(scratch)
-    peer_packages(scratch)
+    if PEERS[0] in names:
+        llama_embedding(scratch)
+    if {PEERS[2], FLOAT32} & {*names}:
+        peer_packages(scratch)
+
+
+def peer_versions(scratch: Path, names: Sequence[str]) -> dict[str, str | None]:
+    """What the others are, by the names of their distributions."""
+    found_versions = {name: installed(name) for name in ("torch", "transformers", "optimum-intel")}
+    if {PEERS[2], FLOAT32} & {*names}:
+        path = [str(peer_packages(scratch))]
+        for one in distributions(name="sentence-transformers", path=path):
+            found_versions["sentence-transformers"] = one.version
+    return found_versions
 
 
 def row_of(name: str, runs: list[dict[str, Any]], precise: list[float] | None) -> dict[str, Any]:
@@ -274,10 +305,14 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--threads", type=int, default=cores().computing)
     parser.add_argument("--only", nargs="+", choices=[*RECIPES, *PEERS])
+    parser.add_argument("--layers", type=int, help="of a smaller network, to try the script")
     options = parser.parse_args()
     scratch = options.scratch.resolve()
+    if options.layers is not None:
+        scratch /= f"layers-{options.layers}"
     scratch.mkdir(parents=True, exist_ok=True)
-    prepare(scratch)
+    names = options.only or [*RECIPES, *PEERS]
+    prepare(scratch, names, options.layers)
     if options.build_only:
         print(json.dumps({"built": sorted(path.name for path in scratch.iterdir())}))
         return 0
@@ -290,7 +325,6 @@ def main() -> int:
         seed=1,
     ).value
     all_ways = ways(scratch, made["texts"], options.threads)
-    names = options.only or list(all_ways)
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     failed: dict[str, str] = {}
     for number in range(options.rounds):
@@ -322,6 +356,8 @@ def main() -> int:
         "machine": describe_machine(),
         "versions": versions(RECIPES),
         "model": MODEL,
+        "layers": options.layers or shape_of(MODEL).layers,
+        "peers": peer_versions(scratch, names),
         "threads": options.threads,
         "documents": options.documents,
         "tokens": statistics.median(made["tokens"]),

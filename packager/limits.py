@@ -143,6 +143,9 @@ SOUND_BYTES = 2 << 30
 """A sound's file. Two hours of a CD have 1.27 GB as WAV and half of that as FLAC."""
 SOUND_SECONDS = 7200
 """Length of a sound: two hours, 460 MB of samples. Hours of silence are a few kilobytes as FLAC."""
+SERVED_SOUND_SECONDS = 3600
+"""Length of a sound in a request: its 230 MB of samples stay in the server's memory until it is
+written down. A recording of an hour has 14 MB as MP3 for speech."""
 SOUND_RATES = (4_000, 384_000)
 """Samples per second. Telephones have 8,000, studios 192,000."""
 SOUND_CHANNELS = 32

@@ -6,14 +6,22 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from packager.errors import usage
-from packager.json_values import JsonObject
+from packager.json_values import JsonObject, at_or_none
 
 IMATRIX = "imatrix"
 """The mark of a recipe with an importance matrix."""
 TYPES = "types_"
 """Beginning of the mark of a recipe with types of single tensors; a digest of them follows."""
 REPACK = "repack"
-"""The mark of a recipe that takes over the groups of a quantized checkpoint as they are."""
+"""The mark of a recipe that takes over the groups of a quantized checkpoint as they are; also the
+setting that says so."""
+GROUP = "repack_group"
+"""The setting with the columns that share a scale in the checkpoint, where that is known."""
+PUBLISHED_GROUP = 128
+"""Of the Int4 and AWQ repositories of Qwen. Source: config.json of Qwen/Qwen2.5-7B-Instruct-AWQ and
+of Qwen/Qwen-7B-Chat-Int4 (group_size)."""
+ADAPTERS = "adapters"
+"""The mark of a recipe whose graph has inputs for the matrices of an adapter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,22 @@ class Recipe:
         return replace(self, kv=kv, kv_bits=bits, default_kv=False)
 
 
+def repacked_recipe(recipe: Recipe, group: int | None) -> Recipe:
+    """The recipe with what a checkpoint stores in groups of 4 bits taken over; `group` columns
+    share a scale where that is known."""
+    summary = f"{recipe.summary}; groups of 4 bits as the checkpoint stores them"
+    known = {} if group is None else {GROUP: group}
+    return replace(recipe.added(REPACK, repack=True, **known), summary=summary)
+
+
+def repacked_group(recipe: Recipe) -> int | None:
+    """Columns that share a scale in the matrices of the layers that a recipe takes over: those of
+    the checkpoint, else as most are published. None for a recipe that takes nothing over."""
+    if recipe.settings.get(REPACK) is not True:
+        return None
+    return at_or_none(recipe.settings, GROUP, int) or PUBLISHED_GROUP
+
+
 def split_id(text: str) -> tuple[str, str, str | None]:
     """`gguf:Q4_K_M/kv_q8_0` -> ("gguf", "Q4_K_M", "q8_0"). Raises PackError for anything else.
 
@@ -80,5 +104,7 @@ def split_id(text: str) -> tuple[str, str, str | None]:
 def marks_of(text: str) -> list[str]:
     """The marks of a recipe's id."""
     return [
-        part for part in text.split("/")[1:] if part in (IMATRIX, REPACK) or part.startswith(TYPES)
+        part
+        for part in text.split("/")[1:]
+        if part in (IMATRIX, REPACK, ADAPTERS) or part.startswith(TYPES)
     ]

@@ -226,6 +226,17 @@ class Sees(Protocol):
 
 
 @runtime_checkable
+class Drafts(Protocol):
+    """What a Runtime has besides where its engine can check drafted tokens."""
+
+    drafts: tuple[str, ...]
+    """The ways that it knows of packager.measure.speculation: `lookup`, `draft`, `mtp`."""
+
+    def drafting_bytes(self, shape: Shape, recipe: Recipe, context: int, how: str) -> int:
+        """Bytes that a way takes beside the model, a draft model's own left out."""
+
+
+@runtime_checkable
 class Serves(Protocol):
     """What a Runtime has besides where `qwen-pack serve` takes another engine than the servers that
     are exported, whose own are in packager.shipping.server."""

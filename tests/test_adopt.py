@@ -169,7 +169,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
         {"tokenizer__chat_template": CHATML.replace("im_end", "eot_id")},
     ),
     (
-        r"ends a turn with '<\|im_start\|>', and the file stops at '<\|endoftext\|>', '<\|im_end\|>'",
+        r"ends a turn with '<\|im_start\|>', and the model stops at '<\|endoftext\|>', '<\|im_end\|>'",
         {"tokenizer__chat_template": CHATML.replace("im_end", "im_start")},
     ),
     ("cannot be rendered", {"tokenizer__chat_template": "{% for m in messages %}"}),
@@ -266,7 +266,7 @@ def small(model: Adopted, **says: Any) -> Adopted:
 def test_how_a_variant_was_recognised_is_said_and_never_more_than_is_known(trained: Path) -> None:
     model = found(trained)
     assert recognise(model).variant.repo_id == "local/trained"
-    rows = [
+    rows: list[tuple[dict[str, Any], str, str]] = [
         ({"repo": "Qwen/Qwen3-0.6B"}, "Qwen/Qwen3-0.6B", "name"),
         ({"name": "Qwen3 0.6B"}, "Qwen/Qwen3-0.6B", "name"),
         # A fine-tune says what it was tuned from: it is not that.

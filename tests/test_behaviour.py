@@ -52,7 +52,7 @@ def test_every_task_lets_a_right_answer_pass_and_stops_a_wrong_one(name: str) ->
 def test_the_set_has_every_kind_of_task_that_it_promises() -> None:
     assert {task.stage for task in SHIPPED.values()} == set(tasks.PASSES)
     used = {check.kind for task in SHIPPED.values() for turn in task.turns for check in turn.checks}
-    assert used >= set(tasks.schemas()) - {"task", "turn", "stops"}
+    assert used >= set(tasks.schemas()) - {"task", "turn", "stops", "transcript"}
     assert [SHIPPED[f"long-{place}"].depth for place in ("early", "middle", "late")] == [
         0.1,
         0.5,
@@ -207,6 +207,11 @@ LINE = {"prompt": "Say yes.", "checks": [{"kind": "contains", "any": ["yes"]}]}
         ({"turns": [{**LINE, "tool_result": "x"}]}, "either 'prompt' or 'tool_result'"),
         ({**LINE, "pass": "warmup"}, "warmup"),
         ({**LINE, "id": "../x"}, "id"),
+        ({**LINE, "images": ["none.png"]}, "there is no file none.png"),
+        ({**LINE, "images": ["/etc/passwd"]}, "not below the folder of the tasks"),
+        ({**LINE, "images": ["../mine.png"]}, "not below the folder of the tasks"),
+        ({**LINE, "audio": "a.wav", "system": "x"}, "a task with 'audio' has no 'system'"),
+        ({"audio": "none.wav", "checks": LINE["checks"]}, "there is no file none.wav"),
     ],
 )
 def test_a_mistake_in_a_set_is_told_with_file_and_line(
@@ -216,7 +221,7 @@ def test_a_mistake_in_a_set_is_told_with_file_and_line(
     file.write_text(row if isinstance(row, str) else json.dumps(row))
     with pytest.raises(PackError, match=words) as caught:
         tasks.read(file)
-    assert caught.value.exit_code == ExitCode.INPUT and "mine.jsonl, line 1" in caught.value.message
+    assert caught.value.exit_code == ExitCode.INPUT and "mine.jsonl" in caught.value.message
 
 
 def test_sets_without_tasks_with_two_of_a_name_or_nowhere_are_refused(tmp_path: Path) -> None:
@@ -235,6 +240,28 @@ def test_sets_without_tasks_with_two_of_a_name_or_nowhere_are_refused(tmp_path: 
 def test_no_bytes_whatsoever_end_in_anything_but_a_sentence(data: bytes) -> None:
     with pytest.raises(PackError):
         tasks.parse("x", data, "x")
+
+
+def test_pictures_and_sounds_stand_beside_the_set_and_count_in_its_digest(tmp_path: Path) -> None:
+    file, sound = tmp_path / "mine.jsonl", tmp_path / "a.wav"
+    right = {"kind": "transcript", "text": "two words", "within": 0.5}
+    file.write_text(json.dumps({"audio": "a.wav", "checks": [right]}))
+    digests = set()
+    for content in (b"one", b"two"):
+        sound.write_bytes(content)
+        read = tasks.read(file)
+        digests.add(read.sha256)
+        assert read.tasks[0].audio == sound.resolve() and read.tasks[0].turns[0].text == ""
+    assert len(digests) == 2
+    check = tasks.read(file).tasks[0].turns[0].checks[0]
+    for said, wrong in (("Two words.", 0), ("two birds", 0), ("Too many birds.", 1)):
+        assert len(failures(Answer(said), [check])) == wrong, said
+    seeing = tasks.shipped("vision")
+    assert len(seeing.tasks) == len(SHIPPED) + 9 and seeing.sha256 != tasks.shipped().sha256
+    for task in seeing.tasks:
+        assert all(path.read_bytes().startswith(b"\x89PNG") for path in task.images)
+    with pytest.raises(PackError, match="no recordings of speech"):
+        tasks.shipped("audio")
 
 
 class Says(ByteSession):

@@ -25,7 +25,7 @@ def test_the_list_has_one_line_per_variant_and_says_how_many_on_stderr(capsys: O
     assert "Qwen2.5-3B\t3.09B\t32,768\tqwen-research (research only)\ttext\t2024-09-19" in lines
     assert (
         "Qwen2.5-Omni-3B\tnot stated\tnot stated\tqwen-research (research only)"
-        "\ttext image audio video\tnot stated" in lines
+        "\ttext image audio video\t2025-04-30" in lines
     )
     assert answer.err.startswith(f"{len(load())} variants;")
     assert answer.err.splitlines()[1].startswith("The catalogue was last reviewed on 20")
@@ -113,7 +113,8 @@ def test_every_variant_can_be_shown(variant: Variant, capsys: Output) -> None:
 def test_what_cannot_be_built_says_so(capsys: Output) -> None:
     assert main(["models", "Qwen-VL-Chat"]) == 0
     assert (
-        "No engine reads its vision tower, and its own Python is never run; nearest: "
+        "No engine reads its vision tower, and its own Python is never run: it would take a graph of "
+        "ViT-bigG and its resampler that qwen-pack writes itself; nearest: "
         "Qwen/Qwen2-VL-7B-Instruct" in capsys.readouterr().out
     )
 

@@ -163,6 +163,12 @@ def test_fit_chooses_the_smallest_embedder_and_reranker_that_reach_their_floors(
         (["--use-case", "embed", "--dimension", "2048"], "Qwen/Qwen3-Embedding-4B"),
         (["--use-case", "rerank"], "Qwen/Qwen3-Reranker-0.6B"),
         (["--model", "Qwen3-Reranker-4B"], "Qwen/Qwen3-Reranker-4B"),
+        # A variant alone says what it is for, and its languages are those of its own scores.
+        (
+            ["--model", "Qwen3-Embedding-0.6B", "--dimension", "64", "--query-ms", "1000"],
+            "Qwen/Qwen3-Embedding-0.6B",
+        ),
+        (["--use-case", "rerank", "--languages", "German,sw"], "Qwen/Qwen3-Reranker-0.6B"),
     ):
         code, found = fit(capsys, *words, "--max-ttft-ms", "100000")
         assert code == ExitCode.DONE and found["chosen"]["variant"] == variant, words
@@ -182,8 +188,32 @@ def test_an_embedder_is_no_chat_model_even_when_it_is_named(
     code, found = fit(capsys, "--model", "Qwen3-Embedding-0.6B", "--use-case", "chat")
     assert code == ExitCode.NOTHING_FITS
     assert found["candidates"][0]["reasons"][0]["rule"] == "task"
-    assert main(["fit", "--target", "laptop-cpu", "--dimension", "64"]) == ExitCode.USAGE
-    assert "gives no vectors" in capsys.readouterr().err
+    for words, sentence in (
+        (["--dimension", "64"], "gives no vectors"),
+        (["--documents-per-second", "1"], "gives no vectors or scores"),
+        (["--use-case", "rerank", "--query-ms", "9"], "gives no vectors, so --query-ms"),
+    ):
+        assert main(["fit", "--target", "laptop-cpu", *words]) == ExitCode.USAGE
+        assert sentence in capsys.readouterr().err
+
+
+def test_a_rate_that_is_out_of_reach_comes_with_the_one_that_is_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for words, rule, flag in (
+        (["--documents-per-second", "500"], "documents", "--documents-per-second 0."),
+        (["--query-ms", "1"], "query", "--query-ms "),
+    ):
+        model = ["--model", "Qwen3-Embedding-0.6B"]
+        code, found = fit(capsys, *model, *words)
+        assert code == ExitCode.NOTHING_FITS
+        assert {row["rule"] for row in found["candidates"][0]["reasons"]} == {rule}
+        miss = found["nearest_misses"][0]
+        assert miss["flag"].startswith((flag, "--target")), miss
+        if miss["flag"].startswith("--target"):
+            continue
+        again, _ = fit(capsys, *model, *miss["flag"].split())
+        assert again == ExitCode.DONE
 
 
 @pytest.mark.engine
@@ -204,3 +234,6 @@ def test_fit_tells_the_time_of_a_vector_or_a_score_and_no_rate_of_answers(
         sentence = capsys.readouterr().out.splitlines()[0]
         assert words in sentence and " tokens after " in sentence
         assert "answers at" not in sentence and "first token" not in sentence
+        assert main(["fit", "--target", "laptop-cpu", "--use-case", task]) == ExitCode.DONE
+        columns = {"embed": ("texts/s", "query"), "rerank": ("pairs/s", "one pair")}[task]
+        assert columns[0] in (table := capsys.readouterr().out) and columns[1] in table

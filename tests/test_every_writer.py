@@ -34,6 +34,7 @@ from packager.pictures import decode
 from packager.quality import parity, text
 from packager.records import Contents
 from packager.records.base import Misfit
+from packager.shipping import added
 from packager.sounds import decode as decode_sounds
 from packager.sweep.cell import Cell
 from packager.sweep.chart import Point, chart
@@ -44,6 +45,7 @@ from packager.sweep.svg import svg
 from targets.devices import device_write
 from targets.gguf import given_types
 from targets.llama_cpp import adopted
+from targets.openvino import adopted as openvino_folder
 from tests.attack.packages import rich_manifest
 from tests.conftest import REPOSITORY
 from tests.support import tui_data
@@ -128,6 +130,8 @@ def lines_of_the_shell(name: str) -> None:
         adapters.of(cast("Manifest", model), Path("/x") / name)
     hint = no_adapter.value.hint or ""
     assert shlex.split(hint.partition("--base ")[2]) == [str(Path("/x") / name)]
+    hint = added._taken(Path("/x") / name, "style").hint or ""
+    assert shlex.split(hint.partition("NAME=")[2]) == [str(Path("/x") / name)]
     sent = push.Sent(Path("x"), name, 1, "0" * 64)
     assert shlex.split(escapes.sh(sent.name)) == [name]
     try:
@@ -139,7 +143,7 @@ def lines_of_the_shell(name: str) -> None:
 
 
 def a_model_that_was_converted_elsewhere(name: str) -> None:
-    """What a GGUF says of itself goes into a manifest as one line."""
+    """What a converted model says of itself goes into a manifest as one line."""
     keys = dict.fromkeys(given_types._IMATRIX.values(), name)
     head = SimpleNamespace(keys=keys, text=lambda _: name, number=lambda _: None)
     given = cast("Given", SimpleNamespace(head=head))
@@ -147,6 +151,9 @@ def a_model_that_was_converted_elsewhere(name: str) -> None:
         *(given_types.imatrix_of(given) or {}).values(),
         adopted._says(given).get("name", ""),
         adopted._says(given).get("license", ""),
+        *openvino_folder._says(
+            dict.fromkeys(openvino_folder._SAID.values(), name), {"_name_or_path": f"me/{name}"}
+        ).values(),
     ]:
         assert isinstance(text_of, str) and shown(text_of) and "\n" not in text_of
 
@@ -204,6 +211,7 @@ WRITERS: dict[str, tuple[Callable[[str], None], tuple[str, ...]]] = {
         (
             "packager/lab/push.py",
             "packager/package/adapters.py",
+            "packager/shipping/added.py",
             "packager/lab/transport.py",
             "packager/lab/agent.py",
             "packager/cli/build.py",
@@ -213,9 +221,13 @@ WRITERS: dict[str, tuple[Callable[[str], None], tuple[str, ...]]] = {
             "tui/screens/need.py",
         ),
     ),
-    "what a GGUF says": (
+    "what a converted model says": (
         a_model_that_was_converted_elsewhere,
-        ("targets/gguf/given_types.py", "targets/llama_cpp/adopted.py"),
+        (
+            "targets/gguf/given_types.py",
+            "targets/llama_cpp/adopted.py",
+            "targets/openvino/adopted.py",
+        ),
     ),
     "sweeps on the screen": (past_sweeps, ("tui/screens/sweeps.py",)),
     "files to export on the screen": (files_to_export, ("tui/screens/export.py",)),

@@ -65,3 +65,18 @@ def test_only_figures_of_the_device_judge_it_and_the_size_of_the_files_needs_non
     assert [row.measured is None for row in rows] == [passed is None for passed in expected]
     assert verdicts(rows, 1000, figures) == rows, "verdicts can be judged again"
     assert all(("not yet measured" in sentence(row)) == (row.passed is None) for row in rows)
+
+
+def test_documents_of_the_workloads_length_are_judged_by_the_rate_of_that_length() -> None:
+    limits = [
+        Verdict(rule="documents", limit=2.0, unit="/s", enforced=True),
+        Verdict(rule="query", limit=80.0, unit="ms", enforced=True),
+    ]
+    taken = {"task": "embed", "ttft_ms": 400.0, "documents_512_dps": 3.0, "query_ms": 90.0}
+    for tokens, rate in ((512, 3.0), (300, 2.5), (128, 2.5)):
+        figures = Measurement.from_json({**taken, "prompt_tokens": tokens})
+        documents, query = verdicts(limits, 0, figures)
+        assert (documents.measured, documents.passed, query.failed) == (rate, True, True)
+        assert sentence(documents) == f"documents: {rate:.1f} /s of at least 2.0 /s"
+    text = Measurement.from_json({"ttft_ms": 400.0, "decode_tps": 9.0})
+    assert [row.passed for row in verdicts(limits, 0, text)] == [None, None]

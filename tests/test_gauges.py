@@ -64,9 +64,11 @@ def test_a_counter_that_may_not_be_read_leaves_the_battery_and_a_charging_one_le
     assert meter is not None
     time.sleep(0.05)
     counted = meter.joules()
-    meter.close()
     assert 24 * 0.05 <= counted <= 24 * (time.monotonic() - started)
     (folder / "status").write_text("Charging")
+    # A charger in between leaves no figure.
+    assert energy.spent(meter, 1, 1, meter.joules(), 0.0) is None
+    meter.close()
     assert energy.meter(root=tmp_path) is None
 
 

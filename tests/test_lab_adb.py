@@ -23,8 +23,9 @@ from packager.errors import ExitCode, PackError
 from packager.files import sha256
 from packager.json_values import JsonObject
 from packager.lab.agent import Agent
+from packager.lab.gauges import Device, Reach
 from packager.lab.push import Sent, push
-from packager.lab.session import Device, Reach, Session
+from packager.lab.session import Session
 from packager.lab.snapshot import take
 from packager.lab.transport import android_devices, parse, run
 from packager.package import manifest

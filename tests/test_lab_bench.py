@@ -154,7 +154,8 @@ def test_the_agent_is_built_from_what_is_pinned() -> None:
 def test_every_variant_is_one_that_some_device_runs_and_the_best_stands_first() -> None:
     for name, variant in agents().variants.items():
         assert fitting(variant.needs)[0] == name
-    assert fitting(["riscv64"]) == []
+    assert fitting(target("spacemit-k1").device.isa.split()) == ["riscv64-rvv", "riscv64"]
+    assert fitting(["loongarch64"]) == []
 
 
 def test_what_a_machine_computes_otherwise_than_the_checkpoint_fails_the_command() -> None:

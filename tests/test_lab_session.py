@@ -18,8 +18,9 @@ import pytest
 from packager.cores import Cores, Kind, cores
 from packager.errors import ExitCode, PackError
 from packager.lab.agent import Agent, first_that_runs
+from packager.lab.gauges import Device, Reach
 from packager.lab.link import Link
-from packager.lab.session import Device, Reach, Session
+from packager.lab.session import Session
 from packager.measure.gauges.machine import gauges_of
 from packager.measure.thread_search import search
 from packager.measure.trials import answer
@@ -220,7 +221,7 @@ def test_what_the_agent_refuses_is_a_sentence_and_the_agent_goes_on(
     with pytest.raises(PackError, match=f"On the device: .*{words}") as caught:
         ask(remote)
     assert caught.value.exit_code == code
-    assert remote._link.ask("hello")["protocol"] == 1
+    assert remote._link.ask("hello")["protocol"] == 2
 
 
 @pytest.mark.parametrize(
@@ -259,7 +260,7 @@ def test_what_is_no_agent_or_has_ended_is_told_apart(
 
 def test_what_answers_in_an_agents_place_is_not_believed(tmp_path: Path) -> None:
     """Each row is the answer to one command, after a genuine greeting."""
-    told = '{"protocol": 1, "engine": "x"}\n{"mark": {}}\n'
+    told = '{"protocol": 2, "engine": "x"}\n{"mark": {}}\n'
     opened = told + '{"load_s": 1, "vocabulary": 4, "ends": [3], "template": null}\n'
     began = '{"tokens": [1, 2, 3], "at": [1, 2, 3], "began": 0}\n'
     asked: dict[str, tuple[str, Callable[[Session], Any]]] = {
@@ -295,7 +296,7 @@ def test_what_answers_in_an_agents_place_is_not_believed(tmp_path: Path) -> None
 
 def test_a_clock_that_jumps_back_on_the_device_gives_no_figure(tmp_path: Path) -> None:
     (tmp_path / "said").write_text(
-        '{"protocol": 1, "engine": "x"}\n{"mark": {}}\n'
+        '{"protocol": 2, "engine": "x"}\n{"mark": {}}\n'
         '{"load_s": 1, "vocabulary": 4, "ends": [3], "template": null}\n'
         '{"tokens": [1, 2], "at": [9, 5], "began": 1}\n'
     )

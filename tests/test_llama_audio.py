@@ -3,9 +3,12 @@ checkpoint to what it writes down."""
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,13 +27,16 @@ from packager.package.verify import verify
 from packager.quality import sounds
 from packager.reference.audio import AudioEncoder, features
 from packager.shape.audio import RATE
+from packager.shipping import oci
+from packager.shipping.shipment import Shipment
 from packager.sounds.made import made
 from targets.gguf.convert import convert
 from targets.gguf.projector import convert_audio
 from targets.llama_cpp.audio import AudioSession, whole_seconds
 from tests.conftest import REPOSITORY
-from tests.support.audio import TOWER, louder, write_hearing
+from tests.support.audio import TOWER, claiming, louder, write_hearing
 from tests.test_projector import Quiet
+from tests.test_serving import client_of, served
 
 pytestmark = pytest.mark.engine
 
@@ -251,7 +257,45 @@ class TestThePackage:
         assert quality is not None and quality.sounds is not None and quality.sounds.broken == 0
         readme = (built / "README.md").read_text()
         assert "llama-mtmd-cli --model model/model.gguf --mmproj model/mmproj.gguf" in readme
-        assert "--chat-template chatml" in readme and "Ollama was not tried" in readme
+        assert "--chat-template chatml" in readme and "no field for sound" in readme
+        card = (built / "MODEL_CARD.md").read_text()
+        assert "pipeline_tag: " in card and "automatic-speech-recognition" in card
+        assert "sound in, what is said in it out as text, 8 seconds at once" in card
+
+    def test_apps_and_containers_are_told_of_the_encoder_and_ollama_is_not(
+        self, built: Path, folder: Path
+    ) -> None:
+        projector = "model/mmproj.gguf"
+        for form, wanted in (
+            ("android", f'PROJECTOR = "{projector}" AUDIO_SECONDS = 8'),
+            ("ios", f'projector = "{projector}" audioSeconds: Int32 = 8'),
+            ("embedded", f'QWEN_PACK_PROJECTOR "{projector}" #define QWEN_PACK_AUDIO_SECONDS 8'),
+            ("docker", f'"--mmproj", "/opt/qwen-pack/package/{projector}" "chatml"'),
+        ):
+            out = folder / form
+            words = ("--format", form, "--out", str(out), "--accept-license", "unstated")
+            done = self.command(folder, "export", str(built), *words)
+            assert done.returncode == 0, done.stderr
+            endings = (".kt", ".swift", ".c", ".h", "", ".md")
+            files = [path for path in out.rglob("*") if path.is_file() and path.suffix in endings]
+            own = [path for path in files if "package" not in path.relative_to(out).parts]
+            text = "\n".join(path.read_text() for path in own)
+            for part in re.split(r" (?=AUDIO|audio|#|\"chatml)", wanted):
+                assert part in text, (form, part)
+            assert "ision tower" not in text and "IMAGE_TOKENS" not in text, form
+        out = folder / "ollama"
+        words = ("--format", "ollama", "--out", str(out), "--accept-license", "unstated")
+        done = self.command(folder, "export", str(built), *words)
+        assert done.returncode == 2 and "no field for sound" in done.stderr and not out.exists()
+        found = manifest.read(built)
+        own_entry = manifest.FileEntry(manifest.NAME, 0, "0" * 64)
+        images = oci.images(Shipment(built, found, (own_entry, *found.files)))
+        assert [image.suffix for image in images] == ["", "-docker"]
+        kinds = [blob.media_type for blob in images[1].blobs]
+        assert "application/vnd.docker.ai.mmproj" in kinds
+        assert b'"inputTypes":["text","audio"]' in b"".join(
+            (blob.data or b"").replace(b" ", b"") for blob in images[0].blobs
+        )
 
     def test_a_sound_is_written_down_in_pieces(self, built: Path, folder: Path) -> None:
         soundfile = pytest.importorskip("soundfile", reason="the extra for sound")
@@ -267,6 +311,78 @@ class TestThePackage:
         (folder / "b.wav").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
         wrong = self.command(folder, "run", str(built), "--audio", str(folder / "b.wav"))
         assert wrong.returncode == 6 and "is a picture" in wrong.stderr
+
+    def test_it_is_served_and_what_is_no_sound_is_refused(self, built: Path, folder: Path) -> None:
+        soundfile = pytest.importorskip("soundfile", reason="the extra for sound")
+        pytest.importorskip("soxr", reason="the extra for sound")
+        openai = pytest.importorskip("openai")
+
+        def data(samples: Any, form: str = "wav", **how: Any) -> bytes:
+            out = io.BytesIO()
+            soundfile.write(out, samples, RATE, format=form.upper(), **how)
+            return out.getvalue()
+
+        def asking(*sounds: bytes, form: str = "wav") -> list[Any]:
+            parts: list[Any] = [
+                {
+                    "type": "input_audio",
+                    "input_audio": {"data": base64.b64encode(one).decode(), "format": form},
+                }
+                for one in sounds
+            ]
+            return [{"role": "user", "content": [*parts, {"type": "text", "text": "Write it."}]}]
+
+        (folder / "c.wav").write_bytes(data(made(5)))
+        words = ("--audio", str(folder / "c.wav"), "--max-tokens", "6")
+        expected = self.command(folder, "run", str(built), *words).stdout.rstrip("\n")
+        greedy: dict[str, Any] = {"model": "any", "temperature": 0, "max_tokens": 6}
+        with served(built, folder / "cache") as address:
+            create = client_of(address).chat.completions.create
+            for _ in range(2):
+                answer = create(messages=asking(data(made(5))), **greedy)
+                assert answer.choices[0].message.content == expected
+                # Five seconds of 13 tokens each.
+                assert 65 < answer.usage.prompt_tokens < 96
+                create(messages=asking(data(made(5, 1), "flac"), form="flac"), **greedy)
+            pieces = create(messages=asking(data(made(5))), stream=True, **greedy)
+            told = [piece.choices[0] for piece in pieces if piece.choices]
+            assert "".join(one.delta.content or "" for one in told) == expected
+            # Two pieces, each of which an answer that does not end fills the context behind.
+            answer = create(messages=asking(data(made(11))), model="any", temperature=0)
+            assert answer.usage.prompt_tokens > 143
+            assert answer.choices[0].finish_reason == "length"
+            sound, broken = data(made(2)), made(2)
+            broken[RATE] = math.nan
+            cases: list[tuple[list[Any], str]] = [
+                (asking(sound[: len(sound) // 2]), "the sound is truncated"),
+                (asking(data(broken, subtype="FLOAT")), "not valid numbers"),
+                (asking(b""), "the sound is empty"),
+                (asking(b"\x89PNG\r\n\x1a\n" + bytes(64)), "the sound is a picture"),
+                (asking(b"\0\0\0\x18ftypM4A " + bytes(64)), "a video or an MP4 sound"),
+                (asking(sound + b"PK\x05\x06" + bytes(18)), "and a Zip archive at once"),
+                (asking(data(made(1)[:0])), "has no samples"),
+                (asking(claiming(3_600), form="flac"), "the sound is longer than 60 minutes"),
+                (asking(sound, sound), "more than one sound"),
+                (asking(sound, form="aac"), "another format than wav, mp3"),
+                ([{"role": "user", "content": [{"type": "input_audio"}]}], "without `data`"),
+                (
+                    [
+                        {
+                            "role": "user",
+                            "content": [{"type": "image_url", "image_url": {"url": "x"}}],
+                        }
+                    ],
+                    "was built for text and sound",
+                ),
+            ]
+            for messages, sentence in cases:
+                with pytest.raises(openai.BadRequestError, match=sentence):
+                    create(messages=messages, **greedy)
+            with pytest.raises(openai.BadRequestError, match="a sound is written down"):
+                form = {"type": "json_object"}
+                create(messages=asking(sound), response_format=form, **greedy)
+            answer = create(messages=asking(data(made(5))), **greedy)
+            assert answer.choices[0].message.content == expected
 
     def test_a_package_of_text_alone_refuses_sound(self, built: Path, folder: Path) -> None:
         data = json.loads((built / "manifest.json").read_text())

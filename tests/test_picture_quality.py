@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from packager.errors import ExitCode, PackError
-from packager.quality import picture_limits, pictures, verdict
+from packager.quality import embeddings, picture_limits, pictures, verdict
 from packager.records.quality import PictureQuality
 from targets.llama_cpp.vision import VisionSession
 from tests.support.make_checkpoint import Silent
@@ -72,7 +72,7 @@ def lost(model: Tiny, folder: Path, kind: str = "f16", **damage: Any) -> Picture
 
 def passes(found: PictureQuality, limits: picture_limits.PictureLimits | None) -> bool:
     assert limits is not None
-    return all(row.passed for row in pictures.rows(found, limits))
+    return all(row.passed for row in embeddings.rows(found, limits, "image"))
 
 
 @pytest.mark.engine

@@ -25,8 +25,7 @@ from targets.devices.device_write import device_text
 from targets.machine.gpus import Gpu, gpus, seen_by
 from targets.machine.isa import processor, riscv_extensions
 from targets.machine.limits import Memory
-from targets.machine.measure import Kernel, headline, thread_candidates
-from targets.machine.measure import _best_threads as best_threads
+from targets.machine.measure import Kernel, _rate, best_threads, headline, thread_candidates
 from targets.machine.measure_ggml import Ggml, GgmlWork, library_folder
 from targets.machine.probe import (
     Machine,
@@ -207,7 +206,10 @@ def test_one_disturbed_moment_does_not_choose_the_threads(monkeypatch: pytest.Mo
         now[0] += 0.01
         return 0.1 if tried == [1, 2] else threads
 
-    assert best_threads(work, 2) == 2
+    def rate(threads: int, seconds: float) -> float:
+        return _rate(work, threads, seconds)
+
+    assert best_threads(rate, 2, ()) == 2
     assert tried == [1, 2, 1, 2]
 
 

@@ -3,6 +3,7 @@ what does not fit together is refused."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from packager.errors import ExitCode, PackError
 from tests.support.damage import WEIGHTS, edit_json
 from tests.support.gguf_checkpoints import FIRST, build, values
 from tests.support.make_checkpoint import Silent, tiny_shape, write_tiny
-from tests.support.quantized_checkpoints import awq, compressed, fp8, gptq, write
+from tests.support.quantized_checkpoints import awq, compressed, fp8, gptq, nf4, write
 
 GPTQ = {"quant_method": "gptq", "sym": True}
+BITSANDBYTES = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
 SMALL = tiny_shape("qwen3", hidden=64, intermediate=128)
 
 LAYOUTS: dict[str, tuple[Any, dict[str, Any], str]] = {
@@ -78,6 +80,13 @@ LAYOUTS: dict[str, tuple[Any, dict[str, Any], str]] = {
             "config_groups": {"group_0": {"weights": {"num_bits": 8, "group_size": 32}}},
         },
         "compressed-tensors, 8 bits, groups of 32",
+    ),
+    "NF4": (nf4(64), BITSANDBYTES, "bitsandbytes, NF4, blocks of 64"),
+    # Blocks that no row divides, rows that share a byte.
+    "NF4, doubly quantized": (
+        nf4(128, double=True),
+        BITSANDBYTES,
+        "bitsandbytes, NF4, blocks of 128, magnitudes of 8 bits",
     ),
 }
 
@@ -190,6 +199,55 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "another method": (_described(quant_method="hqq"), "already quantized"),
 }
+
+
+def _said(**changes: Any) -> Callable[[Any], Any]:
+    """The description of a matrix of bitsandbytes with other words in it."""
+    return lambda stored: _bytes({**json.loads(stored.tobytes()), **changes})
+
+
+def _bytes(value: Any) -> Any:
+    return np.frombuffer(json.dumps(value).encode(), np.uint8)
+
+
+STATE = "weight.quant_state.bitsandbytes__nf4"
+BLOCKWISE: dict[str, tuple[str, Callable[[Any], Any], str]] = {
+    "fewer magnitudes": ("weight.absmax", lambda value: value[:-1], "absmax' as U8 [63]"),
+    "magnitudes in two rows": ("weight.absmax", lambda value: value.reshape(2, -1), "absmax' as"),
+    "magnitudes that are no numbers of 8 bits": (
+        "weight.absmax",
+        lambda value: value.astype(np.float32),
+        "instead of U8 [64]",
+    ),
+    "no magnitudes": ("weight.absmax", lambda value: None, "has no 'model.layers.1"),
+    "no scales of magnitudes": ("weight.nested_absmax", lambda value: None, "has no"),
+    "too many scales": ("weight.nested_absmax", lambda value: np.repeat(value, 2), "F32 [2]"),
+    "a short table": ("weight.quant_map", lambda value: value[:8], "quant_map' as F32 [8]"),
+    "a short nested table": ("weight.nested_quant_map", lambda value: value[:8], "F32 [256]"),
+    "a weight of another size": ("weight", lambda value: value[:-1], "not a matrix of 128 x 64"),
+    "another shape": (STATE, _said(shape=[64, 64]), "not a matrix of 64 x 64"),
+    "a shape without end": (STATE, _said(shape=[1 << 62, 1 << 62]), "says the shape"),
+    "no shape": (STATE, _said(shape=None), "says the shape None"),
+    "blocks of nothing": (STATE, _said(blocksize=0), "says blocksize 0"),
+    "blocks that are text": (STATE, _said(blocksize="64"), "says blocksize '64'"),
+    "blocks of magnitudes of nothing": (STATE, _said(nested_blocksize=0), "nested_blocksize 0"),
+    "an offset that is none": (STATE, _said(nested_offset=1e300), "says nested_offset"),
+    "a list": (STATE, lambda stored: _bytes([]), "has no object in"),
+    "no JSON": (STATE, lambda stored: stored[:-1], "quant_state.bitsandbytes__nf4'"),
+    "too long": (STATE, lambda stored: np.full(1 << 13, 32, np.uint8), "stores"),
+    "nested without end": (STATE, lambda stored: np.full(4000, 91, np.uint8), "quant_state"),
+}
+
+
+@pytest.mark.parametrize("case", BLOCKWISE)
+def test_what_bitsandbytes_did_not_write_is_refused(case: str, plain: Path, tmp_path: Path) -> None:
+    part, new, said = BLOCKWISE[case]
+    write(plain, tmp_path / "q", *LAYOUTS["NF4, doubly quantized"][:2])
+    _change(part, new)(tmp_path / "q")
+    with pytest.raises(PackError) as caught:
+        Checkpoint.open(tmp_path / "q")
+    assert said in str(caught.value)
+    assert caught.value.exit_code is ExitCode.INPUT
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -15,7 +15,7 @@ from packager.checkpoint import Checkpoint
 from packager.cli import main
 from packager.errors import ExitCode
 from packager.package import manifest
-from packager.quality import picture_limits, pictures
+from packager.quality import embeddings, picture_limits, pictures
 from packager.records.quality import PictureQuality
 from targets.gguf.convert import convert
 from targets.gguf.projector import convert_projector
@@ -92,7 +92,8 @@ def gate(files: Path, grade: str) -> bool:
     limits = picture_limits.limits(grade)
     assert limits is not None
     return all(
-        row.passed for row in pictures.rows(PictureQuality.from_json(facts["pictures"]), limits)
+        row.passed
+        for row in embeddings.rows(PictureQuality.from_json(facts["pictures"]), limits, "image")
     )
 
 
@@ -163,3 +164,21 @@ def test_its_package_is_built_judged_and_asked(
         assert main([*asked, "--image", str(tmp_path / f"{number}.png")]) == ExitCode.DONE
         answers.append(capsys.readouterr().out.strip() == one.answer)
     assert any(answers)
+    # The same as tasks: what `run` says is what `behave` judges, in one turn and in a later one.
+    rows: list[dict[str, Any]] = []
+    for number, right_one in enumerate(answers):
+        one = training.example(f"held out/{number}")
+        turn = {"prompt": one.question, "checks": [{"kind": "equals", "any": [one.answer]}]}
+        rows.append({"id": f"seen-{number}", "images": [f"{number}.png"], "max_tokens": 12, **turn})
+        if right_one:
+            twice = [turn, {"prompt": "again", "checks": [{"kind": "stops"}], "may_be_cut": True}]
+            rows.append({"id": f"later-{number}", "images": [f"{number}.png"], "turns": twice})
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    capsys.readouterr()
+    words = ["behave", str(tmp_path / "out"), "--prompts", str(tmp_path / "mine.jsonl"), "--json"]
+    assert main([*words, "--no-save"]) == ExitCode.DONE
+    tried = json.loads(capsys.readouterr().out)
+    found = {row["id"]: row["passed"] for row in tried["tasks"]}
+    assert [found[f"seen-{number}"] for number in range(6)] == answers
+    assert all(passed for name, passed in found.items() if name.startswith("later"))
+    assert len(found) == len(rows) and not tried["left_out"]

@@ -32,6 +32,21 @@ def test_a_wait_is_rejected_only_where_the_whole_range_lies_above_the_limit() ->
         assert len(list(speed_rules.may_miss(SLOW, wish))) == may
 
 
+def test_vectors_and_scores_must_come_at_the_rate_and_in_the_time_asked_for() -> None:
+    texts, query = SLOW.documents_per_second(512), SLOW.text_ms(speed_rules.QUERY_TOKENS)
+    assert texts.low < texts.value < texts.high and query.low < query.value < query.high
+    for wish, (rejected, may) in (
+        (Workload(documents_per_second=texts.value * 0.99), (0, 0)),
+        (Workload(documents_per_second=texts.high * 0.99), (0, 1)),
+        (Workload(documents_per_second=texts.high * 1.01), (1, 0)),
+        (Workload(query_ms=query.value * 1.01), (0, 0)),
+        (Workload(query_ms=query.low * 1.01), (0, 1)),
+        (Workload(query_ms=query.low * 0.99), (1, 0)),
+    ):
+        assert len(list(speed_rules.of_speed(SLOW, wish))) == rejected, wish
+        assert len(list(speed_rules.may_miss(SLOW, wish))) == may, wish
+
+
 def test_what_may_be_missed_says_by_how_much() -> None:
     wish = Workload(min_decode_tps=7.0, max_ttft_ms=8000.0)
     rate, wait = speed_rules.may_miss(SLOW, wish)

@@ -4,6 +4,7 @@ of each and of all."""
 from __future__ import annotations
 
 import json
+import statistics
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -91,25 +92,54 @@ def test_memory_by_precision_length_and_batch_lies_within_15_percent_of_the_publ
             assert needed > 0.95 * A100, "what the table calls OOM"
 
 
-def test_unquantized_memory_of_later_generations_lies_near_the_collected_rows(shared: Path) -> None:
-    """The Qwen team's tables of Qwen1.5 to Qwen2.5 on one A100 in BF16: weights, the cache twice as
-    above, and the logits of the whole prompt, in two bytes and once more in four; from Qwen2.5 on
-    only those of its last token are computed."""
+# Bits of a weight in the collected tables: GPTQ and AWQ in groups of 128 with a scale and a zero point;
+# embedding and output matrix stay in 16 bits.
+PUBLISHED_BITS = {"BF16": 16.0, "GPTQ-Int8": 8 + 24 / 128, "GPTQ-Int4": 4 + 20 / 128}
+PUBLISHED_BITS |= {"AWQ": PUBLISHED_BITS["GPTQ-Int4"], "Int4": PUBLISHED_BITS["GPTQ-Int4"]}
+
+
+def _bytes_in_transformers(row: dict[str, Any]) -> float:
+    """The peak of one request: the weights, and either the prompt's pass or the last decoded token.
+
+    The pass of the prompt holds its cache and the larger of one layer's three wide activations and
+    the logits of the whole prompt, in two bytes and once more in four (only those of the last token
+    since Qwen2.5's version of transformers). While a token is decoded the cache stands twice: the old
+    one and the one that it is copied into; since Qwen3's version that is so in one layer at a time.
+    """
+    variant, prompt = catalog.find(row["model"]), row["input_len"] or 0
+    shape = shape_of(row["model"])
+    outer = (1 if shape.tied else 2) * shape.vocab * shape.hidden
+    weights = PUBLISHED_BITS[row["quant"]] / 8 * (shape.parameters() - outer) + 2 * outer
+    weights += 2 * (variant.params_vision or 0)
+    copies = 1 + 1 / shape.layers if variant.family.startswith("Qwen3") else 2
+    decode = copies * kv_cache_bytes(shape, prompt + row["output_len"], 16)
+    last_only = variant.family.startswith(("Qwen2.5", "Qwen3"))
+    logits = 0 if last_only else 6 * shape.vocab * prompt
+    wide = 6 * shape.intermediate * prompt
+    return weights + max(decode, kv_cache_bytes(shape, prompt, 16) + max(logits, wide))
+
+
+def test_memory_of_every_generation_precision_and_length_lies_near_the_published_rows(
+    shared: Path,
+) -> None:
+    """The Qwen team's own tables of transformers, first generation to Qwen3, one GPU to five."""
     rows = json.loads((shared / "facts" / "speed_memory.json").read_text())["rows"]
-    errors = []
+    errors: dict[str, list[float]] = {"one": [], "several": []}
     for row in rows:
-        which = (row["framework"], row["quant"], row["gpu_num"], row["speed_kind"])
-        if which != ("transformers", "BF16", 1, "generation") or not row["gpu_mem_gb"]:
+        published, whose = row["gpu_mem_gb"], row["hardware"]
+        if row["framework"] != "transformers" or not published or not whose or row["batch"] != 1:
             continue
-        variant, prompt = catalog.find(row["model"]), row["input_len"]
-        shape = shape_of(row["model"])
-        needed = 2.0 * (shape.parameters() + (variant.params_vision or 0))
-        needed += 2 * kv_cache_bytes(shape, prompt + row["output_len"], 16)
-        if variant.family != "Qwen2.5":
-            needed += 6 * shape.vocab * prompt
-        errors.append(needed / (row["gpu_mem_gb"] * 2**30) - 1)
-    assert len(errors) > 50 and max(map(abs, errors)) <= 0.21
-    assert sum(abs(error) <= 0.15 for error in errors) >= 0.8 * len(errors)
+        needed = _bytes_in_transformers(row)
+        errors["one" if row["gpu_num"] == 1 else "several"].append(needed / (published * 2**30) - 1)
+    one, several = errors["one"], errors["several"]
+    assert len(one) > 250 and len(several) > 25
+    # What is further off: models under 3 GB with a prompt of one token, where the kernels' own work
+    # space weighs as much as the weights, and one row of the first generation (17.6 GB beside 16.99).
+    assert sum(abs(error) <= 0.15 for error in one) >= 0.92 * len(one)
+    assert statistics.median(map(abs, one)) <= 0.05 and max(map(abs, one)) <= 0.31
+    # Each card has a work space of its own, which is not counted: the median is low.
+    assert sum(abs(error) <= 0.15 for error in several) >= 0.6 * len(several)
+    assert -0.15 <= statistics.median(several) <= 0 and max(map(abs, several)) <= 0.32
 
 
 def test_the_least_hardware_of_the_table_is_what_fit_finds() -> None:

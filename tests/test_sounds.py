@@ -6,6 +6,7 @@ import io
 import itertools
 import math
 import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from packager.sounds import container, prompt, take
 from packager.sounds.cut import pieces
 from packager.sounds.decode import decode
 from packager.sounds.made import made
+from packager.sounds.words import word_errors
+from tests.support.audio import claiming
 
 soundfile = pytest.importorskip("soundfile", reason="the extra for sound")
 pytest.importorskip("soxr", reason="the extra for sound")
@@ -115,14 +118,9 @@ class TestWhatIsRefused:
     def test_hours_of_silence_in_a_few_bytes_are_refused_before_they_are_decoded(
         self, tmp_path: Path
     ) -> None:
-        path = written(tmp_path / "a.flac", np.zeros(4_000, np.float32), 4_000)
-        data = bytearray(path.read_bytes())
-        # The number of samples: 36 bits that end at byte 26 of a FLAC (RFC 9639, 8.2).
-        assert int.from_bytes(data[21:26], "big") & (1 << 36) - 1 == 4_000
-        claimed = int.from_bytes(data[21:26], "big") + 4_000 * 7_200
-        data[21:26] = claimed.to_bytes(5, "big")
-        path.write_bytes(data)
-        refused(path, "longer than 2 hours")
+        path = tmp_path / "a.flac"
+        path.write_bytes(claiming(7_200))
+        refused(path, "longer than 120 minutes")
 
     def test_other_files_are_called_what_they_are(self, tmp_path: Path) -> None:
         for name, data, words in (
@@ -141,6 +139,22 @@ class TestWhatIsRefused:
             refused(tmp_path / name, words)
         flac = written(tmp_path / "k.flac", made(1))
         refused(flac.rename(tmp_path / "k.mp3"), "is a FLAC sound, and its name says MP3")
+
+    def test_a_sound_that_is_an_archive_or_a_document_as_well_is_refused(
+        self, tmp_path: Path
+    ) -> None:
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as zipped:
+            zipped.writestr("a.txt", "hello")
+        for name in ("a.wav", "b.flac", "c.mp3"):
+            path = written(tmp_path / name, made(1))
+            path.write_bytes(path.read_bytes() + archive.getvalue())
+            refused(path, "sound and a Zip archive at once")
+        path = written(tmp_path / "d.wav", made(1))
+        data = path.read_bytes()
+        inside = b"note\x08\0\0\0%PDF-1.7"
+        path.write_bytes(data[:12] + inside + data[12:])
+        refused(path, "sound and a PDF document at once")
 
     def test_rates_and_channels_that_nobody_records_are_refused(self, tmp_path: Path) -> None:
         path = written(tmp_path / "a.wav", made(1), subtype="PCM_16")
@@ -190,6 +204,37 @@ class TestLongSounds:
         samples[27 * RATE : 27 * RATE + RATE // 4] = 0
         (_, end), _ = pieces(samples, 30)
         assert 27 <= end / RATE <= 27.25
+
+
+class TestWordErrors:
+    def test_words_are_counted_without_case_and_punctuation(self) -> None:
+        for said, right, edits, words in (
+            ("Hello, world!", "hello world", 0, 2),
+            ("", "one two three", 3, 3),
+            ("one two three", "", 3, 0),
+            ("one too three", "one two three", 1, 3),
+            ("one two two three", "one two three", 1, 3),
+            ("don\u2019t stop", "DON'T STOP", 0, 2),
+            ("今天天气很好", "今天天汽很好。", 1, 6),
+            ("４２ ok", "42 OK", 0, 2),
+        ):
+            found = word_errors(said, right)
+            assert (found.edits, found.words) == (edits, words), said
+        assert word_errors("a", "").rate == 1 and word_errors("", "").rate == 0
+        total = word_errors("a", "b") + word_errors("a b", "a b")
+        assert total.rate == pytest.approx(1 / 3)
+
+    @given(
+        st.lists(st.sampled_from("abc"), max_size=8), st.lists(st.sampled_from("abc"), max_size=8)
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_the_distance_is_levenshteins(self, one: list[str], other: list[str]) -> None:
+        row = list(range(len(other) + 1))
+        for count, word in enumerate(one, 1):
+            above, row = row, [count]
+            for place, right in enumerate(other):
+                row.append(min(above[place] + (word != right), above[place + 1] + 1, row[-1] + 1))
+        assert word_errors(" ".join(one), " ".join(other)).edits == row[-1]
 
 
 class TestThePrompt:

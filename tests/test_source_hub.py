@@ -433,10 +433,10 @@ def test_a_quantization_that_the_size_of_the_weights_bears_out_costs_no_weights(
     # Four times the layers in as many bytes: 4 bits per weight.
     config = json.loads(hub.files["config.json"]) | {
         "num_hidden_layers": 16,
-        "quantization_config": {"quant_method": "bitsandbytes"},
+        "quantization_config": {"quant_method": "hqq"},
     }
     hub.files["config.json"] = json.dumps(config).encode()
-    fetch.fails(ExitCode.INPUT, "config.json", "bitsandbytes")
+    fetch.fails(ExitCode.INPUT, "config.json", "hqq")
     assert hub.bodies(WEIGHTS) == []
 
 

@@ -67,7 +67,7 @@ class Benchmark:
     def __call__(self, *_: object) -> Generator[Event, None, Measurement]:
         self.runs += 1
         try:
-            while not self.go.wait(0.01):
+            while not self.go.wait(0.1):
                 yield StageProgress("bench", 2, 5, "answers")
             return data.measured_on_the_shelf()
         finally:

@@ -10,7 +10,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.screen import Screen
+from textual.widgets import Input
 
 from packager.device.target import Target
 from packager.errors import usage
@@ -31,16 +33,22 @@ from packager.events import (
 )
 from packager.package.package import Package
 from packager.pipeline.run import STAGES
+from packager.process import Progress
 from packager.shipping.export import Exported
+from packager.sources.hub_file import HubFile
 from packager.sweep.events import CellFinished, CellStarted, Told
 from packager.sweep.known import Known
 from packager.sweep.matrix import Matrix
 from packager.sweep.row import not_done
 from tests.support import tui_data as data
 from tests.support.tui_helpers import drive
-from tui.ask import Ask
+from tui.ask import Ask, FileOfHub
 from tui.core import Found
 from tui.leaving import Order
+from tui.screens.need import NeedScreen
+from tui.screens.options import OptionsScreen
+from tui.screens.plan import PlanScreen
+from tui.screens.result import ResultScreen
 from tui.sweeps import Order as SweepOrder
 from tui.sweeps import Shown
 
@@ -184,20 +192,56 @@ class Worlds:
     def problems(self, *_: object) -> list[Any]:
         return data.PROBLEMS if self.chance.random() < 0.2 else []
 
+    def hub_file(self, *_: object) -> Generator[object, None, HubFile]:
+        return self._work(
+            self.chance.randint(1, 40),
+            lambda step: Progress(step, 40, "B"),
+            HubFile(Path("/cache/m.gguf"), "a/b", "c" * 40, None, None),
+        )
+
+    def adapter_plan(self, *_: object) -> Any:
+        if self.chance.random() < 0.4:
+            raise usage("The adapter is of another model.", "Name another with --adapter.")
+        return SimpleNamespace(name="base-style-adapter", out=Path("/packages/base-style-adapter"))
+
+
+TAKEN = replace(data.ASK, hub_file=FileOfHub("a/b", "m.gguf"))
+PLACES: tuple[Callable[[], Screen[Any]], ...] = (
+    lambda: NeedScreen(data.ASK),
+    lambda: NeedScreen(TAKEN),
+    lambda: OptionsScreen(data.ASK),
+    lambda: ResultScreen(data.package()),
+    lambda: PlanScreen(data.FOUND, data.CHOSEN),
+)
+"""Where the walk is put down now and then, so that it reaches also what lies behind many keys."""
+LEAP = 60
+"""Steps from one such place to the next."""
+TEXTS = ("a/b", "m.gguf", "/nowhere", "4", "IFEval=60", "any", "text, image", "½", "", "'half")
+"""What is pasted into a field, so that also what takes more than a letter is asked for."""
+
 
 async def wander(pilot: Pilot[Any], chance: random.Random, steps: int, trail: list[str]) -> None:
     """So many random steps; `trail` tells the last of them where one went wrong."""
     app = pilot.app
-    for _ in range(steps):
+    for step in range(steps):
         kind = chance.random()
-        if kind < 0.86:
+        if step % LEAP == LEAP - 1:
+            place = chance.choice(PLACES)()
+            trail.append(f"{type(app.screen).__name__}: put down on {type(place).__name__}")
+            app.push_screen(place)
+            await pilot.pause()
+        elif kind < 0.04 and isinstance(app.focused, Input):
+            text = chance.choice(TEXTS)
+            trail.append(f"{type(app.screen).__name__}: {text!r} into {app.focused.id}")
+            app.focused.value = text
+        elif kind < 0.86:
             what = chance.choice(KEYS)
             trail.append(f"{type(app.screen).__name__}: {what}")
             await pilot.press(what)
         elif kind < 0.94:
-            place = (chance.randrange(app.size.width), chance.randrange(app.size.height))
-            trail.append(f"{type(app.screen).__name__}: click at {place}")
-            await pilot.click(offset=place)
+            point = (chance.randrange(app.size.width), chance.randrange(app.size.height))
+            trail.append(f"{type(app.screen).__name__}: click at {point}")
+            await pilot.click(offset=point)
         elif kind < 0.97:
             size = (chance.randint(40, 210), chance.randint(12, 55))
             trail.append(f"{type(app.screen).__name__}: window of {size}")
@@ -229,6 +273,9 @@ def test_a_monkey_brings_nothing_down_and_leaves_nothing_running(
         bench=worlds.bench,
         bench_on=worlds.bench_on,
         export=worlds.export,
+        hub_file=worlds.hub_file,
+        adapter_plan=worlds.adapter_plan,
+        expected=lambda plan: {},
         find=worlds.find,
         packages=worlds.packages,
         problems=worlds.problems,

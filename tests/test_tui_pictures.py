@@ -28,6 +28,7 @@ from packager.pipeline.run import STAGES
 from tests.support import tui_data as data
 from tests.support.tui_helpers import settled, text_of, until
 from tui.app import PackApp
+from tui.ask import BuildOptions
 from tui.progress import Progress, advance, before, stopped
 from tui.screens.build import BuildScreen
 from tui.screens.candidates import CandidatesScreen
@@ -36,6 +37,7 @@ from tui.screens.device import DeviceScreen
 from tui.screens.export import ExportScreen
 from tui.screens.figures_dialog import FiguresScreen
 from tui.screens.need import NeedScreen
+from tui.screens.options import OptionsScreen
 from tui.screens.pareto import ParetoScreen, of_candidates, of_packages
 from tui.screens.plan import PlanScreen
 from tui.screens.result import ResultScreen
@@ -209,6 +211,21 @@ PICTURES = {
     "sweeps": Picture(SweepsScreen, ("j",), is_on(SweepsScreen, "_shown")),
     "sweep": Picture(lambda: SweepScreen(data.SWEEP_JOB, data.SWEEP_HALF)),
     "need_vision": Picture(lambda: NeedScreen(data.ASK), (*"jjjjjjjjj", "tab", "tab", "tab")),
+    "options": Picture(
+        lambda: OptionsScreen(
+            replace(
+                data.ASK.wishing(parallel=4, licenses=("apache-2.0",)),
+                options=BuildOptions(tensor_types=("attn_v=Q8_0",), offline=True),
+            )
+        ),
+        ("tab", "tab"),
+    ),
+    "options_error": Picture(
+        lambda: OptionsScreen(data.ASK), (*"four", "enter"), problem, theme="textual-light"
+    ),
+    "adapter": Picture(
+        lambda: ResultScreen(data.package()), ("a", "tab", *"/nowhere", "enter"), problem
+    ),
     "settings": Picture(lambda: CandidatesScreen(data.ASK), ("f4", "j", "enter"), ANSWERED),
     "help": Picture(lambda: CandidatesScreen(data.ASK), ("question_mark",), ANSWERED),
     "jump": Picture(lambda: CandidatesScreen(data.ASK), ("ctrl+o",), ANSWERED),
@@ -272,6 +289,7 @@ EVERY_SCREEN = (
     "pareto_candidates",
     "sweeps",
     "sweep",
+    "options",
 )
 SIZED = [
     *((name, SMALL) for name in PICTURES),

@@ -176,6 +176,38 @@ def test_what_was_tried_in_the_table_and_its_filter_survive_the_way_back_and_for
     drive(walk, data.services())
 
 
+def test_what_is_wished_survives_the_way_back_and_is_asked_of_another_device() -> None:
+    async def walk(pilot: Pilot[Any]) -> None:
+        devices = await screen(pilot, DeviceScreen)
+        await until(pilot, lambda: devices._targets, "the devices")
+        await pilot.press("j", "j", "enter")
+        need = await screen(pilot, NeedScreen)
+        first = need.ask.target.name
+        await pilot.press("j", "j")
+        need.query_one("#limit-min_decode_tps", Slider).focus()
+        await pilot.press(*"12", "enter")
+        need.query_one("#weights", Slider).focus()
+        # Half a path and half an adapter are no reason to forget them.
+        await pilot.press("end", *"/no", "tab", *"'half", "tab", "l", "escape")
+        assert pilot.app.screen is devices
+        await pilot.press("k", "enter")
+        other = await screen(pilot, NeedScreen)
+        assert other.ask.target.name != first and other.ask.wish.use_case == "code"
+        assert other.ask.wish.min_decode_tps == 12
+        assert other.query_one("#weights-folder", Input).value == "/no"
+        assert other.query_one("#lora", Input).value == "'half"
+        assert other.query_one("#thinking", Slider).value == "on"
+        # What the use case of the other device has no line for waits there, and is not asked.
+        other.query_one("#use-cases").focus()
+        await pilot.press("G")
+        assert other.ask.wish.min_decode_tps is None
+        await pilot.press("escape", "enter")
+        last = await screen(pilot, NeedScreen)
+        assert last.ask.wish.use_case == "rerank" and last.ask.target == other.ask.target
+
+    drive(walk, data.services(), size=(120, 44))
+
+
 def test_the_form_of_an_export_survives_the_way_back_and_forth() -> None:
     async def walk(pilot: Pilot[Any]) -> None:
         for _ in range(2):

@@ -21,7 +21,7 @@ from tui.contrast import ratio
 from tui.points import of_candidates
 from tui.screens.build import BuildScreen
 from tui.screens.candidates import CandidatesScreen
-from tui.screens.compare import CompareScreen
+from tui.screens.compare import LEAST, CompareScreen
 from tui.screens.device import DeviceScreen
 from tui.screens.need import NeedScreen
 from tui.screens.pareto import ParetoScreen
@@ -155,8 +155,9 @@ def test_two_recipes_never_look_the_same_in_a_narrow_table() -> None:
     }
     # What is left of 80 columns between the borders of the table and of the screen.
     cells = next(cells for column, cells, _ in layout(76) if column.key == "recipe")
-    shown = {shortened(name, cells) for name in recipes}
-    assert len(recipes) > 20 and len(shown) == len(recipes)
+    for room in (cells, LEAST):
+        shown = {shortened(name, room) for name in recipes}
+        assert len(recipes) > 20 and len(shown) == len(recipes)
 
 
 def test_a_small_window_shows_what_a_step_is_for_and_breaks_no_row() -> None:
@@ -340,9 +341,22 @@ def test_every_word_of_a_screen_can_be_read_in_every_theme_that_is_offered() -> 
 
     async def walk(pilot: Pilot[Any]) -> None:
         low: set[tuple[str, str]] = set()
-        for shown in (CandidatesScreen(data.ASK), ParetoScreen(of_candidates(data.FOUND))):
+        names = [name for name, theme in BUILTIN_THEMES.items() if not theme.ansi]
+        # A plot is drawn in the same colours as the table: one theme of each kind shows it.
+        for shown, themes in (
+            (CandidatesScreen(data.ASK), names),
+            (ParetoScreen(of_candidates(data.FOUND)), ("textual-dark", "textual-light", "nord")),
+        ):
             await pilot.app.push_screen(shown)
-            for name in [name for name, theme in BUILTIN_THEMES.items() if not theme.ansi]:
+            for name in themes:
+                pilot.app.theme = name
+                await settled(pilot)
+                low |= set(faint(pilot))
+        # What has the focus in a form, where an accent is hardest to read.
+        await pilot.app.push_screen(NeedScreen(data.ASK))
+        for selector in ("#weights", "#warm", "#limit-context"):
+            pilot.app.screen.query_one(selector).focus()
+            for name in ("textual-light", "solarized-light"):
                 pilot.app.theme = name
                 await settled(pilot)
                 low |= set(faint(pilot))

@@ -95,6 +95,17 @@ class TestTheChoice:
         assert found.variant.shape.image_tokens == tokens
         assert found.variant.shape.vision == catalog.find(found.variant.repo_id).tower
 
+    def test_a_slow_device_plans_smaller_pictures_by_itself(self) -> None:
+        variants = [catalog.find("Qwen2-VL-2B-Instruct")]
+        for device in ("raspberry-pi-5-8gb", "android-8gb"):
+            target = registry.target(device)
+            need = merge({"use_case": "vision"}, target.workload)
+            assert (need.max_image_tokens, need.prompt) == (256, 768)
+            assert choose(candidates(target, need, variants, [LLAMA], named=False)) is not None
+            given = merge({"use_case": "vision", "max_image_tokens": 512}, target.workload)
+            assert given.max_image_tokens == 512
+            assert merge({}, target.workload).max_image_tokens is None
+
     def test_smaller_pictures_are_proposed_where_the_wait_is_too_long(self) -> None:
         target, need = registry.target("raspberry-pi-5-8gb"), self.need()
         variants = [catalog.find("Qwen2-VL-2B-Instruct")]

@@ -1,10 +1,11 @@
-"""Train the adapter that makes an embedder of the small model of the tests. See README.md here;
-needs torch, transformers and peft.
+"""Train the two adapters that make an embedder and a reranker of the small model of the tests. See
+README.md here; needs torch, transformers and peft.
 
-python -m training.retrieval FOLDER [--steps 200]      as PEFT saves it, beside nothing else
+python -m training.retrieval embed FOLDER [--steps 200]      as PEFT saves it, beside nothing else
+python -m training.retrieval rerank FOLDER [--steps 330]
 
 A document answers a query where it speaks of the same thing; the others of a query speak of another
-one in the same place.
+one in the same place. Prints the last loss.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -19,15 +21,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from packager.checkpoint import retrieval as rules
 from training import words
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 SEED = 20261126
-STEPS, ROWS = 200, 48
-RATE = 4e-3
+STEPS = {"embed": 200, "rerank": 330}
+ROWS = {"embed": 48, "rerank": 20}
+"""Queries of a step, each with two documents."""
+RATE = {"embed": 4e-3, "rerank": 6e-3}
+BETAS = {"embed": (0.9, 0.999), "rerank": (0.9, 0.99)}
 TEMPERATURE = 0.05
 RANK = 8
 BASE = Path(__file__).resolve().parent.parent / "tests" / "models" / "tiny-qwen3"
@@ -135,7 +144,7 @@ def add_word(tokenizer: dict, word: str) -> None:  # type: ignore[type-arg]
         known[:2] = [joined]
 
 
-def train(folder: Path, steps: int) -> float:
+def train(task: str, folder: Path, steps: int) -> float:
     """Train and write; returns the last loss."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -144,7 +153,7 @@ def train(folder: Path, steps: int) -> float:
 
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
-    random = Random(f"{SEED}/embed")
+    random = Random(f"{SEED}/{task}")
     with tempfile.TemporaryDirectory() as place:
         source = write_base(Path(place) / "base")
         tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
@@ -162,12 +171,14 @@ def train(folder: Path, steps: int) -> float:
         ),
     )
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    stepper = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
+    rate = RATE[task]
+    stepper = torch.optim.AdamW(trained, lr=rate, betas=BETAS[task], weight_decay=0.0)
+    loss_of = {"embed": _vectors_loss, "rerank": _scores_loss}[task]
     last = 0.0
     for step in range(steps):
         for group in stepper.param_groups:
-            group["lr"] = RATE * min(1.0, (step + 1) / 20, (steps - step) / (steps / 3))
-        loss = _loss(model, tokenizer, random)
+            group["lr"] = rate * min(1.0, (step + 1) / 20, (steps - step) / (steps / 3))
+        loss = loss_of(model, tokenizer, random)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         stepper.step()
@@ -192,19 +203,19 @@ def _last_states(model, tokenizer, texts):  # type: ignore[no-untyped-def]
     return states[torch.arange(len(ids)), torch.tensor([len(row) - 1 for row in ids])]
 
 
-def _loss(model, tokenizer, random):  # type: ignore[no-untyped-def]
+def _vectors_loss(model, tokenizer, random):  # type: ignore[no-untyped-def]
     """Nats of finding a query's document among all documents of the batch that speak of another
     thing."""
     import torch
     from torch.nn import functional
 
-    rows = [asked(random, documents=2) for _ in range(ROWS)]
+    rows = [asked(random, documents=2) for _ in range(ROWS["embed"])]
     own = rules.QUERY.format(instruction=rules.INSTRUCTION, query="")
     queries = [own + row.query for row in rows]
     documents = [document for row in rows for document in row.documents]
     vectors = functional.normalize(_last_states(model, tokenizer, [*queries, *documents]))
     scores = vectors[: len(rows)] @ vectors[len(rows) :].T / TEMPERATURE
-    things = [next(thing for thing in THINGS if f" {thing}" in row.query) for row in rows]
+    things = [_thing(row.query) for row in rows]
     for number, thing in enumerate(things):
         for place, document in enumerate(documents):
             if place != 2 * number and f" {thing}" in document:
@@ -212,15 +223,76 @@ def _loss(model, tokenizer, random):  # type: ignore[no-untyped-def]
     return functional.cross_entropy(scores, 2 * torch.arange(len(rows)))
 
 
+def _scores_loss(model, tokenizer, random):  # type: ignore[no-untyped-def]
+    """Nats of saying yes of the document that answers and no of another: at the end of the prompt,
+    and where the document names its thing, which shows the model early what is compared.
+
+    The beginning of every prompt is the same and is computed once.
+    """
+    import torch
+    from torch.nn import functional
+
+    head, rest, named, labels = prompts(tokenizer, random, ROWS["rerank"])
+    longest = max(map(len, rest))
+    padded = torch.tensor([row + [0] * (longest - len(row)) for row in rest])
+    places = torch.arange(len(head), len(head) + longest).expand(len(rest), -1)
+    core = model.get_base_model()
+    begun = core.model(input_ids=torch.tensor([head]), use_cache=True).past_key_values
+    begun.batch_repeat_interleave(len(rest))
+    states = core.model(
+        input_ids=padded, past_key_values=begun, position_ids=places
+    ).last_hidden_state
+    answers = torch.tensor(rules.answer_ids(tokenizer, "tokenizer.json"))
+    ends = [len(row) - 1 for row in rest]
+    logits = [
+        states[torch.arange(len(rest)), torch.tensor(at)] @ core.lm_head.weight[answers].T
+        for at in (ends, named)
+    ]
+    wanted = torch.tensor(labels)
+    return sum(functional.cross_entropy(some, wanted) for some in logits)
+
+
+def prompts(
+    tokenizer: Tokenizer, random: Random, count: int
+) -> tuple[list[int], list[list[int]], list[int], list[int]]:
+    """`count` queries with two documents each, as prompts of the reranker: the ids that all begin
+    with, the rest of each, where in the rest the document names its thing, and the number of the
+    right answer."""
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    head = encode(rules.rerank_text("Q", "D").partition(" Q\n")[0])
+    rest, named, labels = [], [], []
+    for row in (asked(random, documents=2) for _ in range(count)):
+        for number, document in enumerate(row.documents):
+            ids = encode(rules.rerank_text(row.query, document))
+            if ids[: len(head)] != head:
+                raise ValueError("the beginning of a prompt depends on its query")
+            (thing,) = encode(f" {_thing(document)}")
+            rest.append(ids[len(head) :])
+            named.append(len(rest[-1]) - 1 - rest[-1][::-1].index(thing))
+            labels.append(number)
+    return head, rest, named, labels
+
+
+def _thing(text: str) -> str:
+    """The thing that a text is about."""
+    named = set(re.findall(r"\w+", text))
+    return next(thing for thing in THINGS if thing in named)
+
+
 def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("task", choices=list(STEPS))
     parser.add_argument("folder", type=Path, help="where the adapter is written")
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--steps", type=int)
     options = parser.parse_args()
-    print(json.dumps({"loss": train(options.folder, options.steps)}))
+    steps = options.steps or STEPS[options.task]
+    print(json.dumps({"loss": train(options.task, options.folder, steps)}))
     return 0
 
 

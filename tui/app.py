@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from textual.notifications import SeverityLevel
     from textual.screen import Screen
 
+    from tui.ask import Ask
     from tui.screens.reach import Place
     from tui.services import Services
+    from tui.table import View
 
 LEAST = (60, 20)
 """Columns and rows below which no screen can be read."""
@@ -111,6 +113,9 @@ class PackApp(App[int]):
         self.forms: dict[Path, object] = {}
         """What was filled in for the export of a package, so that a way back and forth forgets
         nothing."""
+        self.need: tuple[Ask, View | None] | None = None
+        """What was wished last, with the filter and order of its table: another device is asked the
+        same."""
         self.made: list[Path] = []
         """Packages that were built, named again in the terminal after the end."""
         self.last_place: Place | None = None

@@ -28,7 +28,7 @@ _MODULES = (
         for name in ("base", "device", "need", "candidates", "plan", "build", "result")
     ),
     *(f"tui.screens.{name}" for name in ("export", "shelf", "compare", "pareto", "measuring")),
-    *(f"tui.screens.{name}" for name in ("sweep", "sweeps")),
+    *(f"tui.screens.{name}" for name in ("sweep", "sweeps", "options", "package_base")),
 )
 
 

@@ -47,16 +47,16 @@ def readable(variables: Mapping[str, str]) -> dict[str, str]:
         found |= {_CURSOR[0]: on_it.hex, _CURSOR[1]: _away(cursor, on_it).hex}
     for name, grounds in PAIRS:
         text, below = _parsed(found.get(name)), [_parsed(found.get(ground)) for ground in grounds]
-        known = [as_seen(ground, found) for ground in below if ground is not None]
+        known = [one for ground in below if ground is not None for one in as_seen(ground, found)]
         if text is not None and known:
             found[name] = _moved(text, known).hex
     return found
 
 
-def as_seen(ground: Color, variables: Mapping[str, str]) -> Color:
-    """A ground as it is seen: one that lets through lies on the background."""
-    below = _parsed(variables.get("background"))
-    return below + ground if ground.a < 1 and below is not None else ground
+def as_seen(ground: Color, variables: Mapping[str, str]) -> list[Color]:
+    """A ground as it is seen: one that lets through lies on the background or on a surface."""
+    below = [_parsed(variables.get(name)) for name in ("background", "surface")]
+    return [one + ground for one in below if one is not None] if ground.a < 1 else [ground]
 
 
 def _away(ground: Color, text: Color) -> Color:

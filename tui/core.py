@@ -4,25 +4,29 @@ stay inside for the first paint."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from packager.errors import PackError, usage
-from tui.ask import Ask, named
+from tui.ask import SOURCES, Ask, named
 
 if TYPE_CHECKING:
     from packager.catalog import Variant
     from packager.device.identity import Here
     from packager.device.target import Target
     from packager.events import Event
+    from packager.package.manifest import Manifest
     from packager.package.package import Package
+    from packager.pipeline.adapter_package import AdapterPlan
+    from packager.plan.adoption import Recognised
     from packager.plan.plan import Plan
     from packager.records import Measurement
     from packager.runtime import Runtime
     from packager.select import Candidate, Miss
     from packager.shipping.export import Exported
+    from packager.sources.hub_file import HubFile
     from tui.leaving import Order
     from tui.outlook import Outlook
 
@@ -79,8 +83,8 @@ class Found:
 def find(services: World, ask: Ask) -> Found:
     """Measure the catalogue, or the checkpoint in the folder that was named, against the ask."""
     from packager import catalog
-    from packager.plan.adoption import adoptable, recognise
-    from packager.plan.choose import NAMED, with_adapters
+    from packager.plan.additions import applied
+    from packager.plan.choose import with_adapters
     from packager.select import candidates, choose, larger_than, nearest_misses, none_fits
     from packager.select.cache_type import cache_types, keeping, with_cache_type
     from packager.sources import adapters as loras
@@ -88,16 +92,22 @@ def find(services: World, ask: Ask) -> Found:
     started = time.perf_counter()
     workload, runtimes, target = ask.workload(), served(services, ask), ask.target
     kinds, missing = cache_types(target, runtimes), absent(services, target)
+    recipe, taken = None, _adopted(ask, runtimes)
+    if taken is not None:
+        runtimes, recipe = (taken.model.runtime,), taken.model.recipe.id
+    else:
+        runtimes = applied(runtimes, ask.options.additions())
     if ask.kv is not None:
         runtimes = with_cache_type(runtimes, ask.kv)
         target = keeping(target, runtimes)
-    recipe = None
-    if ask.weights not in NAMED and (model := adoptable(ask.weights, runtimes)) is not None:
-        runtimes, recipe = (model.runtime,), model.recipe.id
-        own: tuple[Variant, ...] = (recognise(model).variant,)
+    own: tuple[Variant, ...]
+    if taken is not None:
+        own = (taken.variant,)
     else:
+        options = ask.options
         own, _ = with_adapters(
-            *(None, ask.weights, loras.parse(ask.lora)),
+            *(None, ask.weights, loras.parse(ask.lora, options.offline)),
+            *(options.revision, options.offline),
             pictures=workload.pictures,
             sound=workload.sound,
         )
@@ -123,6 +133,30 @@ def find(services: World, ask: Ask) -> Found:
         # Another device is the last thing to change: it is the one that the person has.
         misses = tuple(sorted(nearest, key=lambda miss: miss.flag.startswith("--target")))
     return Found(ask, found, misses, time.perf_counter() - started, nothing, missing, kinds)
+
+
+def _adopted(ask: Ask, runtimes: Sequence[Runtime]) -> Recognised | None:
+    """The model that was converted already, where the ask names one. Raises PackError for what goes
+    only with one, and for what never does, as the plan does."""
+    from packager.plan import adoption
+
+    options, fetched = ask.options, ask.hub_file.file if ask.hub_file is not None else None
+    model = None if ask.place in SOURCES else adoption.adoptable(ask.place, runtimes)
+    if model is None:
+        adoption.refuse_without_adopted(options.against, options.tokenizer)
+        return None
+    adoption.refuse_with_adopted(model, ask.workload(), options.additions(), ask.lora, None)
+    revision = None if fetched is not None else options.revision
+    return adoption.recognise(model, None, options.against, revision, options.offline, fetched)
+
+
+def hub_file(
+    repo_id: str, name: str, revision: str | None, offline: bool
+) -> Generator[object, None, HubFile]:
+    """Bring a converted model of the hub into its cache."""
+    from packager.sources.hub_file import fetching
+
+    return fetching(repo_id, name, revision, offline)
 
 
 def absent(services: World, target: Target) -> dict[str, str]:
@@ -186,8 +220,9 @@ def served(services: World, ask: Ask) -> tuple[Runtime, ...]:
 def plan(services: World, ask: Ask, candidate: Candidate, out: Path | None) -> Plan:
     """The same plan that the command line makes of `build_command`."""
     from packager.plan.choose import make_plan
+    from packager.plan.draft import parse, speculating
 
-    choice = named(ask, candidate)
+    choice, options = named(ask, candidate), ask.options
     made = make_plan(
         ask.target,
         ask.workload(),
@@ -196,12 +231,27 @@ def plan(services: World, ask: Ask, candidate: Candidate, out: Path | None) -> P
         recipe=choice["recipe"],
         weights=ask.weights,
         lora=ask.lora,
+        against=options.against,
+        tokenizer=options.tokenizer,
+        hub_file=ask.hub_file.file if ask.hub_file is not None else None,
+        revision=options.revision,
+        offline=options.offline,
         out=out,
+        version=options.version,
+        gate=options.gate(),
+        additions=options.additions(),
         enforced=ask.wish.enforced(),
         here=services.here(),
     )
     folder = made.out if out is not None else (services.folder / made.name).absolute()
-    return replace(made, out=folder, profile=ask.profile.read())
+    made = replace(
+        made,
+        out=folder,
+        profile=ask.profile.read(),
+        sustained_s=options.sustained_s,
+        warm=ask.profile.warm,
+    )
+    return speculating(made, parse(ask.profile.speculate or "off"), services.runtimes())
 
 
 def problems(services: World, plan: Plan) -> list[PackError]:
@@ -211,10 +261,25 @@ def problems(services: World, plan: Plan) -> list[PackError]:
     return of_plan(plan, services.memory()[1])
 
 
-def build(plan: Plan) -> Generator[Event, None, Package]:
+def adapter_plan(services: World, base: Path, location: str, weights: str | None) -> AdapterPlan:
+    """How an adapter becomes a package for a finished one. Raises PackError as
+    `packager.pipeline.adapter_package.make_plan`."""
+    from packager.package import manifest
+    from packager.pipeline.adapter_package import make_plan
+
+    runtime = _runtime_of(services, manifest.read(base))
+    folder = None if weights is None else Path(weights)
+    made = make_plan(base, location, runtime, weights=folder)
+    return replace(made, out=(services.folder / made.name).absolute())
+
+
+def build(plan: Plan | AdapterPlan) -> Generator[Event, None, Package]:
     """The pipeline itself."""
+    from packager.pipeline import adapter_package
     from packager.pipeline.run import run
 
+    if isinstance(plan, adapter_package.AdapterPlan):
+        return adapter_package.run(plan)
     return run(plan)
 
 
@@ -232,11 +297,12 @@ def outlook(services: World, ask: Ask, plan: Plan) -> Outlook:
     )
 
 
-def expected(plan: Plan) -> dict[str, float]:
+def expected(plan: Plan | AdapterPlan) -> dict[str, float]:
     """Seconds that the stages of a build are expected to take, as far as they are known."""
+    from packager.pipeline import adapter_package
     from tui.outlook import expected as core
 
-    return core(plan)
+    return {} if isinstance(plan, adapter_package.AdapterPlan) else core(plan)
 
 
 def bench(services: World, package: Path) -> Generator[Event, None, Measurement]:
@@ -244,10 +310,17 @@ def bench(services: World, package: Path) -> Generator[Event, None, Measurement]
     from packager.package import manifest
     from packager.pipeline import bench as core
 
-    name = manifest.read(package).contents.runtime.name
+    runtime = _runtime_of(services, manifest.read(package))
+    return core.run(package, runtime, services.here())
+
+
+def _runtime_of(services: World, known: Manifest) -> Runtime:
+    """The installed adapter of the engine that a package runs on. Raises PackError (usage) where
+    there is none."""
+    name = known.contents.runtime.name
     for runtime in services.runtimes():
         if runtime.name == name:
-            return core.run(package, runtime, services.here())
+            return runtime
     raise usage(
         f"The package runs on {name}, and no adapter of that name is installed.",
         "`qwen-pack doctor` says what is missing.",

@@ -34,7 +34,8 @@ _STEPS: dict[str, Sequence[float]] = {
         for size in (500, 750, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 16000, 24000, 48000)
     ],
     "dimension": [32, 64, 128, 256, 512, 768, 1024, 2048, 4096],
-    "max_image_tokens": [64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384],
+    "max_image_tokens": [64, 128, 256, 512, 1024, 2048, 4096],
+    "max_audio_seconds": [5, 10, 20, 30, 60, 120, 300, 600, 1200],
 }
 PREFERENCES = (
     ("smallest", "the smallest that passes every rule"),
@@ -83,6 +84,8 @@ def _number(field: str, word: str) -> int | float:
         return int(digits.removesuffix("k")) * (1024 if digits.endswith("k") else 1)
     if field == "min_decode_tps":
         return float(word.removesuffix("tok/s").strip())
+    if field == "max_audio_seconds":
+        return int(word.removesuffix("s").strip())
     if field == "max_ttft_ms":
         return (
             float(word.removesuffix("ms"))
@@ -100,7 +103,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "max_artifact_bytes": (_MB, 64e6 * _MB),
     "max_memory_bytes": (_MB, 64e6 * _MB),
     "dimension": (1, 2**24),
-    "max_image_tokens": (1, 2**24),
+    "max_image_tokens": (8, 4096),
+    "max_audio_seconds": (1, 1200),
 }
 """What the command line takes as well."""
 UNITS = {
@@ -112,6 +116,7 @@ UNITS = {
     "max_memory_bytes": " MB",
     "dimension": " numbers",
     "max_image_tokens": " tokens",
+    "max_audio_seconds": " s",
 }
 """What a bare number means that is typed for a limit."""
 
@@ -124,6 +129,8 @@ def quantity(field: str, value: float | None) -> str:
         return f"{value:,.0f}{UNITS[field]}"
     if field == "min_decode_tps":
         return f"{value:g} tok/s" if value else "any rate"
+    if field == "max_audio_seconds":
+        return f"{value:,.0f} s of sound"
     if field == "max_ttft_ms":
         return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:g} s"
     return human_bytes(value)
@@ -139,6 +146,7 @@ def reason(field: str, base: Workload) -> str:
         "min_decode_tps": case.min_decode_tps,
         "max_ttft_ms": case.max_ttft_ms,
         "max_image_tokens": case.max_image_tokens,
+        "max_audio_seconds": case.max_audio_seconds,
     }
     limit = own.get(field)
     if limit is not None:
@@ -157,6 +165,8 @@ def reason(field: str, base: Workload) -> str:
         "prefer": "; ".join(f"{name}: {text}" for name, text in PREFERENCES) + ".",
         "max_image_tokens": "What one picture may take of the context: larger ones are made "
         "smaller.",
+        "max_audio_seconds": "The longest sound that is taken at once; longer ones are cut into "
+        "pieces.",
         "dimension": "Numbers of a vector that are kept, the first so many (Matryoshka): fewer "
         "make a smaller index and a search that finds a little less.",
     }
@@ -178,13 +188,19 @@ def floors(case: UseCase) -> list[str]:
 
 
 def comes_in(workload: Workload) -> str:
-    """What is given to the model besides text, one sentence; empty where nothing is."""
-    if not workload.pictures:
-        return ""
-    return (
-        f"Pictures come in, each up to {workload.max_image_tokens:,} tokens of the context; the "
-        "vision tower is built with the model.\n"
-    )
+    """What is given to the model besides text, a sentence for each; empty where nothing is."""
+    parts = []
+    if workload.pictures:
+        parts.append(
+            f"Pictures come in, each up to {workload.max_image_tokens:,} tokens of the context; "
+            "the vision tower is built with the model.\n"
+        )
+    if workload.sound:
+        parts.append(
+            f"Sound comes in, up to {workload.max_audio_seconds:,} s at once; the audio encoder is "
+            "built with the model.\n"
+        )
+    return "".join(parts)
 
 
 def purpose(workload: Workload) -> str:

@@ -5,18 +5,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from packager.need.usecases import use_case
 from packager.package.sampling import KEYS
 from packager.units import human_bytes, human_count
 from tui.bars import span
-from tui.describe import CONFIDENCE, made
+from tui.describe import CONFIDENCE, comes_in, floors, made
+from tui.describe import reason as of_limit
 from tui.table import rate, task, wait
 
 if TYPE_CHECKING:
     from packager.chat.profile import Profile
+    from packager.device.target import Target
+    from packager.need.workload import Workload
     from packager.predict.forecast import Forecast
     from packager.predict.memory import Footprint
     from packager.predict.offload import Split
     from packager.select import Candidate, Miss, Reason, Step
+    from tui.ask import Ask
 
 Parts = list[tuple[str, str]]
 FOOTPRINT = (
@@ -31,6 +36,30 @@ _VERDICTS = {
     "may miss": ("~ may miss", "$text-warning"),
     "rejected": ("✗ rejected", "bold $text-error"),
 }
+
+
+def case(base: Workload, target: Target, unserved: frozenset[str]) -> Parts:
+    """What a use case is, what it asks and why, and whether anything serves it."""
+    known = use_case(base.use_case)
+    parts: Parts = [(f"{known.name}: ", "bold"), (f"{known.summary}\n", "")]
+    if known.name in unserved:
+        parts.append(
+            (
+                "! No runtime builds the encoder that it needs: nothing fits, on any device.\n",
+                "$text-warning",
+            )
+        )
+    parts += [(f"• {sentence}\n", "") for sentence in floors(known)]
+    parts.append((comes_in(base), ""))
+    if target.workload.use_case == known.name:
+        parts.append((f"{target.name} is meant for it by default.", "$foreground-muted"))
+    return parts
+
+
+def limit(field: str, ask: Ask, base: Workload) -> Parts:
+    """Why a limit is what it is."""
+    own = getattr(ask.wish, field) is not None
+    return [*([("Set by you. ", "bold $text-accent")] if own else []), (of_limit(field, base), "")]
 
 
 def miss(near_miss: Miss) -> Parts:

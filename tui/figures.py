@@ -88,6 +88,21 @@ def token_times(contents: Contents) -> list[list[float]]:
     return [list(row) for row in measured.token_ms if row] if measured else []
 
 
+def in_full(contents: Contents, manifest: Manifest) -> list[tuple[str, str]]:
+    """The figures of a package below each other, what was done to it, and its files, as text with
+    its style."""
+    parts = [(f"\n\n{'':<26}{'predicted':>12}{'measured':>14}\n", "bold")]
+    for row in figures(contents):
+        parts.append((f"{row.label:<26}", "$foreground-muted"))
+        parts.append((f"{row.predicted or '–':>12}{row.measured or '–':>14}\n", ""))
+    parts += [(f"{'quality':<10}", "$foreground-muted"), (f"{quality(contents)}\n", "")]
+    for label, text in made_of(contents):
+        parts += [(f"{label:<10}", "$foreground-muted"), (f"{text}\n", "")]
+    parts.append(("\nFiles\n", "bold"))
+    parts += [(f"{size:>9}  {path}\n", "") for path, size, _ in files(manifest)]
+    return parts
+
+
 def heading(contents: Contents) -> str:
     """What it is, for what, when."""
     source = " · random weights" if contents.source.dummy else ""
@@ -156,7 +171,9 @@ def made_of(contents: Contents) -> list[tuple[str, str]]:
     from packager.chat.profile import Profile
     from tui.explain import profile
 
-    rows = [("adapters", adapters((one.location, one.scale) for one in contents.source.adapters))]
+    alone = contents.adapter
+    rows = [("base", "" if alone is None else f"an adapter, to be added to {alone.base.name}")]
+    rows += [("adapters", adapters((one.location, one.scale) for one in contents.source.adapters))]
     fixed = contents.chat.profile if contents.chat else None
     if fixed is not None:
         rows.append(("behaves", profile(Profile.from_dict(fixed.to_json()))))

@@ -14,6 +14,7 @@ FIELDS = (
     ("context", "Context"),
     ("prompt", "Prompt"),
     ("max_image_tokens", "Picture"),
+    ("max_audio_seconds", "Sound"),
     ("min_decode_tps", "Speed"),
     ("max_ttft_ms", "First token"),
     ("max_artifact_bytes", "Files"),
@@ -24,6 +25,7 @@ FIELDS = (
 """Fields of Workload in the order of their lines, each with what its line is called."""
 _LIMITS = {
     "max_image_tokens": "up to {}",
+    "max_audio_seconds": "up to {}",
     "min_decode_tps": "at least {}",
     "max_ttft_ms": "within {}",
     "max_artifact_bytes": "up to {}",
@@ -31,14 +33,23 @@ _LIMITS = {
 }
 _ONLY_FOR = {"min_decode_tps": "generate", "dimension": "embed"}
 """Limits that mean something only where a model gives this."""
-SOMETIMES = (*_ONLY_FOR, "max_image_tokens")
+INPUTS = ("max_image_tokens", "max_audio_seconds")
+"""Limits of what comes in besides text: the prompt holds one of each."""
+SOMETIMES = (*_ONLY_FOR, *INPUTS)
 """Limits that some use cases have no line for."""
+
+
+def flag(field: str) -> str:
+    """What a limit is called on the command line."""
+    return f"--{field.replace('_bytes', '_mb').replace('_', '-')}"
 
 
 def applies(field: str, base: Workload) -> bool:
     """Whether a limit means anything for the use case."""
     if field == "max_image_tokens":
         return base.pictures
+    if field == "max_audio_seconds":
+        return base.sound
     return use_case(base.use_case).task == _ONLY_FOR.get(field, use_case(base.use_case).task)
 
 

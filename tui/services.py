@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from packager.events import Event
     from packager.lab.seen import Seen
     from packager.package.package import Package
+    from packager.pipeline.adapter_package import AdapterPlan
     from packager.plan.plan import Plan
     from packager.records import Measurement
     from packager.runtime import Runtime
     from packager.select import Candidate
     from packager.shipping.export import Exported
+    from packager.sources.hub_file import HubFile
     from tui.ask import Ask
     from tui.leaving import Order
     from tui.outlook import Outlook
@@ -53,13 +55,17 @@ class Services:
     find: Callable[[Services, Ask], core.Found] = core.find
     plan: Callable[[Services, Ask, Candidate, Path | None], Plan] = core.plan
     problems: Callable[[Services, Plan], list[PackError]] = core.problems
-    build: Callable[[Plan], Generator[Event, None, Package]] = core.build
+    adapter_plan: Callable[[Services, Path, str, str | None], AdapterPlan] = core.adapter_plan
+    build: Callable[[Plan | AdapterPlan], Generator[Event, None, Package]] = core.build
     bench: Callable[[Services, Path], Generator[Event, None, Measurement]] = core.bench
     export: Callable[[Order], Generator[Event, None, Exported]] = core.export
+    hub_file: Callable[[str, str, str | None, bool], Generator[object, None, HubFile]] = (
+        core.hub_file
+    )
     absent: Callable[[Services, Target], dict[str, str]] = core.absent
     unserved: Callable[[], frozenset[str]] = core.unserved
     underway: Callable[[Plan], bool] = core.underway
-    expected: Callable[[Plan], dict[str, float]] = core.expected
+    expected: Callable[[Plan | AdapterPlan], dict[str, float]] = core.expected
     outlook: Callable[[Services, Ask, Plan], Outlook] = core.outlook
     replaced: Callable[[Plan], Package | None] = core.replaced
     sweep_files: Callable[[Path], tuple[Listed, ...]] = sweeps.listed

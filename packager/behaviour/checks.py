@@ -19,6 +19,7 @@ from packager.json_values import (
     object_or_empty,
     texts_at,
 )
+from packager.sounds.words import word_errors
 
 FAILURES = ("wrong_answer", "lost_fact", "format", "tool_misuse", "wrong_stop")
 """Kinds of failure: another answer than the right one; a fact of the prompt that got lost; another
@@ -58,6 +59,7 @@ class Check:
     values: JsonObject = field(default_factory=dict)
     fence: bool = True
     name: str = ""
+    text: str = ""
 
     @classmethod
     def from_json(cls, data: JsonObject) -> Check:
@@ -79,6 +81,7 @@ class Check:
             values=object_or_empty(data, "values"),
             fence=at_or_none(data, "fence", bool) is not False,
             name=at_or_none(data, "name", str) or "",
+            text=at_or_none(data, "text", str) or "",
         )
 
 
@@ -198,6 +201,13 @@ def _no_tool_call(answer: Answer, check: Check) -> Failure | None:
     return Failure("tool_misuse", "calls a tool where none was needed")
 
 
+def _transcript(answer: Answer, check: Check) -> Failure | None:
+    errors = word_errors(answer.text, check.text)
+    if errors.rate <= check.within:
+        return None
+    return _wrong(f"has {errors.edits} wrong words beside the {errors.words} that were said")
+
+
 def _stops(answer: Answer, check: Check) -> Failure | None:
     return (
         None if answer.stopped else Failure("wrong_stop", "the answer did not end where it should")
@@ -265,5 +275,6 @@ _CHECKS: dict[str, Callable[[Answer, Check], Failure | None]] = {
     "json": _json,
     "tool_call": _tool_call,
     "no_tool_call": _no_tool_call,
+    "transcript": _transcript,
     "stops": _stops,
 }

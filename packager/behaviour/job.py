@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from packager.behaviour.answer import parse
 from packager.behaviour.checks import failures
@@ -13,10 +14,14 @@ from packager.behaviour.long_text import MOST_TOKENS, SHARE, long_text
 from packager.behaviour.tasks import Task, Turn, read, shipped
 from packager.checkpoint.template import render_apart, render_both_apart
 from packager.errors import PackError, bad_input
-from packager.json_values import JsonObject, at
+from packager.hearing import AudioSession
+from packager.json_values import JsonObject, at, object_at, objects_at
+from packager.measure.dictation import written_down
+from packager.pictures import prompt as pictures
 from packager.process import resolve
 from packager.runtime import Report
-from packager.session import Session
+from packager.session import Session, VisionSession
+from packager.sounds import prompt as sounds
 
 THOUGHT_TOKENS = 1024
 """What a model that thinks aloud may add to an answer."""
@@ -37,17 +42,26 @@ def ask_all(
     prompts: str | None,
     think: bool,
     log: str,
+    modality: str = "text",
+    pictures_too: bool = False,
+    given: dict[str, JsonObject] | None = None,
 ) -> JsonObject:
     """A row per task in `tasks[]`, those that could not be asked in `left_out[]`, and what the
     answers took together.
 
     `template` is the chat template's text, None for a model without one; `prompts` a user's own
-    file, None for ours.
+    file, None for ours, with those about pictures where `pictures_too`. `given` has what was
+    decoded for a task by its id: `pictures`, or a `sound` and the `seconds` that are taken at once;
+    what the package does not take is not there.
     """
-    tasks = (read(Path(prompts)) if prompts else shipped()).tasks
+    tasks = (
+        read(Path(prompts)) if prompts else shipped("vision" if pictures_too else "text")
+    ).tasks
     openings = _openings(tasks, template, think, Path(log))
     model: Session = resolve(session)(artifact, settings)
-    asking = _Asking(model, at(settings, "context", int), template, think, Path(log))
+    asking = _Asking(
+        model, at(settings, "context", int), template, think, Path(log), modality, given or {}
+    )
     rows, left_out = [], []
     try:
         for number, task in enumerate(tasks):
@@ -71,20 +85,24 @@ class _Asking:
     """A model with what it takes to ask it, and what the answers took so far."""
 
     def __init__(
-        self, model: Session, context: int, template: str | None, think: bool, log: Path
+        self,
+        model: Session,
+        context: int,
+        template: str | None,
+        think: bool,
+        log: Path,
+        modality: str,
+        given: dict[str, JsonObject],
     ) -> None:
-        self._model, self._context, self._template, self._think, self._log = (
-            model,
-            context,
-            template,
-            think,
-            log,
-        )
+        self._model, self._context, self._template = model, context, template
+        self._think, self._log = think, log
+        self._modality, self._given = modality, given
         self.seconds, self.new_tokens, self.prompt_tokens = 0.0, 0, 0
 
     def task(self, task: Task, opening: str | None) -> JsonObject:
         """The row of one task, `opening` its first prompt. What follows a wrong turn is not asked:
         it builds on what was never said."""
+        self._refuse_other(task)
         if opening is None:
             raise _LeftOut(
                 "the chat template, or the lack of one, does not allow this conversation"
@@ -104,7 +122,7 @@ class _Asking:
             if number > 1:
                 messages.append({"role": turn.role, "content": turn.text})
                 prompt = self._render(task, messages)
-            reply, stopped = self._reply(turn, prompt)
+            reply, stopped = self._reply(task, turn, prompt)
             answer = parse(reply, stopped)
             answers.append(reply)
             here = failures(answer, turn.checks, may_be_cut=turn.may_be_cut)
@@ -138,18 +156,63 @@ class _Asking:
     def _most(self, turn: Turn) -> int:
         return turn.max_tokens + (THOUGHT_TOKENS if self._think else 0)
 
-    def _reply(self, turn: Turn, prompt: str) -> tuple[str, bool]:
+    def _refuse_other(self, task: Task) -> None:
+        """Leave out what the package does not take."""
+        for has, kind, noun in (
+            (bool(task.images), "vision", "pictures"),
+            (task.audio is not None, "audio", "sound"),
+        ):
+            if has and self._modality != kind:
+                raise _LeftOut(f"the package takes no {noun}")
+        if self._modality == "audio" and task.audio is None:
+            raise _LeftOut("the package writes down sound, and the task brings none")
+
+    def _reply(self, task: Task, turn: Turn, prompt: str) -> tuple[str, bool]:
         """What the model says, and whether it ended its turn."""
+        if task.images:
+            return self._look(task, turn, prompt)
+        if task.audio is not None:
+            return self._hear(task, turn, prompt)
         ids = self._model.encode(prompt)
         room = min(self._most(turn), self._context - len(ids))
         if not ids or room < min(_LEAST_ANSWER, turn.max_tokens):
             raise _LeftOut(f"its prompt takes {len(ids)} tokens of a context of {self._context}")
         started = time.perf_counter()
         tokens = self._model.generate(ids, room, lambda token: None)
+        self._count(started, tokens, len(ids))
+        return self._model.decode(tokens) if tokens else "", len(tokens) < room
+
+    def _look(self, task: Task, turn: Turn, prompt: str) -> tuple[str, bool]:
+        model = cast(VisionSession, self._model)
+        texts = pictures.around(prompt, len(task.images))
+        rows = objects_at(self._given[task.id], "pictures")
+        tokens = model.prompt_tokens(texts, rows)
+        room = min(self._most(turn), self._context - tokens)
+        if room < min(_LEAST_ANSWER, turn.max_tokens):
+            raise _LeftOut(f"its prompt takes {tokens} tokens of a context of {self._context}")
+        started = time.perf_counter()
+        seen = model.look(texts, rows, room, lambda token: None)
+        self._count(started, seen.tokens, seen.prompt_tokens)
+        return self._model.decode(seen.tokens) if seen.tokens else "", len(seen.tokens) < room
+
+    def _hear(self, task: Task, turn: Turn, prompt: str) -> tuple[str, bool]:
+        given = self._given[task.id]
+        started = time.perf_counter()
+        heard = written_down(
+            cast(AudioSession, self._model),
+            sounds.around(prompt),
+            object_at(given, "sound"),
+            at(given, "seconds", int),
+            self._context,
+            self._most(turn),
+        )
+        self._count(started, heard.tokens, heard.prompt_tokens)
+        return heard.text, heard.ended
+
+    def _count(self, started: float, tokens: Sequence[int], prompt_tokens: int) -> None:
         self.seconds += time.perf_counter() - started
         self.new_tokens += len(tokens)
-        self.prompt_tokens += len(ids)
-        return self._model.decode(tokens) if tokens else "", len(tokens) < room
+        self.prompt_tokens += prompt_tokens
 
     def _render(self, task: Task, messages: list[JsonObject]) -> str:
         """A later turn, whose conversation only now exists."""
@@ -173,7 +236,7 @@ def _openings(
     if template is None:
         return {
             task.id: None
-            if task.system or task.tools or len(task.turns) > 1
+            if task.system or task.tools or task.images or task.audio or len(task.turns) > 1
             else task.turns[0].text
             for task in tasks
         }
@@ -197,8 +260,13 @@ def _openings(
 
 
 def _first(task: Task) -> list[JsonObject]:
-    system = [{"role": "system", "content": task.system}] if task.system else []
-    return [*system, {"role": task.turns[0].role, "content": task.turns[0].text}]
+    first = task.turns[0]
+    if task.audio is not None:
+        return sounds.messages(first.text)
+    system: list[JsonObject] = [{"role": "system", "content": task.system}] if task.system else []
+    if task.images:
+        return [*system, *pictures.messages(first.text, len(task.images))]
+    return [*system, {"role": first.role, "content": first.text}]
 
 
 def _tools(task: Task) -> JsonObject:

@@ -6,11 +6,12 @@ from packager.errors import usage
 from packager.hearing import AudioSession
 from packager.json_values import JsonObject, at
 from packager.measure import prefix as prefixes
+from packager.measure import speculation as drafts
+from packager.measure.dictation import Dictated, heard_pieces, room_for
 from packager.process import resolve
 from packager.runtime import Report
 from packager.session import Session, VisionSession
 from packager.shape.audio import RATE
-from packager.sounds.cut import pieces
 from packager.sounds.prompt import Transcript
 
 
@@ -23,21 +24,29 @@ def answer(
     prompt: str,
     max_new_tokens: int,
     prefix: JsonObject | None = None,
+    speculation: JsonObject | None = None,
 ) -> JsonObject:
     """Decode greedily until the end of the turn; pieces of text go out through `report.text` as
-    they are sure. `prefix` is what packager.measure.prefix.keep takes, for a warm start.
+    they are sure. `prefix` is what packager.measure.prefix.keep takes, for a warm start;
+    `speculation` what packager.measure.speculation.way gives, with the number of tokens `drafted`
+    in a step.
 
     Returns the text, the token ids and how many tokens the prompt had.
     """
+    if speculation is not None:
+        settings = {**settings, "speculation": speculation}
     model: Session = resolve(session)(artifact, settings)
     speaker = _Speaker(report, model)
     try:
         prompt_ids = model.encode(prompt)
         if not prompt_ids:
             raise usage("The prompt is empty.", "Give a prompt.")
-        most = _room(len(prompt_ids), at(settings, "context", int), max_new_tokens)
+        most = room_for(len(prompt_ids), at(settings, "context", int), max_new_tokens)
         warm = prefix is not None and prefixes.keep(model, prefix)
-        model.generate(prompt_ids, most, speaker.on_token)
+        if speculation is None:
+            model.generate(prompt_ids, most, speaker.on_token)
+        else:
+            drafts.answer(model, speculation, prompt_ids, most, speaker.on_token)
         text = speaker.end()
         if warm and isinstance(model, prefixes.KeepsPrefix) and model.prefix_note:
             report.note(model.prefix_note)
@@ -62,7 +71,7 @@ def look(
     speaker = _Speaker(report, model)
     try:
         tokens = model.prompt_tokens(texts, pictures)
-        most = _room(tokens, at(settings, "context", int), max_new_tokens)
+        most = room_for(tokens, at(settings, "context", int), max_new_tokens)
         seen = model.look(texts, pictures, most, speaker.on_token)
         text = speaker.end()
     finally:
@@ -93,54 +102,32 @@ def hear(
     Returns the text, the token ids, how many tokens the prompts had and how many of those are the
     sound's, the seconds that encoding took, and the language of the first piece where it says one.
     """
-    # Late: numpy, for the child that listens.
-    import numpy as np
-
     model: AudioSession = resolve(session)(artifact, settings)
-    samples = np.memmap(at(sound, "path", str), "<f4", "r")
-    ids: list[int] = []
-    parts: list[str] = []
-    language: str | None = None
-    prompt_tokens = audio_tokens = 0
-    encode_s = 0.0
+    whole = Dictated()
+    saying = _Dictation(report, model)
+    context = at(settings, "context", int)
     try:
-        around = sum(len(model.encode(text)) for text in texts)
-        for start, end in pieces(samples, seconds):
-            transcript = Transcript()
-            speaker = _Speaker(_Filtered(report, transcript), model)
-            tokens = around + _BRACKETS + model.audio_tokens(end - start)
-            most = _room(tokens, at(settings, "context", int), max_new_tokens)
-            heard = model.hear(texts, np.array(samples[start:end]), most, speaker.on_token)
-            speaker.end()
-            rest = transcript.end()
-            if rest:
-                report.text(rest)
-            if len(heard.tokens) == most:
+        for piece in heard_pieces(
+            model, texts, sound, seconds, context, max_new_tokens, saying.on_token
+        ):
+            transcript = saying.end()
+            if len(piece.heard.tokens) == piece.most:
                 report.note(
-                    f"The text of seconds {start / RATE:.1f} to {end / RATE:.1f} ends after "
-                    f"{most} tokens; more is said there."
+                    f"The text of seconds {piece.start / RATE:.1f} to {piece.end / RATE:.1f} ends "
+                    f"after {piece.most} tokens; more is said there."
                 )
-            report.text(" " if end < len(samples) else "")
-            ids += heard.tokens
-            parts.append(transcript.said.strip())
-            language = language or transcript.language
-            prompt_tokens += heard.prompt_tokens
-            audio_tokens += heard.audio_tokens
-            encode_s += heard.encode_s
+            report.text(" " if piece.end < at(sound, "count", int) else "")
+            whole.add(piece, transcript)
     finally:
         model.close()
     return {
-        "text": " ".join(part for part in parts if part),
-        "tokens": ids,
-        "prompt_tokens": prompt_tokens,
-        "audio_tokens": audio_tokens,
-        "encode_s": encode_s,
-        "language": language,
+        "text": whole.text,
+        "tokens": whole.tokens,
+        "prompt_tokens": whole.prompt_tokens,
+        "audio_tokens": whole.audio_tokens,
+        "encode_s": whole.encode_s,
+        "language": whole.language,
     }
-
-
-_BRACKETS = 2
-"""Tokens that the session sets around a sound."""
 
 
 class _Filtered:
@@ -162,17 +149,6 @@ class _Filtered:
         said = self._transcript.add(piece)
         if said:
             self._report.text(said)
-
-
-def _room(prompt_tokens: int, context: int, wanted: int) -> int:
-    """How many tokens the answer may have. Raises PackError (usage) where none are left."""
-    room = context - prompt_tokens
-    if room < 1:
-        raise usage(
-            f"The prompt has {prompt_tokens} tokens and the package's context is {context}.",
-            "Shorten it.",
-        )
-    return min(wanted, room)
 
 
 class _Speaker:
@@ -199,3 +175,28 @@ class _Speaker:
         if self._pending:
             self._report.text(self._model.decode(self._pending))
         return self._model.decode(self.ids) if self.ids else ""
+
+
+class _Dictation:
+    """Says what is said in a sound, piece by piece."""
+
+    def __init__(self, report: Report, model: Session) -> None:
+        self._report, self._model = report, model
+        self._begin()
+
+    def _begin(self) -> None:
+        self._transcript = Transcript()
+        self._speaker = _Speaker(_Filtered(self._report, self._transcript), self._model)
+
+    def on_token(self, token: int) -> None:
+        """Say what is sure with one more token."""
+        self._speaker.on_token(token)
+
+    def end(self) -> Transcript:
+        """Say what is left of a piece; what became of it."""
+        self._speaker.end()
+        rest, done = self._transcript.end(), self._transcript
+        if rest:
+            self._report.text(rest)
+        self._begin()
+        return done

@@ -6,17 +6,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
 from packager.behaviour.checks import Check, misfit
 from packager.errors import bad_input, usage
+from packager.files import sha256
 from packager.json_values import JsonObject, at, object_at
+from packager.limits import SOUND_BYTES
 from packager.names import did_you_mean
 
 SHIPPED = Path(__file__).with_name("tasks.jsonl")
+SHIPPED_PICTURES = Path(__file__).with_name("picture_tasks.jsonl")
 PASSES = ("baseline", "stress")
 """What a model must be able to do, and what breaks one: noise, length, ambiguity, several turns."""
 
@@ -49,6 +52,10 @@ class Task:
     tools: tuple[JsonObject, ...] = ()
     fact: str | None = None
     depth: float = 0.5
+    images: tuple[Path, ...] = ()
+    """Pictures that come before the first turn's prompt."""
+    audio: Path | None = None
+    """A sound that is written down; the prompt then names what occurs in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +67,21 @@ class TaskSet:
     tasks: tuple[Task, ...]
 
 
-def shipped() -> TaskSet:
-    """The set that ships with qwen-pack."""
-    return parse("qwen-pack", SHIPPED.read_bytes(), str(SHIPPED))
+def shipped(modality: str = "text") -> TaskSet:
+    """The set that ships with qwen-pack for packages of a modality: with pictures one more for
+    those that see. Raises PackError (usage) for sound, which comes from the user."""
+    if modality == "audio":
+        raise usage(
+            "qwen-pack brings no recordings of speech.",
+            "Write tasks with `audio` and give them with --prompts; docs/behaviour.md says how.",
+        )
+    text = _with_files(parse("qwen-pack", SHIPPED.read_bytes(), str(SHIPPED)), SHIPPED)
+    if modality != "vision":
+        return text
+    path = SHIPPED_PICTURES
+    seen = _with_files(parse("qwen-pack with pictures", path.read_bytes(), str(path)), path)
+    both = hashlib.sha256(f"{text.sha256} {seen.sha256}".encode()).hexdigest()
+    return TaskSet(seen.name, both, text.tasks + seen.tasks)
 
 
 def read(path: Path) -> TaskSet:
@@ -77,7 +96,39 @@ def read(path: Path) -> TaskSet:
         ) from None
     if len(data) > _MOST_BYTES:
         raise bad_input(f"{path} has more than {_MOST_BYTES} bytes.", "Use fewer prompts.")
-    return parse(path.name, data, str(path))
+    return _with_files(parse(path.name, data, str(path)), path)
+
+
+def _with_files(tasks: TaskSet, file: Path) -> TaskSet:
+    """The set with its pictures and sounds as files beside its own, their content in its digest."""
+    folder = file.absolute().parent
+    whole = hashlib.sha256(tasks.sha256.encode())
+    rows = []
+    for task in tasks.tasks:
+        paths = [_beside(folder, path, f"{file}: task {task.id!r}") for path in _files(task)]
+        for path in paths:
+            whole.update(sha256(path).encode())
+        audio = paths.pop() if task.audio is not None else None
+        rows.append(replace(task, images=tuple(paths), audio=audio))
+    if not any(map(_files, rows)):
+        return tasks
+    return TaskSet(tasks.name, whole.hexdigest(), tuple(rows))
+
+
+def _files(task: Task) -> list[Path]:
+    return [*task.images, *([task.audio] if task.audio is not None else [])]
+
+
+def _beside(folder: Path, name: Path, where: str) -> Path:
+    """The file below the folder of a set. Raises PackError (bad input) for what is none."""
+    path = (folder / name).resolve()
+    if name.is_absolute() or not path.is_relative_to(folder.resolve()):
+        _refuse(where, f"{name} is not below the folder of the tasks")
+    if not path.is_file():
+        _refuse(where, f"there is no file {name}")
+    if path.stat().st_size > SOUND_BYTES:
+        _refuse(where, f"{name} has more than {SOUND_BYTES:,} bytes")
+    return path
 
 
 def parse(name: str, data: bytes, where: str) -> TaskSet:
@@ -120,14 +171,16 @@ def schemas() -> dict[str, JsonObject]:
 
 def _task(row: Any, where: str, number: int) -> Task:
     _valid(row, "task", where)
-    if ("turns" in row) == ("prompt" in row) or ("turns" in row and "checks" in row):
+    if "audio" in row:
+        _check_sound(row, where)
+    elif ("turns" in row) == ("prompt" in row) or ("turns" in row and "checks" in row):
         _refuse(where, "a task has either 'prompt' and 'checks', or 'turns'")
     turns = row.get("turns") or [
         {key: row[key] for key in ("prompt", "checks", "max_tokens", "may_be_cut") if key in row}
     ]
     text = row.get("fact") is not None
     made = tuple(
-        _turn(turn, f"{where}: turns[{index}]" if "turns" in row else where)
+        _turn(turn, f"{where}: turns[{index}]" if "turns" in row else where, "audio" in row)
         for index, turn in enumerate(turns)
     )
     if text != ("{text}" in made[0].text):
@@ -147,12 +200,23 @@ def _task(row: Any, where: str, number: int) -> Task:
         tuple(row.get("tools", ())),
         row.get("fact"),
         row.get("depth", 0.5),
+        tuple(map(Path, row.get("images", ()))),
+        Path(row["audio"]) if "audio" in row else None,
     )
 
 
-def _turn(row: Any, where: str) -> Turn:
+def _check_sound(row: JsonObject, where: str) -> None:
+    """A sound is written down, and nothing else happens to it."""
+    other = next(
+        (key for key in ("turns", "system", "tools", "fact", "images") if key in row), None
+    )
+    if other is not None:
+        _refuse(where, f"a task with 'audio' has no {other!r}")
+
+
+def _turn(row: Any, where: str, sound: bool) -> Turn:
     _valid(row, "turn", where)
-    if ("tool_result" in row) == ("prompt" in row):
+    if not sound and ("tool_result" in row) == ("prompt" in row):
         _refuse(where, "a turn has either 'prompt' or 'tool_result'")
     role = "tool" if "tool_result" in row else "user"
     for index, check in enumerate(row["checks"]):
@@ -167,7 +231,7 @@ def _turn(row: Any, where: str) -> Turn:
             )
         _valid(check, kind, there)
         _usable(check, there)
-    text = row["tool_result"] if role == "tool" else row["prompt"]
+    text = row["tool_result"] if role == "tool" else row.get("prompt", "")
     return Turn(
         role,
         text,

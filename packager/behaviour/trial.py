@@ -18,12 +18,16 @@ from packager.escapes import line
 from packager.events import Event, StageFinished, StageNote, StageProgress, StageStarted
 from packager.json_values import JsonDict, JsonObject, at, objects_at
 from packager.package import manifest
+from packager.package.manifest import Manifest
 from packager.package.package import MODEL
-from packager.pipeline import bench, climb
+from packager.pictures import take as take_pictures
+from packager.pipeline import bench, climb, pictures, sounds
 from packager.pipeline.cache import BuildCache
+from packager.pipeline.intact import artifact_key
 from packager.process import Note, Progress, run_job
 from packager.records.behaviour import Task
 from packager.runtime import Runtime
+from packager.sounds import take as take_sound
 
 _STAGE = "behave"
 
@@ -53,8 +57,11 @@ def run(
             "Build it with real weights.",
         )
     chat, logs = package / "chat_template.jinja", BuildCache()
-    arguments = {
-        "session": runtime.session,
+    modality = known.contents.modality
+    arguments: JsonObject = {
+        "session": _session(runtime, known),
+        "modality": modality,
+        "pictures_too": prompts is None and any(task.images for task in tasks.tasks),
         "artifact": str(package / MODEL),
         "settings": bench.settings_with(known, package, runtime, added),
         "template": template.read(chat) if chat.is_file() else None,
@@ -63,30 +70,63 @@ def run(
         "log": str(logs.log("template")),
     }
     yield StageStarted(_STAGE, f"Ask {len(tasks.tasks)} tasks", 1, 1)
-    asking = climb.on_ladder(
-        runtime,
-        "while it was asked tasks",
-        bench.artifact_key(known),
-        lambda start: run_job(
-            "packager.behaviour.job:ask_all", arguments, logs.log(_STAGE), start.environment
-        ),
-    )
-    with closing(asking) as work:
-        while True:
-            try:
-                message = next(work)
-            except StopIteration as stop:
-                job, start = stop.value
-                break
-            if isinstance(message, Note):
-                yield StageNote(_STAGE, message.text)
-            if isinstance(message, Progress):
-                yield StageProgress(_STAGE, message.done, message.total, message.unit)
+    with logs.work_folder() as folder:
+        given = _given(known, tasks, folder, logs)
+        asking = climb.on_ladder(
+            runtime,
+            "while it was asked tasks",
+            artifact_key(known),
+            lambda start: run_job(
+                "packager.behaviour.job:ask_all",
+                {**arguments, "given": given},
+                logs.log(_STAGE),
+                start.environment,
+            ),
+        )
+        with closing(asking) as work:
+            while True:
+                try:
+                    message = next(work)
+                except StopIteration as stop:
+                    job, start = stop.value
+                    break
+                if isinstance(message, Note):
+                    yield StageNote(_STAGE, message.text)
+                if isinstance(message, Progress):
+                    yield StageProgress(_STAGE, message.done, message.total, message.unit)
     result = {**summed(tasks, job.value, think), "rung": start.name}
     yield StageFinished(
         _STAGE, job.seconds, False, f"{result['passed']} of {result['total']} passed", {}
     )
     return result
+
+
+def _session(runtime: Runtime, known: Manifest) -> str:
+    """The session that takes what the package takes."""
+    if known.contents.modality == "audio":
+        return sounds.session_of(runtime, known)
+    if known.contents.modality == "vision":
+        return pictures.session_of(runtime, known)
+    return runtime.session
+
+
+def _given(
+    known: Manifest, tasks: TaskSet, folder: Path, logs: BuildCache
+) -> dict[str, JsonObject]:
+    """The decoded pictures and sounds of the tasks that the package can be asked, by their ids."""
+    modality = known.contents.modality
+    given: dict[str, JsonObject] = {}
+    for number, task in enumerate(tasks.tasks):
+        own = folder / str(number)
+        if task.images and modality == "vision":
+            own.mkdir()
+            taken = take_pictures(task.images, own, logs.log("pictures"))
+            given[task.id] = {"pictures": [picture.as_dict() for picture in taken]}
+        if task.audio is not None and modality == "audio":
+            own.mkdir()
+            sound = take_sound(task.audio, own, logs.log("sounds"))
+            given[task.id] = {"sound": sound.as_dict(), "seconds": sounds.most_of(known)}
+    return given
 
 
 def summed(tasks: TaskSet, answered: JsonObject, think: bool) -> JsonObject:

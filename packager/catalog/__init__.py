@@ -151,7 +151,7 @@ def _index() -> dict[str, Variant]:
 
 def _quantized(variant: Variant) -> Iterator[Variant]:
     """The same model in each of the repositories in which its publisher quantized it."""
-    note = f"{variant.repo_id}, quantized by its publisher: a build dequantizes it as it is read"
+    note = f"{variant.repo_id}, quantized by its publisher: see --repack"
     for repo_id in variant.quantized_repos:
         yield replace(
             variant,

@@ -239,6 +239,7 @@ def _variant(
         published_precisions=("BF16", *row.get("quantized", "").split()),
         unbuildable=row.get("unbuildable"),
         nearest=row.get("nearest"),
+        text_alone=row.get("text_alone"),
         notes=tuple(row.get("notes", ())),
         sources={
             group: source_text(keys, sources, f"{where}.sources.{group}")

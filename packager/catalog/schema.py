@@ -105,6 +105,7 @@ VARIANT: Types = {
     "quantized": str,
     "unbuildable": str,
     "nearest": str,
+    "text_alone": str,
     "notes": list,
     "sources": dict,
 }

@@ -39,10 +39,10 @@ class Variant:
     config's max_position_embeddings, `context_extended` what the documentation says is reachable
     with YaRN, in tokens. `tower` is the vision tower, where it can be built, `audio_tower` the
     audio encoder. `assumed` names fields of `shape` that no source states and that hold
-    transformers' default. `unbuildable` says why no
-    runtime builds it, and `nearest` names the closest variant that can be built. `trained_tokens`
-    is what it was pretrained on, as published: often an upper bound for the family. `system_prompt`
-    says, of the first generation, whether it was trained to follow one.
+    transformers' default. `unbuildable` says why no runtime builds it, `text_alone` why an encoder
+    of it is not built, and `nearest` names the closest variant that can be built.
+    `trained_tokens` is what it was pretrained on, as published: often an upper bound for the
+    family. `system_prompt` says, of the first generation, whether it was trained to follow one.
     """
 
     repo_id: str
@@ -78,6 +78,7 @@ class Variant:
     audio_tower: AudioTower | None = None
     trained_tokens: int | None = None
     system_prompt: Literal["enhanced", "plain"] | None = None
+    text_alone: str | None = None
 
     @property
     def name(self) -> str:

@@ -37,6 +37,7 @@ from packager.checkpoint.folder import (
     read_json,
 )
 from packager.checkpoint.header import TensorInfo
+from packager.checkpoint.heads import read as read_heads
 from packager.checkpoint.kinds import (
     check_config,
     check_generation_config,
@@ -73,8 +74,8 @@ class Checkpoint:
     without a tie that they do not have, a quantization that is not theirs, and ids that no row has.
     `tokenizer_config` lists what added_tokens.json adds where it lists nothing itself. `tensors`
     are in stored order, by official name, and exactly those that follow from `shape`; `dropped`
-    names those that the files store besides: redundant ones, draft modules, the vision tower, which
-    `vision` reads, the audio encoder, which `audio` reads.
+    names those that the files store besides: redundant ones, the draft module, which `heads` reads,
+    the vision tower, which `vision` reads, the audio encoder, which `audio` reads.
     `as_published` says that the files themselves have those names, that configuration and types of
     32 bits at most, so that an engine may read them. `chat_template` is None for a base model.
     Of a folder that describes an adopted model there are no tensors.
@@ -97,6 +98,7 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     quantized: str | None = None
     _tower: Mapping[str, TensorInfo] = field(default_factory=dict, repr=False)
+    _heads: Mapping[str, TensorInfo] = field(default_factory=dict, repr=False)
     _maps: dict[Path, mmap.mmap] = field(default_factory=dict, repr=False, compare=False)
     _computed: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False, compare=False)
 
@@ -164,6 +166,7 @@ class Checkpoint:
             notes=(*agreed.notes, *tokenizer_notes, *_notes_on_ids(config, agreed)),
             quantized=agreed.quantized,
             _tower=MappingProxyType(dict(agreed.tower)),
+            _heads=MappingProxyType(dict(agreed.heads)),
         )
 
     @property
@@ -183,6 +186,16 @@ class Checkpoint:
         """The audio encoder, checked as the decoder was. Raises PackError (exit code 6) with the
         reason where there is none, or not a whole one."""
         return read_audio(self.files, self.config, self.shape, self._tower)
+
+    def heads(self) -> dict[str, TensorInfo]:
+        """The draft module for multi-token prediction by official name, checked as the decoder was.
+        Raises PackError (exit code 6) with the reason where there is none, or not a whole one."""
+        return read_heads(self.files["config.json"], self.shape, self._heads)
+
+    @property
+    def has_heads(self) -> bool:
+        """Whether anything of a draft module is stored."""
+        return bool(self._heads)
 
     @property
     def takes_pictures(self) -> bool:

@@ -10,7 +10,15 @@ from typing import Any
 
 from packager.checkpoint import first_generation
 from packager.checkpoint.header import ITEM_BYTES, TensorInfo
-from packager.checkpoint.naming import OUTPUT, Named, is_computed, named, sound_name, tower_name
+from packager.checkpoint.naming import (
+    OUTPUT,
+    Named,
+    draft_name,
+    is_computed,
+    named,
+    sound_name,
+    tower_name,
+)
 from packager.checkpoint.quantized import METHODS, dequantized, method_of, note
 from packager.errors import bad_input
 from packager.json_values import JsonObject, list_at, object_at
@@ -144,8 +152,8 @@ class Agreed:
     `untied` says that the output matrix is not the embedding although config.json ties them,
     `headless` that there is no output matrix although config.json unties them; `quantized`
     how the files hold the weights, where these are computed from it; `notes` are sentences for
-    whoever builds; `tower` is what is stored of a vision tower or an audio encoder, by the files'
-    names.
+    whoever builds; `tower` is what is stored of a vision tower or an audio encoder, `heads` of a
+    draft module, both by the files' names.
     """
 
     shape: Shape
@@ -157,6 +165,7 @@ class Agreed:
     notes: tuple[str, ...]
     quantized: str | None = None
     tower: Mapping[str, TensorInfo] = field(default_factory=dict)
+    heads: Mapping[str, TensorInfo] = field(default_factory=dict)
 
 
 def match(
@@ -206,6 +215,7 @@ def match(
         notes=tuple(_notes(config, kept, matched, untied, plain.how)),
         quantized=plain.how,
         tower={name: stored[name] for name in beside if tower_name(name) or sound_name(name)},
+        heads={name: stored[name] for name in beside if draft_name(name)},
     )
 
 

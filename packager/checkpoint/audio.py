@@ -11,7 +11,7 @@ from typing import Any
 from packager.checkpoint.folder import PREPROCESSORS, read_json
 from packager.checkpoint.header import TensorInfo
 from packager.checkpoint.naming import sound_name
-from packager.checkpoint.vision import TEXT_ALONE, refuse_damage
+from packager.checkpoint.vision import matched
 from packager.errors import PackError, bad_input
 from packager.shape import Shape
 from packager.shape.audio import FRAME, HOP, MELS, RATE, AudioTower, audio_tower_of
@@ -43,28 +43,9 @@ def read(
     """
     path = files["config.json"]
     tower = audio_tower_of(config, shape, str(path))
-    expected = dict(tower.tensors())
-    tensors: dict[str, TensorInfo] = {}
-    for tensor in stored.values():
-        name = sound_name(tensor.name)
-        if name is None:
-            continue
-        if name in tensors:
-            raise bad_input(
-                f"{tensor.file.name} holds {tensors[name].name!r} and {tensor.name!r}, which are "
-                "the same tensor.",
-                f"Keep the one that is meant; {path} describes one network.",
-            )
-        tensors[name] = tensor
-    if not tensors:
-        raise bad_input(
-            f"{path.parent} has no audio encoder: {path.name} describes one, and none of its "
-            f"{len(expected)} tensors is in the weights.",
-            TEXT_ALONE,
-        )
-    refuse_damage(path, expected, tensors, "audio encoder")
+    tensors = matched(path, stored, dict(tower.tensors()), sound_name, "audio encoder")
     _refuse_other_features(files)
-    return Audio(tower, {name: tensors[name] for name in expected})
+    return Audio(tower, tensors)
 
 
 def _refuse_other_features(files: Mapping[str, Path]) -> None:

@@ -3,7 +3,7 @@
 Layouts after their own implementations: GPTQ and AWQ as AutoGPTQ, GPTQModel and AutoAWQ pack them
 (transformers reads the same), FP8 as Qwen and DeepSeek publish it (a scale for every block, by
 which is multiplied), compressed-tensors as its `pack-quantized`, `int-quantized` and
-`float-quantized` formats lay it out.
+`float-quantized` formats lay it out. packager.checkpoint.blockwise has those of bitsandbytes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from packager.checkpoint.numbers import read
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
+Groups = tuple[Ints, npt.NDArray[Any]]
+"""Zero points and scales of groups, the scales in the type that they are stored in."""
 
 _WORD = 32
 _AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)
@@ -73,10 +75,13 @@ class Gptq:
         values *= scales[group]
         return np.ascontiguousarray(values.T)
 
-    def codes(self) -> tuple[Any, Any, Any]:
-        """Numbers (outputs, inputs), zero points and scales (outputs, groups) of the whole."""
-        numbers = unpack(read(self.qweight), self.bits, 0)
-        return numbers.T, self._zeros(0, self.scales.shape[1]).T, read(self.scales).T
+    def numbers(self, first: int, end: int) -> Ints:
+        """Whole numbers (outputs, inputs) of some outputs."""
+        return unpack(read(self.qweight, slice(None), slice(first, end)), self.bits, 0).T
+
+    def groups(self, first: int, end: int) -> Groups:
+        """Zero points and scales (outputs, groups) of some outputs."""
+        return self._zeros(first, end).T, read(self.scales, slice(None), slice(first, end)).T
 
     def _zeros(self, first: int, end: int) -> Ints:
         # A run of words that no value crosses: 32 outputs, whatever the bits.
@@ -111,11 +116,14 @@ class Awq:
         values *= scales[group]
         return np.ascontiguousarray(values.T)
 
-    def codes(self) -> tuple[Any, Any, Any]:
-        """Numbers (outputs, inputs), zero points and scales (outputs, groups) of the whole."""
-        end = self.scales.shape[1]
-        numbers, zeros = (self._unpacked(row, 0, end).T for row in (self.qweight, self.qzeros))
-        return numbers, zeros, read(self.scales).T
+    def numbers(self, first: int, end: int) -> Ints:
+        """Whole numbers (outputs, inputs) of some outputs."""
+        return self._unpacked(self.qweight, first, end).T
+
+    def groups(self, first: int, end: int) -> Groups:
+        """Zero points and scales (outputs, groups) of some outputs."""
+        scales = read(self.scales, slice(None), slice(first, end))
+        return self._unpacked(self.qzeros, first, end).T, scales.T
 
     def _unpacked(self, tensor: TensorInfo, first: int, end: int) -> Ints:
         start, stop = first // 8, -(-end // 8)
@@ -181,18 +189,23 @@ class Packed:
         )
         zero: Any = 1 << (self.bits - 1)
         if self.zero is not None:
-            start, stop = first // _WORD, -(-end // _WORD)
-            words = slice(start * self.bits, stop * self.bits)
-            stored = unpack(read(self.zero, words), self.bits, 0)
-            zero = stored[first - start * _WORD : end - start * _WORD][:, group]
+            zero = self._zeros(self.zero, first, end)[:, group]
         values: Floats = (numbers - zero).astype(np.float32)
         values *= scale[:, group]
         return values
 
-    def codes(self) -> tuple[Any, Any, Any]:
-        """Numbers (rows, columns), zero points and scales (rows, groups) of the whole."""
-        numbers = unpack(read(self.packed), self.bits, 1)[:, : self.columns]
-        zeros: Any = np.full(self.scale.shape, 1 << (self.bits - 1))
-        if self.zero is not None:
-            zeros = unpack(read(self.zero), self.bits, 0)[: self.scale.shape[0]]
-        return numbers, zeros, read(self.scale)
+    def numbers(self, first: int, end: int) -> Ints:
+        """Whole numbers (rows, columns) of some rows."""
+        return unpack(read(self.packed, slice(first, end)), self.bits, 1)[:, : self.columns]
+
+    def groups(self, first: int, end: int) -> Groups:
+        """Zero points and scales (rows, groups) of some rows."""
+        scales = read(self.scale, slice(first, end))
+        if self.zero is None:
+            return np.full(scales.shape, 1 << (self.bits - 1), np.int32), scales
+        return self._zeros(self.zero, first, end), scales
+
+    def _zeros(self, zero: TensorInfo, first: int, end: int) -> Ints:
+        start, stop = first // _WORD, -(-end // _WORD)
+        stored = unpack(read(zero, slice(start * self.bits, stop * self.bits)), self.bits, 0)
+        return stored[first - start * _WORD : end - start * _WORD]

@@ -124,7 +124,14 @@ def safe_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     return _checked(folder, [name for name in names if os.path.lexists(folder / name)])
 
 
-def _checked(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+def converted_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Those of the named files that are there, whose sizes nothing bounds: graphs and weights that
+    an engine reads. Raises PackError as `checkpoint_files` for links and for what is no file."""
+    present = [name for name in names if os.path.lexists(folder / name)]
+    return _checked(folder, present, bounded=False)
+
+
+def _checked(folder: Path, names: Iterable[str], *, bounded: bool = True) -> dict[str, Path]:
     files = {name: folder / name for name in names}
     blobs = _blobs(folder)
     for path in files.values():
@@ -144,7 +151,8 @@ def _checked(folder: Path, names: Iterable[str]) -> dict[str, Path]:
             raise bad_input(
                 f"{path} is not a regular file.", "Name a folder that holds the files themselves."
             )
-        refuse_oversize(str(path), path.name, status.st_size)
+        if bounded:
+            refuse_oversize(str(path), path.name, status.st_size)
     return files
 
 

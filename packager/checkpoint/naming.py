@@ -33,7 +33,7 @@ _BUFFER = re.compile(
 # of Qwen2-VL, `model.visual.` in later ones and where transformers 5 saved it,
 # `model.language_model.visual.` where that saved Qwen3.5. `thinker.audio_tower.` is the audio
 # encoder of Qwen3-ASR.
-_DRAFT = re.compile(r"(model\.)?mtp\..+")
+_DRAFT = re.compile(r"(model\.)?(?P<name>mtp\..+)")
 _TOWER = re.compile(r"(model\.)?(language_model\.)?(?P<name>visual\..+)")
 _SOUND = re.compile(r"(thinker\.)?(?P<name>audio_tower\..+)")
 _LAYER = re.compile(r"(^|\.)(layers|h)\.\d+\.")
@@ -178,6 +178,13 @@ def sound_name(name: str) -> str | None:
     """What a tensor of the audio encoder is called there (`audio_tower.`); None for one that is not
     the encoder's."""
     match = _SOUND.fullmatch(name)
+    return match["name"] if match else None
+
+
+def draft_name(name: str) -> str | None:
+    """What a tensor of the draft module for multi-token prediction is called (`mtp.`); None for one
+    that is not the module's."""
+    match = _DRAFT.fullmatch(name)
     return match["name"] if match else None
 
 

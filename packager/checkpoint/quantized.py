@@ -1,6 +1,6 @@
 """Whether a checkpoint is quantized already, by its own words, and what becomes of it then.
 
-What is packaged is quantized again, so the reference is the dequantized model, and a note says so.
+The reference of what is packaged is the dequantized model, and a note says so.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from packager.checkpoint.header import TensorInfo
 
 KEYS = ("quantization_config", "quantization")
-METHODS = ("gptq", "awq", "fp8", "compressed-tensors")
+METHODS = ("gptq", "awq", "fp8", "compressed-tensors", "bitsandbytes")
 """Those that are dequantized while they are read."""
 
 
@@ -34,6 +34,24 @@ def method_of(config: Mapping[str, Any]) -> str | None:
         if table:
             method = table.get("quant_method") if isinstance(table, dict) else None
             return str(method or key)
+    return None
+
+
+def group_of(config: Mapping[str, Any]) -> int | None:
+    """Columns that share a scale, as a config.json says; None where it does not."""
+    table = config.get("quantization_config")
+    if not isinstance(table, Mapping):
+        return None
+    kinds = table.get("config_groups")
+    nested = (
+        [row.get("weights") for row in kinds.values() if isinstance(row, Mapping)]
+        if (isinstance(kinds, Mapping))
+        else []
+    )
+    for part in (table, *nested):
+        size = part.get("group_size") if isinstance(part, Mapping) else None
+        if type(size) is int and size > 0:
+            return size
     return None
 
 
@@ -59,6 +77,6 @@ def dequantized(
 def note(how: str) -> str:
     """What whoever builds is told."""
     return (
-        f"The weights are already quantized ({how}): they are dequantized as they are read and "
-        "quantized again, and the reference of the quality gate is the dequantized model."
+        f"The weights are already quantized ({how}): the reference of the quality gate is the "
+        "dequantized model. They are quantized again unless --repack takes their groups over."
     )

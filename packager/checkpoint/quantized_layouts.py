@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from packager.checkpoint import blockwise
 from packager.checkpoint.dequantize import Awq, Gptq, Packed, Scaled
 from packager.checkpoint.header import ITEM_BYTES, Rows, TensorInfo
 from packager.checkpoint.numbers import read
@@ -27,6 +28,7 @@ _MAIN = {
     "awq": "qweight",
     "fp8": "weight",
     "compressed-tensors": r"weight(_packed)?",
+    "bitsandbytes": "weight",
 }
 _BESIDE = (
     "qweight",
@@ -42,6 +44,7 @@ _BESIDE = (
     "weight_zero_point",
     "weight_g_idx",
     "activation_scale",
+    *blockwise.BESIDE,
 )
 
 
@@ -114,6 +117,8 @@ class Layouts:
                 return self._awq(module, tensor)
             case "fp8":
                 return self._scaled(module, tensor, "FP8")
+            case "bitsandbytes":
+                return blockwise.of(module, tensor, self._stored, self._refuse)
             case _ if tensor.name.endswith("_packed"):
                 return self._packed(module, tensor)
             case _:
@@ -285,6 +290,9 @@ class Layouts:
             raise self._wrong(
                 f"has {tensor.name!r} of the shape {list(tensor.shape)} instead of {list(shape)}"
             )
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise self._wrong(what)
 
     def _wrong(self, what: str) -> PackError:
         return bad_input(

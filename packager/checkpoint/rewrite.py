@@ -84,10 +84,7 @@ def under_official_names(report: Report, source: Checkpoint, folder: Path) -> Ch
 
     `folder` appears whole or not at all. Returns it opened.
     """
-    pieces = [
-        _Piece(name, tensor.dtype, tensor.shape, name, 0, tensor.nbytes)
-        for name, tensor in source.tensors.items()
-    ]
+    pieces = [_whole(name, tensor) for name, tensor in source.tensors.items()]
     with folder_that_appears_whole(folder) as made:
         _write_weights(report, source, pieces, made / "model.safetensors")
         write_json(made / "config.json", source.config)
@@ -114,20 +111,33 @@ def rewrite(report: Report, source: Checkpoint, folder: Path) -> Checkpoint:
     return Checkpoint.open(folder)
 
 
+def rows_in_qwen2_form(
+    source: Checkpoint, rewritten: bool = True
+) -> dict[str, tuple[str, int, int]]:
+    """Every tensor of the Qwen2 form of a first-generation checkpoint (`rewritten`), and every
+    tensor of any other, as the stored tensor that it is a run of, and the first row and the row
+    after its last."""
+    first = rewritten and source.shape.model_type == FIRST_GENERATION
+    rows = {}
+    for name, tensor in source.tensors.items():
+        for piece in _pieces(name, tensor) if first else (_whole(name, tensor),):
+            row_bytes = max(1, tensor.nbytes // max(1, tensor.shape[0]))
+            end = (piece.start + piece.nbytes) // row_bytes
+            rows[piece.name] = (name, piece.start // row_bytes, end)
+    return rows
+
+
+def _whole(name: str, tensor: TensorInfo) -> _Piece:
+    return _Piece(name, tensor.dtype, tensor.shape, name, 0, tensor.nbytes)
+
+
 def _pieces(name: str, tensor: TensorInfo) -> Iterator[_Piece]:
     if name in _OUTER or not name.startswith("transformer."):
-        yield _Piece(_OUTER.get(name, name), tensor.dtype, tensor.shape, name, 0, tensor.nbytes)
+        yield replace(_whole(name, tensor), name=_OUTER.get(name, name))
         return
     _, _, layer, part = name.split(".", 3)
     if part in _NAMES:
-        yield _Piece(
-            f"model.layers.{layer}.{_NAMES[part]}",
-            tensor.dtype,
-            tensor.shape,
-            name,
-            0,
-            tensor.nbytes,
-        )
+        yield replace(_whole(name, tensor), name=f"model.layers.{layer}.{_NAMES[part]}")
         return
     kind = part.removeprefix("attn.c_attn.")
     third, rows = tensor.nbytes // 3, tensor.shape[0] // 3

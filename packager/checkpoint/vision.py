@@ -7,7 +7,7 @@ good text model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,26 @@ def read(
     """
     path = files["config.json"]
     tower = tower_of(config, shape, str(path))
-    expected = dict(tower.tensors())
+    tensors = matched(path, stored, dict(tower.tensors()), tower_name, "vision tower")
+    mean, deviation = _normalization(files, tower)
+    return Vision(tower, tensors, mean, deviation)
+
+
+def matched(
+    path: Path,
+    stored: Mapping[str, TensorInfo],
+    expected: Mapping[str, tuple[int, ...]],
+    name_of: Callable[[str], str | None],
+    what: str,
+) -> dict[str, TensorInfo]:
+    """The `stored` tensors that are part of `what`, in the order of those that config.json (at
+    `path`) describes; `name_of` gives a tensor's own name there, None for one of another part.
+
+    Raises PackError (exit code 6) where none is stored, one twice, or they are not those.
+    """
     tensors: dict[str, TensorInfo] = {}
     for tensor in stored.values():
-        name = tower_name(tensor.name)
+        name = name_of(tensor.name)
         if name is None:
             continue
         if name in tensors:
@@ -66,13 +82,12 @@ def read(
         tensors[name] = tensor
     if not tensors:
         raise bad_input(
-            f"{path.parent} has no vision tower: {path.name} describes one, and none of its "
+            f"{path.parent} has no {what}: {path.name} describes one, and none of its "
             f"{len(expected)} tensors is in the weights.",
             TEXT_ALONE,
         )
-    refuse_damage(path, expected, tensors, "vision tower")
-    mean, deviation = _normalization(files, tower)
-    return Vision(tower, {name: tensors[name] for name in expected}, mean, deviation)
+    refuse_damage(path, expected, tensors, what)
+    return {name: tensors[name] for name in expected}
 
 
 def refuse_damage(
@@ -80,9 +95,10 @@ def refuse_damage(
     expected: Mapping[str, tuple[int, ...]],
     tensors: Mapping[str, TensorInfo],
     what: str,
+    way_on: str = TEXT_ALONE,
 ) -> None:
     """Raise PackError (exit code 6) unless the tensors of `what` are those that config.json (at
-    `path`) describes."""
+    `path`) describes; `way_on` is its hint."""
     missing = [name for name in expected if name not in tensors]
     problems = [f"tensor {name!r} is missing" for name in missing[:_NAMED]]
     for name, tensor in tensors.items():
@@ -102,7 +118,7 @@ def refuse_damage(
     raise bad_input(
         f"The {what} in {path.parent} is not the one that {path.name} describes: "
         f"{'; '.join(problems[:_NAMED])}{more}.",
-        TEXT_ALONE,
+        way_on,
     )
 
 

@@ -38,7 +38,12 @@ _OPTIONS = (
     click.option(
         "--repack",
         is_flag=True,
-        help="Take over what a checkpoint stores in groups of 4 bits, for openvino recipes.",
+        help="Take over what a quantized checkpoint stores in groups of 4 bits.",
+    ),
+    click.option(
+        "--adapter-inputs",
+        is_flag=True,
+        help="Give the graph inputs for adapters (build --adapter), for onnx recipes of the CPU.",
     ),
 )
 
@@ -60,4 +65,5 @@ def additions_from(flags: Flags) -> Additions:
         flags.get("calibration"),
         flags.get("tensor_type") or (),
         bool(flags.get("repack")),
+        bool(flags.get("adapter_inputs")),
     )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("adopt", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-@click.argument("model", metavar="FILE.gguf|OWNER/NAME")
+@click.argument("model", metavar="FILE.gguf|FOLDER|OWNER/NAME")
 @click.option("--target", metavar="NAME|FILE.toml", help="Package it for this device.")
 @click.option(
     "--model", "--variant", "variant", metavar="ID", help="The variant that it was made from."
@@ -43,6 +43,7 @@ def command(
     qwen-pack adopt Qwen3-0.6B-Q4_K_M.gguf                         what it is, nothing is written
     qwen-pack adopt Qwen3-0.6B-Q4_K_M.gguf --target laptop-cpu     measured, gated, packaged
     qwen-pack adopt my.gguf --target laptop-cpu --against ./checkpoint    and what it has lost
+    qwen-pack adopt ./Qwen3-0.6B-int4-ov                           for OpenVINO or ONNX Runtime
 
     With --target it takes every option of `build`; --against and --tokenizer say what it is held
     against.
@@ -83,7 +84,10 @@ def command(
         model = str(origin.path)
     found = adoptable(model, registry.runtimes())
     if found is None:
-        raise usage(f"{model!r} is not a model that was converted already.", "Name a .gguf file.")
+        raise usage(
+            f"{model!r} is not a model that was converted already.",
+            "Name a .gguf file or its folder.",
+        )
     known = recognise(found, variant, origin=origin)
     described = _described(known)
     if as_json:

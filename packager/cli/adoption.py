@@ -19,12 +19,12 @@ _OPTIONS = (
     click.option(
         "--against",
         metavar="DIR|REPO",
-        help="The checkpoint that a .gguf file was made from: its tokens, and what it lost.",
+        help="The checkpoint that a converted model was made from: its tokens, and what it lost.",
     ),
     click.option(
         "--tokenizer",
         metavar="DIR",
-        help="Only the tokenizer and template that a .gguf file is held against.",
+        help="Only the tokenizer and template that a converted model is held against.",
     ),
     click.option(
         "--hub-file",

@@ -75,8 +75,10 @@ def command(
     --fail-under sets a limit.
     """
     from packager.behaviour import tasks, trial
+    from packager.package import manifest
 
-    asked = tasks.read(prompts) if prompts else tasks.shipped()
+    takes = manifest.read(package).contents.modality
+    asked = tasks.read(prompts) if prompts else tasks.shipped(takes)
     others = {"smaller": smaller, "larger": larger}
     _ordered(package, others)
     own = _tried(package, asked, prompts, think, adapters)

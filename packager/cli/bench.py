@@ -43,6 +43,12 @@ if TYPE_CHECKING:
     metavar="CHECKPOINT",
     help="With --on: compare what the machine computes with this unquantized checkpoint, a folder.",
 )
+@click.option(
+    "--transcripts",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Count word errors over recordings: one JSON object per line, with `audio` and `text`.",
+)
 @json_option
 def command(
     package: Path,
@@ -54,6 +60,7 @@ def command(
     adapters: tuple[Path, ...],
     sustained: float,
     checkpoint: Path | None,
+    transcripts: Path | None,
     as_json: bool,
 ) -> int:
     """Measure PACKAGE on this machine and compare the figures with its manifest's.
@@ -73,6 +80,8 @@ def command(
     from targets import registry
     from targets.machine.here import here
 
+    if transcripts is not None and machines:
+        raise usage("--on takes no --transcripts.", "Measure the words here, the speed there.")
     found = manifest.read(package)
     place = _place(package, adapters, save, bool(machines))
     writable = os.access(place, os.W_OK)
@@ -97,7 +106,9 @@ def command(
             "For this machine the build has compared the package: see quality in its manifest.",
         )
     else:
-        now = follow(bench.run(package, runtime, here(), claimed, sustained, cool, adapters))
+        now = follow(
+            bench.run(package, runtime, here(), claimed, sustained, cool, adapters, transcripts)
+        )
     first = now.on_device and not found.contents.seen_on_device
     wanted = save or (first and not adapters)
     if wanted and writable:

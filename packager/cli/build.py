@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from packager.package.package import Package
     from packager.records import Contents, Verdict
 
-_ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
-
 
 @click.command("build")
 @click.option(
@@ -115,9 +113,11 @@ _ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
 )
 @click.option(
     "--speculate",
-    type=click.Choice(["off", "lookup"]),
     default="off",
-    help="Measure whether drafted tokens pay on this machine; packaged only where they do.",
+    show_default=True,
+    metavar="auto|lookup|mtp|draft:X|off",
+    help="Measure whether drafted tokens pay on this machine; packaged only where they do. "
+    "X is a variant, a package or a folder.",
 )
 @addition_options
 @profile_options
@@ -167,13 +167,16 @@ def command(
     from packager.pipeline.preflight import check
     from packager.pipeline.run import run
     from packager.plan.choose import make_plan
+    from packager.plan.draft import parse, speculating
     from packager.quality.gate import Gate
+    from packager.report.budgets import SET_BY
     from packager.shipping.versions import ordered
     from packager.units import human_bytes
     from targets import registry
     from targets.machine import limits as machine
     from targets.machine.here import here
 
+    asked = parse(speculate)
     if version is not None:
         ordered(version)
     gate = Gate(quality_text, quality_tokens, allow_quality_loss)
@@ -214,7 +217,7 @@ def command(
         here=here(),
         gate=gate,
         additions=additions_from(flags),
-        enforced=frozenset(rule for flag, rule in _ENFORCED.items() if flags.get(flag) is not None),
+        enforced=frozenset(rule for flag, rule in SET_BY.items() if flags.get(flag) is not None),
     )
     if plan.recognised is not None and several:
         raise usage(
@@ -222,7 +225,7 @@ def command(
             "Name one --runtime at most.",
         )
     plan = replace(plan, sustained_s=sustained, profile=profile, warm=warm)
-    plan = replace(plan, speculate=None if speculate == "off" else speculate)
+    plan = speculating(plan, asked, adapters)
     available = machine.memory().available
     if several:
         ways = comparison.check(

@@ -50,6 +50,14 @@ from packager.errors import ExitCode, usage
     metavar="NAME",
     help="embedded: what the fleet calls its devices; the target's name by default.",
 )
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    metavar="[NAME=]ADAPTER",
+    help="docker, ollama: an adapter package of PACKAGE that goes along; repeatable. A request "
+    "says which by NAME.",
+)
 @json_option
 def command(
     package: Path,
@@ -63,6 +71,7 @@ def command(
     chain: tuple[Path, ...],
     base_image: str | None,
     device_type: str | None,
+    adapters: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Write PACKAGE in another form; the package itself stays as it is.
@@ -103,6 +112,7 @@ def command(
         accepted=accepted,
         signer=signer,
         settings=settings,
+        adapters=adapters,
     )
     done = follow(work)
     if as_json:
@@ -115,6 +125,7 @@ def command(
                 "files": done.files,
                 "bytes": done.bytes,
                 "signature": done.signature and str(done.signature),
+                "adapters": [row.as_dict() for row in done.added],
             },
         )
     else:
@@ -122,6 +133,9 @@ def command(
             f"{done.path}: {done.files} file{'s' if done.files > 1 else ''}, "
             f"{human_bytes(done.bytes)}"
         )
+        for row in done.added:
+            entry = row.shipment.entry(row.file)
+            say(f"{row.name}: {human_bytes(entry.size)}, sha256 {entry.sha256}")
         if done.signature:
             say(
                 f"{done.signature}: the signature; `qwen-pack verify DIR --key {key}.pub "

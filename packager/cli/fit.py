@@ -279,7 +279,7 @@ def _of_an_hour(
 def _flags(wish: _Wish, target: Target) -> Flags:
     """The flags, with the rate that a cost or a day's tokens ask of each sequence where that is
     more than is asked anyway."""
-    workload = workload_from(wish.flags, target)
+    workload = workload_from(wish.flags, target, wish.model)
     each = wish.least_rate / workload.parallel
     return (
         {**wish.flags, "min_decode_tps": ceil(each * 100) / 100}

@@ -18,13 +18,19 @@ from packager.predict.forecast import Forecast
 from packager.recipe import marks_of
 from packager.select import Candidate, Elsewhere, Miss, Step, none_fits
 from packager.select.preference import undercut
+from packager.select.speed_rules import QUERY_TOKENS
 from packager.units import human_bytes
 
 _ROWS = 12
 _FEW = 5
 _WIDE = 104
 _CROWDED = ("verdict", "file")
-_CROWDED_ALL = ("verdict", "file", "tok/s", "ttft", "quality")
+_SPEEDS = {
+    "generate": ("tok/s", "ttft"),
+    "embed": ("texts/s", "query"),
+    "rerank": ("pairs/s", "one pair"),
+}
+"""What the two columns of speed are called, by what a model gives."""
 _KINDS = {"measured": "measured here", "same-class": "same device class", "estimated": "estimated"}
 _WHY = {
     "smallest": "needs the least memory",
@@ -80,7 +86,7 @@ def show_one(answer: Answer, show_all: bool, words: Sequence[str]) -> None:
     rows = answer.found if whole else _best(answer.found)
     if rows:
         say()
-        _candidates(rows, whole)
+        _candidates(rows, whole, answer.workload)
     if answer.steps is not None:
         say()
         _steps(answer.steps)
@@ -100,7 +106,13 @@ def show_matrix(answers: Sequence[Answer], model: str | None) -> None:
         best = answer.chosen
         if best is not None:
             rows.append(
-                (answer.target.name, best.variant.name, best.recipe.id, *_figures(best), "")
+                (
+                    answer.target.name,
+                    best.variant.name,
+                    best.recipe.id,
+                    *_figures(best, answer.workload),
+                    "",
+                )
             )
         else:
             nearest = answer.found[0] if answer.found else None
@@ -110,7 +122,8 @@ def show_matrix(answers: Sequence[Answer], model: str | None) -> None:
                 else answer.problem or "nothing fits"
             )
             rows.append((answer.target.name, "", "", "", "", "", "", why))
-    columns = ("target", "variant", "recipe", "memory", "file", "tok/s", "ttft", "why not")
+    speeds = _speeds(answers[0].workload) if answers else _SPEEDS["generate"]
+    columns = ("target", "variant", "recipe", "memory", "file", *speeds, "why not")
     emit_table(f"{model} on each target" if model else "", columns, rows, right=columns[3:7])
 
 
@@ -208,30 +221,35 @@ def _best(measured: Sequence[Candidate]) -> list[Candidate]:
     return list(seen.values())[:_ROWS]
 
 
-def _candidates(rows: Sequence[Candidate], with_reasons: bool) -> None:
-    columns = ["verdict", "variant", "recipe", "memory", "file", "tok/s", "ttft", "quality"]
+def _speeds(workload: Workload) -> tuple[str, str]:
+    """What the two columns of speed are called."""
+    return _SPEEDS[use_case(workload.use_case).task]
+
+
+def _candidates(rows: Sequence[Candidate], with_reasons: bool, workload: Workload) -> None:
+    rate, wait = _speeds(workload)
+    columns = ["verdict", "variant", "recipe", "memory", "file", rate, wait, "quality"]
     if with_reasons:
         columns.append("why not")
     if sys.stdout.isatty() and get_terminal_size().columns < _WIDE:
         # Folded cells cannot be read; the sentence above names the chosen one, and the reasons say
         # which are rejected.
-        columns = [
-            name for name in columns if name not in (_CROWDED_ALL if with_reasons else _CROWDED)
-        ]
-    table = [_row(candidate, columns) for candidate in rows]
-    emit_table("", columns, table, right=("memory", "file", "tok/s", "ttft", "quality"))
+        left_out = (*_CROWDED, *((rate, wait, "quality") if with_reasons else ()))
+        columns = [name for name in columns if name not in left_out]
+    table = [_row(candidate, columns, workload) for candidate in rows]
+    emit_table("", columns, table, right=("memory", "file", rate, wait, "quality"))
 
 
-def _row(candidate: Candidate, columns: Sequence[str]) -> list[str]:
-    memory, file, rate, wait = _figures(candidate)
+def _row(candidate: Candidate, columns: Sequence[str], workload: Workload) -> list[str]:
+    memory, file, rate, wait = _figures(candidate, workload)
+    rates = dict(zip(_speeds(workload), (rate, wait), strict=True))
     cells = {
         "verdict": candidate.verdict,
         "variant": candidate.variant.name,
         "recipe": candidate.recipe.id,
         "memory": memory,
         "file": file,
-        "tok/s": rate,
-        "ttft": wait,
+        **rates,
         "quality": f"{candidate.quality:.1f}" if candidate.quality is not None else "",
         "why not": "; ".join(map(str, candidate.reasons[:1] or candidate.may_miss)),
     }
@@ -241,16 +259,18 @@ def _row(candidate: Candidate, columns: Sequence[str]) -> list[str]:
     return row
 
 
-def _figures(candidate: Candidate) -> tuple[str, str, str, str]:
+def _figures(candidate: Candidate, workload: Workload) -> tuple[str, str, str, str]:
+    """Memory and files, and the two speeds that `_speeds` names."""
     if not candidate.sized:
         return ("", "", "", "")
-    speed = candidate.forecast
-    return (
-        human_bytes(candidate.footprint.peak),
-        human_bytes(candidate.artifact_bytes),
-        f"{speed.decode_tps:.3g}",
-        _milliseconds(speed.ttft_ms),
-    )
+    speed, task = candidate.forecast, use_case(workload.use_case).task
+    rate, wait = speed.decode_tps, speed.ttft_ms
+    if task != "generate":
+        rate = speed.documents_per_second(workload.prompt).value
+    if task == "embed":
+        wait = speed.text_ms(QUERY_TOKENS).value
+    sizes = human_bytes(candidate.footprint.peak), human_bytes(candidate.artifact_bytes)
+    return (*sizes, f"{rate:.3g}", _milliseconds(wait))
 
 
 def _milliseconds(value: float) -> str:

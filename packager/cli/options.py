@@ -32,20 +32,15 @@ AUDIO_SECONDS = 1200
 """What Qwen3-ASR's own package takes at once (qwen_asr/inference/utils.py)."""
 _MB = 10**6
 _MOST_MB = 64 * 10**6
+_TURNED = (
+    *("max_artifact_mb", "max_file_size", "max_memory_mb"),
+    *("min_score", "modality", "license", "language"),
+)
+"""Flags that are no field of a Workload as they are."""
 _FLAGS = (
-    *(
-        "use_case",
-        "context",
-        "prompt",
-        "min_decode_tps",
-        "max_ttft_ms",
-        "max_artifact_mb",
-        "max_file_size",
-        "max_memory_mb",
-    ),
-    *("min_score", "modality", "license", "language", "prefer", "dimension", "parallel"),
-    "max_image_tokens",
-    "max_audio_seconds",
+    *("use_case", "context", "prompt", "min_decode_tps", "max_ttft_ms", *_TURNED),
+    *("prefer", "dimension", "parallel", "max_image_tokens", "max_audio_seconds"),
+    *("documents_per_second", "query_ms"),
 )
 
 
@@ -105,7 +100,8 @@ def machine_options(several: bool) -> Callable[[_Command], _Command]:
             click.option(
                 "--agent",
                 metavar="NAME|FILE",
-                help="With --on: the program that runs the model there, by its name or as a file.",
+                help="With --on: the program that runs the model there, by its name or as a file; "
+                "python[:PATH] for qwen-pack itself where Python and the engine are there.",
             ),
             click.option(
                 "--cool",
@@ -284,6 +280,8 @@ _OPTIONS = (
     ),
     click.option(
         "--language",
+        "--languages",
+        "language",
         type=Languages(),
         multiple=True,
         help="A language of the answers, e.g. German or de; repeatable.",
@@ -315,6 +313,16 @@ _OPTIONS = (
         "--max-audio-seconds",
         type=Number(1, AUDIO_SECONDS, whole=True),
         help="Longest sound that is taken at once, for --use-case audio; 30 by default.",
+    ),
+    click.option(
+        "--documents-per-second",
+        type=Number(0.001, 1e6),
+        help="Least rate of documents of --prompt tokens, for --use-case embed or rerank.",
+    ),
+    click.option(
+        "--query-ms",
+        type=Number(1, 1e9),
+        help="Longest wait for a query's vector, for --use-case embed, in milliseconds.",
     ),
 )
 
@@ -367,21 +375,8 @@ def workload_from(flags: Flags, target: Target | None, model: str | None = None)
 
     given = {name: flags.get(name) for name in _FLAGS}
     given["use_case"] = given["use_case"] or _made_for(model)
-    fields: dict[str, Any] = {  # of a Workload, whose types `merge` checks
-        name: given[name]
-        for name in (
-            "use_case",
-            "context",
-            "prompt",
-            "min_decode_tps",
-            "max_ttft_ms",
-            "prefer",
-            "dimension",
-            "parallel",
-            "max_image_tokens",
-            "max_audio_seconds",
-        )
-    }
+    # Of a Workload, whose types `merge` checks.
+    fields: dict[str, Any] = {name: given[name] for name in _FLAGS if name not in _TURNED}
     fields["max_artifact_bytes"] = (
         None if given["max_artifact_mb"] is None else round(given["max_artifact_mb"] * _MB)
     )

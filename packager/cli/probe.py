@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
+from packager.cli.options import machine_options
 from packager.cli.output import emit_json, json_option, say
+from packager.errors import ExitCode
 from packager.json_values import JsonObject
 
 if TYPE_CHECKING:
@@ -20,14 +23,30 @@ if TYPE_CHECKING:
 @click.option(
     "--save", "name", metavar="NAME", help="Also write NAME.toml here, which --target accepts."
 )
+@machine_options(several=False)
 @json_option
-def command(name: str | None, as_json: bool) -> None:
+def command(
+    name: str | None, address: str | None, agent: str | None, cool: float | None, as_json: bool
+) -> int:
     """This machine, as a device: memory, instruction set, speed.
 
     Takes under ten seconds, and up to three times that while other programs disturb it; the speed
     is that of the installed engines' own kernels. The result is kept in the cache.
+
+    With --on another machine, which needs neither Python nor qwen-pack; the speed is that of the
+    kernels of its agent.
     """
     from pathlib import Path
+
+    from packager.errors import usage
+
+    if address is not None:
+        from packager.cli.probe_on import probe_on
+
+        return probe_on(address, agent, cool, name, as_json)
+    if agent is not None or cool is not None:
+        option = "--agent" if agent is not None else "--cool"
+        raise usage(f"{option} works only with --on.", "Name the machine with --on.")
 
     from targets.devices.device_write import device_text, new_file, new_path
     from targets.machine.probe import as_target, keep, look
@@ -51,12 +70,13 @@ def command(name: str | None, as_json: bool) -> None:
                 str(kept) if kept else None,
             ),
         )
-        return
-    _print(machine, measurement, target)
+        return ExitCode.DONE
+    say_rows(rows_of(machine, measurement, target), measurement)
     if kept is None:
         say("The earlier, quiet measurement in the cache is kept.", err=True)
     if saved:
         say(f"Written: {saved}. Use it: qwen-pack fit --target {saved.name}", err=True)
+    return ExitCode.DONE
 
 
 def _measure(machine: Machine) -> Measurement:
@@ -92,11 +112,12 @@ def _payload(
     }
 
 
-def _print(machine: Machine, measurement: Measurement, target: Target) -> None:
+def rows_of(machine: Machine, measurement: Measurement, target: Target) -> list[tuple[str, str]]:
+    """What a machine has and how fast it is, as names and texts."""
     from packager.units import human_bytes, human_seconds
 
     limited = " (limited by the control group)" if machine.memory.limited_by == "cgroup" else ""
-    rows = [
+    return [
         ("processor", machine.cpu),
         ("instruction set", " ".join(machine.isa)),
         ("cores", f"{machine.physical_cores} physical, {machine.usable_cores} processors usable"),
@@ -130,6 +151,10 @@ def _print(machine: Machine, measurement: Measurement, target: Target) -> None:
             f"{measurement.other_load:.0%} of the processors",
         ),
     ]
+
+
+def say_rows(rows: Sequence[tuple[str, str]], measurement: Measurement) -> None:
+    """Print the rows, and what is wrong with the measurement."""
     for key, value in rows:
         say(f"{key:16} {value}")
     for engine, why in measurement.failed.items():

@@ -30,7 +30,7 @@ def command(
     token_hosts: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Push PACKAGE to HOST/NAME:TAG as a model after CNCF ModelPack.
+    """Push PACKAGE to HOST/NAME:TAG as a model that follows CNCF ModelPack.
 
     A package of one GGUF file gets TAG-docker and TAG-ollama as well, over the same blob. Log in
     with docker, podman or skopeo.

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from packager.records import Measurement
 
 
+PYTHON = "python"
+"""The agent that is our own code, for a device with Python; `python:PATH` names the interpreter."""
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """How a machine is measured: the agent that was named, whether the machine is said to be the
@@ -38,17 +42,16 @@ def measure_on(
     """The measurement of a package on a machine, an address or a name of the user's. Raises
     PackError (usage) where it is neither, there is no such agent, or the package is not made for
     one. `log` names the output that is kept."""
-    from packager.lab.machines import address_of
-    from packager.lab.transport import parse
     from packager.pipeline import on_device
 
+    if way.agent == PYTHON or (way.agent or "").startswith(f"{PYTHON}:"):
+        return _by_python(package, machine, way)
     if runtime != "llama.cpp":
         raise usage(
             f"The agent runs GGUF packages, and this one is made for {runtime}.",
-            "Install qwen-pack on the device and run bench there.",
+            "Where Python and that engine are on the device: --agent python.",
         )
-    transport = parse(address_of(machine))
-    choose = _chosen(transport, way.agent)
+    transport, choose = way_to(machine, way.agent)
     return on_device.run(
         package,
         transport,
@@ -60,6 +63,31 @@ def measure_on(
         log,
         way.checkpoint,
     )
+
+
+def _by_python(package: Path, machine: str, way: Way) -> Generator[Event, None, Measurement]:
+    """The same by our own code there."""
+    from packager.lab.machines import address_of
+    from packager.lab.transport import parse
+    from packager.pipeline import on_device_python
+
+    if way.checkpoint is not None:
+        raise usage("--quality works only with an agent.", "Leave --agent or --quality out.")
+    python = (way.agent or "").partition(":")[2] or "python3"
+    transport = parse(address_of(machine))
+    return on_device_python.run(
+        package, transport, python, way.claimed, way.sustained_s, way.cool_c
+    )
+
+
+def way_to(address: str, agent: str | None) -> tuple[Transport, Choose]:
+    """A machine, an address or a name of the user's, and the agents to try there. Raises PackError
+    (usage) where there is none."""
+    from packager.lab.machines import address_of
+    from packager.lab.transport import parse
+
+    transport = parse(address_of(address))
+    return transport, _chosen(transport, agent)
 
 
 def identify(snapshot: Snapshot) -> Here:

@@ -59,6 +59,7 @@ def command(
     from packager.package.package import MODEL
     from packager.pipeline import bench, climb
     from packager.pipeline.cache import BuildCache
+    from packager.pipeline.intact import artifact_key
     from packager.process import run_job
     from targets import registry
 
@@ -92,6 +93,9 @@ def command(
             job, asked = _about_text(package, runtime, prompt, think)
             if found.contents.warm is not None and found.contents.warm.how == "file":
                 asked = {**asked, "prefix": _prefix(package, found, think)}
+            speculation = None if adapters else bench.speculation_of(found, package)
+            if speculation is not None:
+                asked = {**asked, "speculation": speculation}
         if found.contents.source.dummy:
             narrate("The weights of this package are random: what follows means nothing.")
         arguments = {
@@ -104,7 +108,7 @@ def command(
             climb.on_ladder(
                 runtime,
                 "while it answered",
-                bench.artifact_key(found),
+                artifact_key(found),
                 lambda start: run_job(job, arguments, logs.log("run"), start.environment),
             )
         )
@@ -125,6 +129,7 @@ def _prefix(package: Path, found: Manifest, think: bool) -> JsonObject:
     """How the state of the prefix that every chat shares is found again."""
     from packager.digests import key_of
     from packager.pipeline import bench, warm_stage
+    from packager.pipeline.intact import artifact_key
 
     chat = package / "chat_template.jinja"
     probes = [
@@ -132,7 +137,7 @@ def _prefix(package: Path, found: Manifest, think: bool) -> JsonObject:
     ]
     template = next(entry.sha256 for entry in found.files if entry.path == chat.name)
     return warm_stage.asked(
-        key_of([bench.artifact_key(found), template, bench.settings_of(found)["kv"]]), probes
+        key_of([artifact_key(found), template, bench.settings_of(found)["kv"]]), probes
     )
 
 
@@ -179,29 +184,20 @@ def _about_sound(
 ) -> tuple[str, JsonObject]:
     """The job that writes down what is said in a sound, which is decoded into the folder `work`,
     and its own arguments."""
-    from packager.errors import PackError
     from packager.pipeline import sounds
     from packager.pipeline.cache import BuildCache
-    from packager.sounds import prompt, take
+    from packager.sounds import take
 
     session, seconds = sounds.session_of(runtime, found), sounds.most_of(found)
-    messages = prompt.messages(context)
+    texts = sounds.texts_of(package, context)
     samples = take(audio, work, BuildCache().log("sounds"))
     if samples.seconds > seconds:
         narrate(
             f"The sound has {samples.seconds:.0f} s: it is cut into pieces of at most {seconds}."
         )
-    chat = package / "chat_template.jinja"
-    if not chat.is_file():
-        raise prompt.no_place("there is none")
-    try:
-        rendered = _rendered(chat, messages, think=False)
-    except PackError as error:
-        # One of text alone often fails where a message has parts.
-        raise prompt.no_place(error.message.rstrip(".")) from None
     return "packager.behaviour.one_prompt:hear", {
         "session": session,
-        "texts": prompt.around(rendered),
+        "texts": texts,
         "sound": samples.as_dict(),
         "seconds": seconds,
     }

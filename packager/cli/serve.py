@@ -48,12 +48,14 @@ def command(package: Path, host: str, port: int, waiting: int, consent: bool) ->
     """Answer /v1/chat/completions with PACKAGE until Ctrl-C; /v1/embeddings or /v1/rerank with one
     for retrieval. The address is printed once the model is loaded.
 
-    A package that takes pictures takes them as image_url of a message, in data: URLs.
+    A package that takes pictures takes them as image_url of a message, in data: URLs. One that
+    takes sound writes down an input_audio of a message.
     """
     from packager.cli.tui_browser import is_loopback
     from packager.package import manifest
     from packager.pipeline import bench, climb
     from packager.pipeline.cache import BuildCache
+    from packager.pipeline.intact import artifact_key
     from packager.process import Note, Text, run_job
     from targets import registry
 
@@ -79,7 +81,7 @@ def command(package: Path, host: str, port: int, waiting: int, consent: bool) ->
     work = climb.on_ladder(
         runtime,
         "while it served",
-        bench.artifact_key(known),
+        artifact_key(known),
         lambda start: run_job(
             "packager.shipping.serving:serve_job", arguments, logs.log("serve"), start.environment
         ),
@@ -107,11 +109,15 @@ def _arguments(package: Path, runtime: Runtime, known: Manifest) -> JsonObject:
             f"`serve` answers no /v1/{known.contents.task} with llama.cpp.",
             f"Start llama-server as {package / 'README.md'} says.",
         )
+    drafting = bench.speculation_of(known, package)
     shipment = Shipment(package, known, known.files)
     settings = server_settings(shipment, snippets.facts(shipment))
     return {
         "package": str(package),
         "settings": settings,
         "engine": runtime.serving_engine if isinstance(runtime, Serves) else None,
-        "options": bench.settings_of(known),
+        "options": {
+            **bench.settings_of(known),
+            **({"speculation": drafting} if own and drafting else {}),
+        },
     }

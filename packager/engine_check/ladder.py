@@ -140,8 +140,9 @@ def _wrong(path: Path, key: str, what: str) -> PackError:
 
 
 @runtime_checkable
-class OfOneModel(Protocol):
-    """What a Runtime has besides that offers one model alone, as it is."""
+class OnAnEngine(Protocol):
+    """What a Runtime has besides that is not its engine's adapter as it is: it offers one model
+    alone, or recipes with something of the user's in them."""
 
     engine: Runtime
-    """The adapter of its engine, with which the engine is tried."""
+    """The plain adapter, with which the engine is tried."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from mmap import ACCESS_READ, mmap
 from pathlib import Path, PurePosixPath
@@ -19,14 +19,14 @@ from typing import IO
 
 from packager.errors import bad_input
 from packager.files import open_to_read
-from packager.inspection import gguf, json_file, native, onnx, openvino, safetensors
+from packager.inspection import gguf, json_file, native, onnx, onnx_adapter, openvino, safetensors
 from packager.inspection.unsafe import Unsafe, shown
 from packager.package.manifest import FileEntry, Manifest
 
-__all__ = ["refuse_unsafe", "unsafe_artifact"]
+__all__ = ["refuse_unsafe", "unsafe_artifact", "unsafe_files"]
 
 _BUILT_IN = ("llama.cpp", "openvino", "onnxruntime")
-_MODEL = "model"
+_MODEL, _DRAFT = "model", "draft"
 _ENDINGS = (
     ".bin",
     ".data",
@@ -34,6 +34,7 @@ _ENDINGS = (
     ".jinja",
     ".json",
     ".onnx",
+    ".onnx_adapter",
     ".safetensors",
     ".txt",
     ".xml",
@@ -68,6 +69,17 @@ def unsafe_artifact(folder: Path, files: Sequence[FileEntry], runtime: str) -> s
     )
 
 
+def unsafe_files(files: Mapping[str, Path], runtime: str) -> str | None:
+    """As `unsafe_artifact`, of files that lie anywhere, by their names in the artifact. What they
+    are links to is looked at: that none leads astray is the caller's to check."""
+    rows = [FileEntry(f"{_MODEL}/{name}", path.stat().st_size, "") for name, path in files.items()]
+    return _reason(
+        rows,
+        runtime in _BUILT_IN,
+        lambda name: files[str(PurePosixPath(name).relative_to(_MODEL))].resolve(),
+    )
+
+
 def _reason(files: Sequence[FileEntry], built_in: bool, place: Callable[[str], Path]) -> str | None:
     for entry in files:
         try:
@@ -83,7 +95,7 @@ def _look(place: Path, entry: FileEntry, files: Sequence[FileEntry], built_in: b
     path = PurePosixPath(entry.path)
     native.refuse_name(entry.path)
     ending = path.suffix.casefold()
-    within = path.parts[0] == _MODEL
+    within = path.parts[0] in (_MODEL, _DRAFT)
     if built_in and within and ending not in _ENDINGS:
         raise Unsafe("is of a kind that no package of qwen-pack has")
     beside = {
@@ -105,6 +117,8 @@ def _look(place: Path, entry: FileEntry, files: Sequence[FileEntry], built_in: b
             _mapped(file, size, lambda data: gguf.refuse(data, size))
         elif ending == ".onnx":
             _mapped(file, size, lambda data: _onnx(data, beside))
+        elif ending == ".onnx_adapter":
+            _mapped(file, size, onnx_adapter.refuse)
         elif ending == ".safetensors":
             safetensors.refuse(file, size)
         elif ending == ".xml" and within and built_in:
@@ -131,7 +145,7 @@ def _json(
 ) -> None:
     if not built_in and path.name != "genai_config.json":
         return
-    if path.parent != PurePosixPath(_MODEL):
+    if str(path.parent) not in (_MODEL, _DRAFT):
         raise Unsafe("is a configuration that no package of qwen-pack has")
     if path.suffix != ".json":
         raise Unsafe("is a configuration with an unusual spelling of its ending")

@@ -18,13 +18,15 @@ from packager.lab.answers import not_ours
 from packager.lab.transport import last_line
 from packager.limits import AGENT_LINE_BYTES
 
-PROTOCOL = 1
+PROTOCOL = 2
 """The agent's, see docs/lab.md."""
 
 ILLEGAL_INSTRUCTION = 4
 _KILLED = 9
 _SHELL_SIGNAL = 128
 _GRACE_S = 5.0
+_CODES = (ExitCode.USAGE, ExitCode.SOURCE, ExitCode.INPUT, ExitCode.RESOURCE)
+"""What our own code on a device may end with."""
 _TAIL = 1 << 16
 
 
@@ -93,7 +95,7 @@ class Link:
         if not isinstance(answer, dict):
             raise not_ours()
         if "error" in answer:
-            raise _refusal(str(answer["error"]), str(answer.get("kind")))
+            raise _refusal(answer)
         return answer
 
     def raw(self, size: int) -> bytes:
@@ -201,10 +203,14 @@ class Link:
         )
 
 
-def _refusal(message: str, kind: str) -> PackError:
-    """What the agent could not do, with the exit code of its kind."""
-    text = bare(message.strip())
+def _refusal(answer: JsonObject) -> PackError:
+    """What the agent could not do, with the exit code of its kind. Our own code there tells exit
+    code and hint itself."""
+    text = bare(str(answer["error"]).strip())
     text = f"On the device: {text}{'' if text.endswith('.') else '.'}"
+    code, kind = answer.get("code"), answer.get("kind")
+    if isinstance(code, int) and code in _CODES:
+        return PackError(text, bare(str(answer.get("hint") or "")), ExitCode(code))
     if kind == "room":
         return no_room(text, "Take a shorter context or a smaller variant.")
     return bad_input(text, "Build the package again.") if kind == "input" else usage(text)

@@ -9,10 +9,10 @@ import re
 import subprocess
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from packager.errors import PackError, bad_input, no_room, unreachable
-from packager.escapes import sh
+from packager.escapes import command, sh
 from packager.lab.transport import Done, Transport, last_line, run
 from packager.units import human_bytes
 
@@ -51,6 +51,11 @@ def push(transport: Transport, files: Sequence[Sent]) -> Generator[tuple[int, in
     total, done = sum(sent.size for sent in files), 0
     whole = _made(transport, folder_of(transport, files))
     folder = sh(whole)
+    below = sorted({str(parent) for f in files if (parent := PurePosixPath(f.name).parent).name})
+    if below:
+        made = run(transport, f"cd {folder} && umask 077 && mkdir -p {command(below)}")
+        if made.code:
+            raise _refused(made, "The device does not let us make a folder")
     have = {sent.name: _have(transport, folder, sent) for sent in files}
     missing = sum(max(0, sent.size - have[sent.name]) for sent in files)
     if missing:
@@ -95,19 +100,25 @@ def _have(transport: Transport, folder: str, sent: Sent) -> int:
 
 
 def _check_room(transport: Transport, folder: str, missing: int) -> None:
-    told = run(transport, f"df -Pk {folder} | tail -n 1")
-    words = told.text.split()
-    # A device path with blanks moves the columns, the number before the share stays where it is.
-    at = next((place for place, word in enumerate(words) if word.endswith("%")), 0)
-    if told.code or at < 1 or not _SIZE.fullmatch(words[at - 1]):
-        return  # a device without df: the disk says itself when it is full
-    free = int(words[at - 1]) * 1024
-    if free < missing + _SPARE:
+    free = free_bytes(transport, folder)
+    if free is not None and free < missing + _SPARE:
         raise no_room(
             f"The device has {human_bytes(free)} free, and {human_bytes(missing + _SPARE)} are "
             "needed there.",
             "Free some space on it, or name a folder on another disk in --on.",
         )
+
+
+def free_bytes(transport: Transport, folder: str) -> int | None:
+    """Bytes free where a folder is that is there, a word of the shell; None on a device without df,
+    whose disk says itself when it is full."""
+    told = run(transport, f"df -Pk {folder} | tail -n 1")
+    words = told.text.split()
+    # A device path with blanks moves the columns, the number before the share stays where it is.
+    at = next((place for place, word in enumerate(words) if word.endswith("%")), 0)
+    if told.code or at < 1 or not _SIZE.fullmatch(words[at - 1]):
+        return None
+    return int(words[at - 1]) * 1024
 
 
 def _send(transport: Transport, folder: str, sent: Sent, have: int) -> Generator[int, None, None]:

@@ -33,6 +33,7 @@ for i in proc/cpuinfo proc/meminfo proc/stat proc/device-tree/model proc/self/cg
   sys/devices/system/cpu/cpu[0-9]*/topology/thread_siblings_list \\
   sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq \\
   sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor \\
+  sys/devices/system/cpu/cpu0/cache/index*/size \\
   sys/class/power_supply/*/type sys/class/power_supply/*/status \\
   sys/class/power_supply/*/capacity; do f "$i"; done
 p=$(sed -n 's/^0:://p' proc/self/cgroup)
@@ -97,6 +98,11 @@ class Snapshot:
         }
         there = known | counted
         return cores(self.root, sorted(there & allowed) or sorted(there or allowed))
+
+    def highest_mhz(self, cpu: int) -> float | None:
+        """The highest clock of a processor; None where it is not told."""
+        text = self._text(f"sys/devices/system/cpu/cpu{cpu}/cpufreq/cpuinfo_max_freq").strip()
+        return int(text) / 1000 if text.isascii() and text.isdecimal() else None
 
     def governor(self) -> str | None:
         """What decides the clock of the cores; several, where they differ."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from packager.errors import ExitCode, NotHere, PackError
 from packager.hearing import AudioSession
-from packager.json_values import JsonObject, at, at_or_none
+from packager.json_values import JsonObject, at, at_or_none, objects_at, texts_at
 from packager.measure import noise, throttling
 from packager.measure.gauges import energy
 from packager.measure.gauges.machine import Gauges, gauges_of
@@ -84,7 +84,8 @@ def measure(
 
     With `pictures` the session is a VisionSession, and figures of pictures come after all others;
     `most` in it bounds the tokens of one, None where nothing does. With `sounds` it is an
-    AudioSession, and figures of sound of `seconds` come after.
+    AudioSession, and figures of sound of `seconds` come after; with `recordings` in it and
+    the `texts` around a sound also the word errors.
     """
     make = resolve(session)  # which imports the engine: no part of loading a model
     gauges = gauges_of(make, settings)
@@ -115,7 +116,7 @@ def measure(
             if pictures is not None:
                 found = _with_pictures(run, found, pictures)
             if sounds is not None:
-                found = _with_sound(run, found, at(sounds, "seconds", int))
+                found = _with_sound(run, found, sounds)
         finally:
             if meter:
                 meter.close()
@@ -205,12 +206,15 @@ def _with_pictures(run: _Run, found: Measurement, asked: JsonObject) -> Measurem
     return both
 
 
-def _with_sound(run: _Run, found: Measurement, seconds: int) -> Measurement:
+def _with_sound(run: _Run, found: Measurement, sounds: JsonObject) -> Measurement:
     """The figures of text, and those of sound, whose memory counts in the peak."""
     assert isinstance(run.model, AudioSession)
-    listening = Listening(run.report, run.model, run.context, seconds)
+    listening = Listening(run.report, run.model, run.context, at(sounds, "seconds", int))
     figures = listening.figures(lambda: run.gauges.memory().peak)
     memory = run.gauges.memory()
+    if "recordings" in sounds:
+        rows, texts = objects_at(sounds, "recordings"), texts_at(sounds, "texts")
+        figures |= listening.transcribed(rows, texts, run.context)
     both: Measurement = found.but(
         **figures,
         peak_memory_bytes=memory.peak,

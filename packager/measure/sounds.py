@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from packager.hearing import AudioSession
+from packager.json_values import JsonObject, at, object_at
+from packager.measure.dictation import written_down
 from packager.runtime import Report
+from packager.shape.audio import RATE
 from packager.sounds.made import made
+from packager.sounds.words import WordErrors, word_errors
 
 VERSION = 1
 """Raised when the same artifact would give other figures."""
@@ -77,6 +81,27 @@ class Listening:
             "audio_encode_ms": 1000 * encoded,
             "audio_ttft_ms": 1000 * statistics.median(firsts),
             "audio_seconds_per_second": seconds / statistics.median(wholes),
+        }
+
+    def transcribed(
+        self, recordings: Sequence[JsonObject], texts: Sequence[str], most: int
+    ) -> dict[str, Any]:
+        """Word errors over recordings: each has a `sound` (packager.sounds.Samples) and the `text`
+        that is said in it. `texts` stand before and after a sound, an answer has at most `most`
+        tokens for each piece."""
+        total, seconds = WordErrors(0, 0), 0.0
+        for number, row in enumerate(recordings, 1):
+            sound = object_at(row, "sound")
+            whole = written_down(self.model, texts, sound, self.seconds, self.context, most)
+            if not whole.ended:
+                self.left_out.append(f"the end of recording {number}: its text fills the context")
+            total += word_errors(whole.text, at(row, "text", str))
+            seconds += at(sound, "count", int) / RATE
+            self.report.progress(number, len(recordings), "recordings")
+        return {
+            "word_error_percent": 100 * total.rate,
+            "transcript_words": total.words,
+            "transcript_seconds": seconds,
         }
 
     def _median(self, taken: Callable[[int], float]) -> float:

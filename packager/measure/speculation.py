@@ -22,7 +22,7 @@ from packager.process import resolve
 from packager.runtime import Report
 from packager.session import Session
 
-VERSION = 1
+VERSION = 2
 """Raised when the same artifact would give other figures."""
 
 WIDTHS = (1, 2, 3, 4, 6, 8)
@@ -74,16 +74,21 @@ def said(acceptance: float, drafted: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Speculated:
-    """An answer, and how it came about."""
+    """An answer, and how it came about; `held` are the tokens of prompt and answer that the cache
+    holds."""
 
     tokens: list[int]
     steps: int
     drafted: int
     accepted: int
+    held: int = 0
 
 
 Drafter = Callable[[Sequence[int]], Sequence[int]]
 """From all tokens so far to those that may follow; none where nothing is drafted."""
+
+Proposer = Callable[[Sequence[int], int], Sequence[int]]
+"""As a Drafter, with the most tokens that are wanted: what an engine brings itself."""
 
 
 @runtime_checkable
@@ -91,14 +96,39 @@ class Speculates(Protocol):
     """What a Session has besides where its engine can check several tokens at once and take back
     those that were wrong."""
 
+    def proposer(self, asked: JsonObject) -> Proposer:
+        """What drafts, as `asked` says (see `way`), where that is more than a look at the prompt.
+        It is freed with the session. Raises PackError: usage for a draft of another
+        vocabulary."""
+
     def check_ms(self, prompt: Sequence[int], count: int) -> float:
         """Milliseconds of a step with `count` tokens behind a prompt, all of them answered; one
         token is plain decoding."""
 
     def speculate(
-        self, prompt: Sequence[int], max_new_tokens: int, draft: Drafter, *, stop: bool = True
+        self,
+        prompt: Sequence[int],
+        max_new_tokens: int,
+        draft: Drafter,
+        on_token: Callable[[int], None] = lambda _: None,
+        *,
+        stop: bool = True,
     ) -> Speculated:
         """As `Session.generate`, with what `draft` proposes checked in every step."""
+
+
+def way(how: str, artifact: str | None = None, widest: int = WIDTHS[-1]) -> JsonObject:
+    """What a session is told of how tokens are drafted, as `speculation` of its settings: `how`
+    (`lookup`, `draft` with the `artifact` of that model, `mtp`), and `rollback`, how many tokens
+    may have to be taken back at once."""
+    return {"how": how, "rollback": widest + 1, **({"artifact": artifact} if artifact else {})}
+
+
+def proposer_of(model: Speculates, asked: JsonObject) -> Proposer:
+    """What drafts for a session that was opened with `asked` as its `speculation`."""
+    if asked["how"] != "lookup":
+        return model.proposer(asked)
+    return lambda tokens, most: Lookup(NGRAM, most)(tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +152,21 @@ class Lookup:
         return ()
 
 
+def answer(
+    model: Session,
+    asked: JsonObject,
+    prompt: Sequence[int],
+    most: int,
+    on_token: Callable[[int], None],
+) -> None:
+    """As `Session.generate`, with as many tokens drafted in a step as `asked` says in `drafted`.
+    Raises PackError (usage) where the session checks none."""
+    if not isinstance(model, Speculates):
+        raise usage("This engine checks no drafted tokens here.", "Run it without --speculate.")
+    proposer, width = proposer_of(model, asked), at(asked, "drafted", int)
+    model.speculate(prompt, most, lambda tokens: proposer(tokens, width), on_token)
+
+
 _PROMPT, _ANSWER = 256, 64
 _ROUNDS = 5
 _PAYS = 1.05
@@ -134,24 +179,26 @@ def measure(
     session: str,
     artifact: str,
     settings: JsonObject,
+    asked: JsonObject,
     texts: Mapping[str, str] | None,
 ) -> JsonObject:
-    """The costs of prompt lookup on this machine and its verdict.
+    """The costs of a way of drafting on this machine, and its verdict.
 
-    `texts` are beginnings of texts by kind, None where the weights are random, whose answers say
-    nothing of acceptance. Returns `decode_ms`, `draft_ms`, `steps[]` (`drafted`, `check_ms`,
-    `break_even`), and with texts `drafted`, `ngram`, `kinds[]` (`name`, `drafted`, `accepted`,
-    `speed_up`), `acceptance`, `speed_up`, `same` and `pays`. Raises PackError (usage) where the
-    session cannot take back tokens.
+    `asked` is what `way` gives, `texts` are beginnings of texts by kind, None where the weights are
+    random, whose answers say nothing of acceptance. Returns `how`, `decode_ms`, `draft_ms`,
+    `steps[]` (`drafted`, `check_ms`, `break_even`), and with texts `drafted`, `ngram`, `kinds[]`
+    (`name`, `drafted`, `accepted`, `speed_up`), `acceptance`, `speed_up`, `same` and `pays`. Raises
+    PackError (usage) where the session cannot take back tokens.
     """
-    model: Session = resolve(session)(artifact, settings)
+    model: Session = resolve(session)(artifact, {**settings, "speculation": asked})
     try:
         if not isinstance(model, Speculates):
             raise usage("This engine checks no drafted tokens here.", "Leave --speculate out.")
-        costs = _costs(report, model, at(settings, "context", int))
+        proposer = proposer_of(model, asked)
+        costs = _costs(report, model, proposer, at(settings, "context", int))
         facts: JsonObject = {
-            "how": "lookup",
-            "ngram": NGRAM,
+            "how": asked["how"],
+            **({"ngram": NGRAM} if asked["how"] == "lookup" else {}),
             "decode_ms": costs.decode_ms,
             "draft_ms": costs.draft_ms,
             "steps": [
@@ -165,30 +212,42 @@ def measure(
         }
         if texts is None:
             return facts
-        return {**facts, **_accepted(report, model, costs, texts, at(settings, "context", int))}
+        context = at(settings, "context", int)
+        return {**facts, **_accepted(report, model, proposer, costs, texts, context)}
     finally:
         model.close()
 
 
-def _costs(report: Report, model: Session, context: int) -> Costs:
-    """Every width takes its turn in each round, so that a busy moment hits all of them."""
+def _costs(report: Report, model: Session, proposer: Proposer, context: int) -> Costs:
+    """Every width takes its turn in each round, so that a busy moment hits all of them; what is
+    drafted with them."""
     assert isinstance(model, Speculates)
     prompt = prompt_ids(model, max(2, min(_PROMPT, context // 2)), 1)
     times: dict[int, list[float]] = {width: [] for width in (0, *WIDTHS)}
+    drafts: list[float] = []
     for number in range(_ROUNDS):
         for width, taken in times.items():
             taken.append(model.check_ms(prompt, width + 1))
+        model.check_ms(prompt, 1)
+        behind = [*prompt, prompt[-1]]
+        # It reads the prompt once, and no step pays for that.
+        proposer(behind, 1)
+        began = time.perf_counter()
+        proposer(behind, WIDTHS[-1])
+        drafts.append(1000 * (time.perf_counter() - began) / WIDTHS[-1])
         report.progress(number + 1, _ROUNDS, "rounds")
-    lookup, began = Lookup(NGRAM, WIDTHS[-1]), time.perf_counter()
-    for _ in range(_ROUNDS):
-        lookup(prompt)
-    draft_ms = 1000 * (time.perf_counter() - began) / _ROUNDS / WIDTHS[-1]
     middle = {width: statistics.median(taken) for width, taken in times.items()}
+    draft_ms = statistics.median(drafts)
     return Costs(middle[0], draft_ms, {width: middle[width] for width in WIDTHS})
 
 
 def _accepted(
-    report: Report, model: Session, costs: Costs, texts: Mapping[str, str], context: int
+    report: Report,
+    model: Session,
+    proposer: Proposer,
+    costs: Costs,
+    texts: Mapping[str, str],
+    context: int,
 ) -> JsonObject:
     """Answers to the beginnings of the texts, plain and speculating."""
     assert isinstance(model, Speculates)
@@ -199,7 +258,8 @@ def _accepted(
     }
     # One look at what is accepted says how many tokens to draft.
     first = [
-        model.speculate(ids, most, Lookup(NGRAM, WIDTHS[2]), stop=False) for ids in prompts.values()
+        model.speculate(ids, most, lambda tokens: proposer(tokens, WIDTHS[2]), stop=False)
+        for ids in prompts.values()
     ]
     width = costs.best(_share(first))
     kinds: list[JsonObject] = []
@@ -210,7 +270,7 @@ def _accepted(
         began = time.perf_counter()
         plain = model.generate(ids, most, lambda _: None, stop=False)
         middle = time.perf_counter()
-        answer = model.speculate(ids, most, Lookup(NGRAM, width), stop=False)
+        answer = model.speculate(ids, most, lambda tokens: proposer(tokens, width), stop=False)
         ended = time.perf_counter()
         same = same and answer.tokens == plain
         plain_s, speculating_s = plain_s + middle - began, speculating_s + ended - middle

@@ -13,6 +13,12 @@ from packager.shape.audio import audio_tokens
 
 Preference = Literal["smallest", "quality", "speed", "balanced", "cost"]
 PREFERENCES: tuple[Preference, ...] = ("smallest", "quality", "speed", "balanced", "cost")
+_OF_TASKS = (
+    ("dimension", "vectors", ("embed",)),
+    ("documents_per_second", "vectors or scores", ("embed", "rerank")),
+    ("query_ms", "vectors", ("embed",)),
+)
+"""Fields that mean something for some tasks alone, and what those give."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,8 @@ class Workload:
     kept, for embeddings only; None keeps all. `parallel` sequences are answered at once, each with
     a context of its own. `max_image_tokens` is what one picture may take of the context, None where
     no pictures come in; `max_audio_seconds` is the longest sound that is taken at once, None where
-    none comes in.
+    none comes in. `documents_per_second` is the least rate at which texts of `prompt` tokens become
+    vectors or scores, `query_ms` the longest that a query may take to become a vector.
     """
 
     use_case: str = "chat"
@@ -47,6 +54,8 @@ class Workload:
     parallel: int = 1
     max_image_tokens: int | None = None
     max_audio_seconds: int | None = None
+    documents_per_second: float | None = None
+    query_ms: float | None = None
 
     @property
     def pictures(self) -> bool:
@@ -99,19 +108,16 @@ def merge(flags: Mapping[str, Any], default: Workload | None) -> Workload:
             "licenses",
             "languages",
             "prefer",
+            "max_image_tokens",
         ]
         if default.use_case == name:
             kept += ["context", "prompt", "min_decode_tps", "max_ttft_ms", "min_scores"]
-            kept += ["modality", "parallel"]
+            kept += ["modality", "parallel", "dimension", "documents_per_second", "query_ms"]
         workload = replace(
             workload, **{key: value for key in kept if (value := getattr(default, key)) is not None}
         )
     workload = replace(workload, **given)
-    if workload.dimension is not None and use_case(name).task != "embed":
-        raise usage(
-            f"The use case {name!r} gives no vectors, so --dimension has no effect.",
-            "Ask for --use-case embed.",
-        )
+    _refuse_other_tasks(workload)
     workload = _with_sound(_with_pictures(workload, given), given)
     if "context" in given and "prompt" not in given and workload.prompt >= workload.context:
         # A context set by hand keeps the room for an answer that the use case had in mind.
@@ -123,6 +129,18 @@ def merge(flags: Mapping[str, Any], default: Workload | None) -> Workload:
             "Give a larger --context.",
         )
     return workload
+
+
+def _refuse_other_tasks(workload: Workload) -> None:
+    """Raise PackError (usage) for what only vectors or scores have where there are none."""
+    task = use_case(workload.use_case).task
+    for name, what, tasks in _OF_TASKS:
+        if getattr(workload, name) is not None and task not in tasks:
+            raise usage(
+                f"The use case {workload.use_case!r} gives no {what}, so "
+                f"--{name.replace('_', '-')} has no effect.",
+                f"Ask for --use-case {' or '.join(tasks)}.",
+            )
 
 
 def _with_pictures(workload: Workload, given: Mapping[str, Any]) -> Workload:

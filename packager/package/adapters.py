@@ -34,6 +34,15 @@ class Adapts(Protocol):
         it, and `adapter` is the file of the adapter."""
 
 
+@runtime_checkable
+class TakesSome(Protocol):
+    """What a Runtime has besides Adapts where not every package takes an adapter."""
+
+    def adapter_obstacle(self, settings: JsonObject) -> str | None:
+        """Why a package whose recipe has these settings takes none, as the end of a sentence; None
+        where it does."""
+
+
 def digest(base: Manifest) -> str:
     """What names the content of a package, from its manifest as it stands."""
     return content_sha256(base.data)

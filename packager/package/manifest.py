@@ -30,7 +30,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class FileEntry:
     """One file of a package: its path below the package with forward slashes, size in bytes, sha256
     in hexadecimal. `role` is what an engine is given it for, where that is not the model itself:
-    `projector` for a vision tower or an audio encoder."""
+    `projector` for a vision tower or an audio encoder, `draft` for the model that drafts."""
 
     path: str
     size: int
@@ -46,7 +46,9 @@ class FileEntry:
 
 PROJECTOR = "projector"
 """The role of the file of a vision tower or an audio encoder."""
-_ROLES = ("", PROJECTOR)
+DRAFT = "draft"
+"""The role of the files of a model that drafts tokens for the package's own."""
+_ROLES = ("", PROJECTOR, DRAFT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from packager.package.manifest import Manifest
 from packager.records import Contents, Verdict
 
 MODEL = "model"
+DRAFT = "draft"
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,8 @@ _PIPELINES = {
     "rerank": "text-ranking",
 }
 """What hubs call a task."""
+_TAKING = {"vision": "image-text-to-text", "audio": "automatic-speech-recognition"}
+"""And that of a package which takes more than text, by its modality."""
 
 
 def _front(contents: Contents) -> str:
@@ -84,7 +86,7 @@ def _front(contents: Contents) -> str:
         **declared,
         "base_model": contents.variant.repo_id,
         "base_model_relation": "adapter" if contents.adapter else "quantized",
-        "pipeline_tag": _PIPELINES[contents.task],
+        "pipeline_tag": _TAKING.get(contents.modality) or _PIPELINES[contents.task],
         "tags": ["qwen-pack", contents.runtime.name, contents.recipe.id],
     }
     return "".join(f"{key}: {_yaml(value)}\n" for key, value in rows.items())

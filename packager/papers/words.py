@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from packager.catalog.licences import known
 from packager.need.languages import in_words
+from packager.recipe import REPACK, marks_of
 from packager.records import Contents
 from packager.records.contents import Need
 from packager.records.origin import AdoptedOf
@@ -46,7 +47,11 @@ def _known(adopted: AdoptedOf) -> str:
 def _changes(contents: Contents) -> str:
     """What became of the weights before they were converted."""
     source = contents.source
-    changes = f", dequantized from {source.quantized}" if source.quantized else ""
+    changes = ""
+    if source.quantized:
+        changes = f", dequantized from {source.quantized}"
+        if REPACK in marks_of(contents.recipe.id):
+            changes = f", whose groups were taken over as they were stored ({source.quantized})"
     if source.adapters:
         named = " and ".join(adapter.location for adapter in source.adapters)
         changes += f", merged with the adapter {named}"
@@ -77,9 +82,16 @@ def uses(contents: Contents) -> list[str]:
             f"{purpose}: a query and a document in, a score from 0 to 1 out, up to {need.context} "
             "tokens together."
         ]
-    return [
-        f"{purpose}: text in, text out, up to {need.context} tokens of prompt and answer together."
-    ]
+    if contents.audio is not None:
+        most = contents.audio.max_audio_seconds
+        return [
+            f"{purpose}: sound in, what is said in it out as text, {most} seconds at once; a "
+            "longer sound is cut into pieces."
+        ]
+    taken = "text in"
+    if contents.vision is not None:
+        taken = f"text and pictures of up to {contents.vision.max_image_tokens} tokens in"
+    return [f"{purpose}: {taken}, text out, up to {need.context} tokens of prompt and answer."]
 
 
 def limits(contents: Contents) -> list[str]:

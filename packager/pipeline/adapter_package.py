@@ -30,12 +30,12 @@ from packager.package.package import MODEL, Package
 from packager.papers import licence
 from packager.pipeline import rebuild_differences
 from packager.pipeline.bench import (
-    artifact_key,
     refuse_without_adapters,
     settings_of,
     whole,
 )
 from packager.pipeline.cache import BuildCache
+from packager.pipeline.intact import artifact_key
 from packager.pipeline.job import Job
 from packager.pipeline.package_readme import adapter_readme
 from packager.pipeline.packaging import replacing
@@ -99,6 +99,7 @@ def make_plan(
     refuse_without_adapters(runtime)
     known = whole(base, runtime)
     _refuse_base(known)
+    refuse_without_adapters(runtime, known)
     source, shape = source_of(known, weights)
     (given,) = adapters.parse([adapter], offline, "--adapter")
     adapters.adapted(shape, known.contents.variant.repo_id, [given])

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from packager.device.identity import CLAIMED, UNKNOWN, Here, Identity, Place, of_figures, place
-from packager.digests import key_of
 from packager.engines import missing_engine
 from packager.errors import NotHere, bad_input, usage
 from packager.events import Event
-from packager.inspection import refuse_unsafe
-from packager.json_values import JsonObject, WrongKind, at, at_or_none, list_at, object_at
+from packager.json_values import (
+    JsonObject,
+    WrongKind,
+    at,
+    at_or_none,
+    list_at,
+    object_at,
+    object_or_empty,
+)
 from packager.measure.gauges.clock import celsius
+from packager.measure.speculation import way
 from packager.package import adapters, manifest
 from packager.package.manifest import Manifest
-from packager.package.package import MODEL
-from packager.package.verify import verify
+from packager.package.package import DRAFT, MODEL
 from packager.pipeline import pictures, retrieval_stage, sounds
 from packager.pipeline.cache import BuildCache
 from packager.pipeline.cooling import cool
+from packager.pipeline.intact import artifact_key, intact
 from packager.pipeline.run import run_alone
 from packager.pipeline.stages import benchmark, with_pictures, with_sound
 from packager.records import Contents, Measurement, Verdict
@@ -29,7 +37,7 @@ from packager.records.measurement import OnDevice
 from packager.report.budgets import verdicts
 from packager.report.figures import value_of
 from packager.runtime import Runtime
-from packager.scratch import remove_abandoned
+from packager.scratch import temporary_folder
 
 
 def settings_of(found: Manifest) -> JsonObject:
@@ -58,7 +66,7 @@ def settings_with(
     settings = settings_of(found)
     if not added:
         return settings
-    refuse_without_adapters(runtime)
+    refuse_without_adapters(runtime, found)
     known = [(path, intact(path)) for path in added]
     for path, adapter in known:
         adapters.refuse_other_base(found, package, adapter, path)
@@ -67,23 +75,33 @@ def settings_with(
     return {**settings, "adapters": adapters.rows(known)}
 
 
-def refuse_without_adapters(runtime: Runtime) -> adapters.Adapts:
-    """The runtime as one that adds adapters. Raises PackError (usage) for one that does not."""
+def speculation_of(found: Manifest, package: Path) -> JsonObject | None:
+    """How a session of the package drafts tokens, see packager.measure.speculation.answer; None
+    where that does not pay."""
+    known = found.contents.speculation
+    if known is None or not known.pays or known.drafted is None:
+        return None
+    folder = str(package / DRAFT) if known.draft else None
+    return {**way(known.how, folder, known.drafted), "drafted": known.drafted}
+
+
+def refuse_without_adapters(runtime: Runtime, base: Manifest | None = None) -> adapters.Adapts:
+    """The runtime as one that adds adapters. Raises PackError (usage) for one that does not, and
+    for a base whose artifact takes none."""
     if not isinstance(runtime, adapters.Adapts):
         raise usage(
-            f"{runtime.name} takes no adapters: the graphs that are built for it have no inputs "
-            "for one.",
-            "Merge the adapter with --lora, or take llama.cpp or OpenVINO.",
+            f"{runtime.name} takes no adapters.",
+            "Merge the adapter with --lora, or take llama.cpp, OpenVINO or ONNX Runtime.",
         )
+    if base is not None and isinstance(runtime, adapters.TakesSome):
+        settings = object_or_empty(object_or_empty(base.data, "recipe"), "settings")
+        why = runtime.adapter_obstacle(settings)
+        if why is not None:
+            raise usage(
+                f"{base.name} takes no adapter: {why}.",
+                "Or merge the adapter with --lora.",
+            )
     return runtime
-
-
-def artifact_key(found: Manifest) -> str:
-    """What names the package's model files on this machine: where an engine died with them, it is
-    not asked again."""
-    return key_of(
-        [[entry.path, entry.sha256] for entry in found.files if entry.path.startswith(f"{MODEL}/")]
-    )
 
 
 def whole(package: Path, runtime: Runtime) -> Manifest:
@@ -99,22 +117,6 @@ def whole(package: Path, runtime: Runtime) -> Manifest:
     return intact(package)
 
 
-def intact(package: Path) -> Manifest:
-    """The manifest of a package whose files are what it says. Raises PackError (bad input)."""
-    # A measurement that was killed while it was added left its half beside the manifest.
-    remove_abandoned(package)
-    findings = [finding for finding in verify(package) if not finding.harmless]
-    if findings:
-        first = findings[0]
-        raise bad_input(
-            f"{package} is not what its manifest says: {first.path} {first.message}.",
-            "`qwen-pack verify` lists every difference.",
-        )
-    found = manifest.read(package)
-    refuse_unsafe(package, found)
-    return found
-
-
 def run(
     package: Path,
     runtime: Runtime,
@@ -123,6 +125,7 @@ def run(
     sustained_s: float = 0,
     cool_c: float | None = None,
     added: Sequence[Path] = (),
+    transcripts: Path | None = None,
 ) -> Generator[Event, None, Measurement]:
     """Yield the events of the measurement and return its figures with their place; the package is
     not changed.
@@ -130,7 +133,8 @@ def run(
     `here` is this machine, compared with the device in the manifest; `claimed` says that it is the
     device, whatever it calls itself. With `sustained_s` it decodes for so many seconds more and
     shows whether the machine throttles; with `cool_c` it waits until the processor has no more
-    degrees Celsius. `added` are adapter packages. Raises NotHere where the package is made for what
+    degrees Celsius. `added` are adapter packages, `transcripts` a list of recordings whose word
+    errors are counted. Raises NotHere where the package is made for what
     this machine does not have.
     """
     found = whole(package, runtime)
@@ -148,9 +152,13 @@ def run(
         job = benchmark(runtime.session, package / MODEL, settings, prompt, sustained_s)
         if pictures.sees(runtime, found):
             job = with_pictures(job, runtime, pictures.most_of(found))
+    with ExitStack() as held:
         if found.contents.modality == "audio":
             job = with_sound(job, runtime, sounds.most_of(found))
-    result = yield from run_alone(job, BuildCache().log("bench"), runtime, artifact_key(found))
+        if transcripts is not None:
+            recorded = _recorded(package, runtime, found, transcripts, held)
+            job = with_sound(job, runtime, sounds.most_of(found), recorded)
+        result = yield from run_alone(job, BuildCache().log("bench"), runtime, artifact_key(found))
     if "not_measured" in result.value:
         raise NotHere(
             at(result.value, "not_measured", str), at_or_none(result.value, "hint", str) or ""
@@ -158,6 +166,17 @@ def run(
     taken = Measurement.from_json(result.value)
     place = of_package(found.data, here, claimed, taken.runs_on)
     return taken.but(place=OnDevice(on_device=place.on_device, why=place.why))
+
+
+def _recorded(
+    package: Path, runtime: Runtime, found: Manifest, transcripts: Path, held: ExitStack
+) -> JsonObject:
+    """The recordings of a list, decoded as long as `held` is open, and the texts around them.
+    Raises PackError (usage) for a package that takes no sound."""
+    sounds.session_of(runtime, found)
+    texts = sounds.texts_of(package, "")
+    folder = Path(held.enter_context(temporary_folder()))
+    return {"texts": texts, "recordings": sounds.recordings_of(transcripts, folder)}
 
 
 def of_package(data: JsonObject, here: Here | None, claimed: bool, runs_on: str) -> Place:

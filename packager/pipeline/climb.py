@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from packager.cores import cores
 from packager.deaths import Died
 from packager.engine_check import identity, store
-from packager.engine_check.ladder import OfOneModel
+from packager.engine_check.ladder import OnAnEngine
 from packager.engine_check.outcome import DIED, FAILED, HUNG, RIGHT, WRONG, Outcome, Start
 from packager.errors import ExitCode, PackError
 from packager.json_values import JsonObject, texts_at
@@ -162,7 +162,7 @@ def _tried(runtime: Runtime, ladder: Ladder, rung: Rung) -> Generator[Note, None
 
 
 def _arguments(runtime: Runtime, ladder: Ladder, work: str) -> JsonObject:
-    engine = runtime.engine if isinstance(runtime, OfOneModel) else runtime
+    engine = runtime.engine if isinstance(runtime, OnAnEngine) else runtime
     trials = [
         {**asdict(trial), "built": {**asdict(engine.recipe(trial.recipe)), "inputs": {}}}
         for trial in ladder.trials

@@ -13,16 +13,18 @@ from packager.errors import NotHere, bad_input, usage
 from packager.events import Event, StageFinished, StageNote, StageProgress, StageStarted
 from packager.json_values import at, at_or_none
 from packager.lab.agent import Makers, Running, first_that_runs
+from packager.lab.gauges import Reach
 from packager.lab.heat import celsius
 from packager.lab.push import Sent, push
-from packager.lab.session import SESSION, Reach
+from packager.lab.session import SESSION
 from packager.lab.snapshot import Snapshot, take
 from packager.lab.transport import Transport
 from packager.package.manifest import Manifest
 from packager.package.package import MODEL
-from packager.pipeline.bench import intact, of_package, settings_of
+from packager.pipeline.bench import of_package, settings_of
 from packager.pipeline.cache import BuildCache
 from packager.pipeline.cooling import cool
+from packager.pipeline.intact import intact
 from packager.pipeline.run import run_alone
 from packager.pipeline.stages import benchmark
 from packager.records import Measurement
@@ -85,13 +87,7 @@ def run(
             model=f"{folder}/{files[0].name}",
             cores=snapshot.cores(),
             machine=_machine(here, snapshot),
-            through=Through(
-                transport=transport.kind,
-                agent_sha256=running.agent.sha256,
-                agent_for=running.agent.built_for,
-                governor=snapshot.governor(),
-                battery=snapshot.battery(),
-            ),
+            through=through(transport, running, snapshot),
         )
     if cool_c is not None:
         yield from cool(lambda: celsius(transport), cool_c)
@@ -132,28 +128,35 @@ def model_files(package: Path, found: Manifest) -> list[Sent]:
     return files
 
 
+def agent_there(transport: Transport, makers: Makers) -> Generator[Event, None, Running]:
+    """An agent that answers there; what was pushed is the start of a stage that the caller ends.
+    Raises PackError where none runs."""
+    steps = first_that_runs(transport, makers)
+    pushing = False
+    try:
+        while True:
+            step = next(steps)
+            if not isinstance(step, tuple):
+                yield step
+                continue
+            if not pushing:
+                yield StageStarted(_PUSH, "Send to the device", 1, 1)
+            pushing = True
+            yield StageProgress(_PUSH, *step)
+    except StopIteration as stop:
+        running: Running = stop.value
+    finally:
+        steps.close()
+    yield StageNote(_PUSH, f"the agent for {running.agent.built_for} runs there")
+    return running
+
+
 def _sent(
     transport: Transport, makers: Makers, files: Sequence[Sent]
 ) -> Generator[Event, None, tuple[Running, str]]:
     """An agent that answers there, and the folder of the model there."""
     started = time.monotonic()
-    steps = first_that_runs(transport, makers)
-    pushing = False
-    running: Running | None = None
-    while running is None:
-        try:
-            step = next(steps)
-        except StopIteration as stop:
-            running = stop.value
-            break
-        if isinstance(step, tuple):
-            if not pushing:
-                yield StageStarted(_PUSH, "Send to the device", 1, 1)
-            pushing = True
-            yield StageProgress(_PUSH, *step)
-        else:
-            yield step
-    yield StageNote(_PUSH, f"the agent for {running.agent.built_for} runs there")
+    running = yield from agent_there(transport, makers)
     sending = push(transport, files)
     try:
         while True:
@@ -165,6 +168,17 @@ def _sent(
     size = human_bytes(sum(sent.size for sent in files))
     yield StageFinished(_PUSH, time.monotonic() - started, False, size)
     return running, folder
+
+
+def through(transport: Transport, running: Running, snapshot: Snapshot) -> Through:
+    """The way to a device, and the state that it was in."""
+    return Through(
+        transport=transport.kind,
+        agent_sha256=running.agent.sha256,
+        agent_for=running.agent.built_for,
+        governor=snapshot.governor(),
+        battery=snapshot.battery(),
+    )
 
 
 def _machine(here: Here, snapshot: Snapshot) -> dict[str, str | int | None]:

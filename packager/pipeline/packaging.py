@@ -6,7 +6,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from packager.names import plain_name
 from packager.package import manifest, sampling
 from packager.package.content import content_sha256
 from packager.package.manifest import FileEntry
-from packager.package.package import MODEL, Package
+from packager.package.package import DRAFT, MODEL, Package
 from packager.package.verify import strangers
 from packager.papers import licence
 from packager.pipeline.job import checkpoint_of
@@ -40,6 +40,7 @@ from packager.shape.audio import RATE, audio_tokens
 from packager.sources import adapters
 
 _OUT = "out/"
+_DRAFT = f"{DRAFT}/"
 
 
 def write(
@@ -52,7 +53,7 @@ def write(
     """
     checkpoint = checkpoint_of(made.fetched)
     model_files = [row for row in made.converted.files if row.path.startswith(_OUT)]
-    total = sum(row.size for row in model_files)
+    total = sum(row.size for row in (*model_files, *_draft_entries(made)))
     done = 0
     with replacing(plan.out) as folder:
         entries = []
@@ -65,6 +66,15 @@ def write(
                 done += size
                 yield done, total
             entries.append(entry)
+        for entry in _draft_entries(made):
+            place = folder / entry.path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            assert made.drafting is not None and made.drafting.draft is not None
+            source = made.drafting.draft.folder / entry.path.removeprefix(_DRAFT)
+            for size in _copied(source, place, entry):
+                done += size
+                yield done, total
+            entries.append(entry)
         entries += _papers(plan, checkpoint, folder, tuple(entries), made)
         manifest.write(
             folder, papers.added(folder, _describe(plan, build_key, made, tuple(entries), losers))
@@ -73,6 +83,14 @@ def write(
         known = manifest.read(folder)
         refuse_unsafe(folder, known, str(plan.out))
     return Package(plan.out, known)
+
+
+def _draft_entries(made: Made) -> list[FileEntry]:
+    """The files of a draft that pays, as they lie in the package."""
+    draft = made.drafting.draft if made.drafting else None
+    if draft is None:
+        return []
+    return [replace(row, path=f"{_DRAFT}{row.path}", role=manifest.DRAFT) for row in draft.files]
 
 
 def _copied(source: Path, destination: Path, entry: FileEntry) -> Iterator[int]:
@@ -334,6 +352,7 @@ def _describe(
             "convert_seconds": converted.facts["seconds"],
             "convert_peak_bytes": converted.facts["peak_bytes"],
             "importance": converted.facts.get("importance"),
+            **({"repacked": taken} if (taken := converted.facts.get("repacked")) else {}),
         },
         "tools": {
             "qwen-pack": __version__,

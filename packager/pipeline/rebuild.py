@@ -23,7 +23,15 @@ from packager.engines import missing_engine
 from packager.errors import no_room, usage
 from packager.events import Event
 from packager.files import free_bytes, regular_files, sha256
-from packager.json_values import JsonDict, JsonObject, at, object_at, object_or_empty, objects_at
+from packager.json_values import (
+    JsonDict,
+    JsonObject,
+    at,
+    at_or_none,
+    object_at,
+    object_or_empty,
+    objects_at,
+)
 from packager.package import manifest
 from packager.package.content import MODEL_FOLDER, TEMPLATE
 from packager.package.manifest import FileEntry, Manifest
@@ -34,9 +42,9 @@ from packager.pipeline.cache import BuildCache
 from packager.pipeline.job import Job
 from packager.pipeline.run import run_alone
 from packager.plan.additions import Additions, applied
-from packager.recipe import split_id
+from packager.recipe import GROUP, REPACK, split_id
 from packager.runtime import Runtime
-from packager.shape import Shape
+from packager.shape import Shape, heads
 from packager.sources import Source, adapters, hub_variant
 from packager.sources.adapters import AdapterSource, inputs_of
 from packager.sources.reread import Evidence
@@ -148,6 +156,7 @@ def rebuild(
         inputs |= {"profile": profile.as_dict()} if profile else {}
         modality = known.contents.modality
         inputs |= {"modality": modality} if modality != "text" else {}
+        inputs |= {"heads": True} if _heads(known) else {}
         inputs |= {"task": known.contents.task} if known.contents.task != "generate" else {}
         files = {"imatrix": added.imatrix, "calibration": added.calibration}
         inputs |= {name: str(path.absolute()) for name, path in files.items() if path is not None}
@@ -183,8 +192,14 @@ def _additions(recorded: JsonObject, given: Additions) -> Additions:
             )
         if file is not None and not facts:
             raise usage(f"The build was given no --{name}.", "Leave it out.")
-    repack = settings.get("repack") is True
-    return Additions(given.imatrix, given.calibration, _tensor_types(settings), repack)
+    return Additions(
+        given.imatrix,
+        given.calibration,
+        _tensor_types(settings),
+        repack=settings.get(REPACK) is True,
+        group=at_or_none(settings, GROUP, int),
+        adapter_inputs=settings.get("adapter_inputs") is True,
+    )
 
 
 def _tensor_types(settings: JsonObject) -> dict[str, str]:
@@ -227,6 +242,8 @@ def source_of(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
         shape = shape.hearing(variant.audio_tower, 0)
     if shape is not None and known.contents.task != shape.task:
         shape = shape.for_task(known.contents.task)
+    if shape is not None and _heads(known):
+        shape = replace(shape, draft_layers=heads.LAYERS)
     if shape is None:
         raise usage(
             f"The shape of {repo_id} is not known here.",
@@ -235,6 +252,12 @@ def source_of(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
     if kind == "dummy":
         return sources.parse("dummy", repo_id), shape
     return sources.parse("modelscope" if kind == "modelscope" else "hub", repo_id, revision), shape
+
+
+def _heads(known: Manifest) -> bool:
+    """Whether the model was built with its heads for multi-token prediction."""
+    found = known.contents.speculation
+    return found is not None and found.how == "mtp" and bool(found.pays)
 
 
 def _adapters(known: Manifest, lora: Sequence[str]) -> tuple[AdapterSource, ...]:

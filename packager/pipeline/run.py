@@ -21,7 +21,7 @@ from packager.json_values import JsonObject, at
 from packager.package import package as package_module
 from packager.package import shelf
 from packager.package.package import Package
-from packager.pipeline import climb, speculation_stage, stages, warm_stage
+from packager.pipeline import climb, gains, speculation_stage, stages
 from packager.pipeline import packaging as package
 from packager.pipeline import quality_stage as gate
 from packager.pipeline.cache import BuildCache, Entry
@@ -44,8 +44,6 @@ from packager.plan.plan import Plan
 from packager.process import JobResult
 from packager.quality import verdict
 from packager.records import Quality
-from packager.records.contents import WarmStart
-from packager.records.speculation import Speculation
 from packager.runtime import Runtime
 from packager.units import human_bytes
 
@@ -64,19 +62,30 @@ def run(plan: Plan, cache: BuildCache | None = None) -> Generator[Event, None, P
 
 def make(plan: Plan, cache: BuildCache) -> Generator[Event, None, Made]:
     """Everything before the package: the weights, the artifact, its figures, what it lost."""
-    fetched, convert, engine, converted = yield from _artifact(plan, cache)
+    fetched, convert, engine, converted, measured = yield from _measured(plan, cache)
+    drafting = yield from gains.drafting(cache, engine, converted, convert, measured)
+    settled = speculation_stage.settled(plan, drafting)
+    if settled is not plan:
+        fetched, convert, engine, converted, measured = yield from _measured(settled, cache)
     measure = partial(stages.measure, converted=converted, artifact=convert)
-    measured = yield from _stage(cache, measure(engine.plan), engine=engine, again=measure)
     start = engine.plan.start
     quality = yield from _quality(cache, engine, fetched, converted, convert, measured)
     if engine.plan.start != start:
         # The package says how the engine is started, and its figures are of that.
         measured = yield from _stage(cache, measure(engine.plan), engine=engine, again=measure)
-    warm = yield from _warm(cache, engine, fetched, converted, convert, measured)
+    warm = yield from gains.warm(cache, engine, fetched, converted, convert, measured)
     keys = stages.keys_of(convert, measure(engine.plan), measured)
-    speculation = yield from _speculation(cache, engine, converted, convert, measured)
-    start = engine.plan.start
-    return Made(fetched, converted, measured, keys, quality, start, warm, speculation)
+    return Made(fetched, converted, measured, keys, quality, engine.plan.start, warm, drafting)
+
+
+def _measured(
+    plan: Plan, cache: BuildCache
+) -> Generator[Event, None, tuple[Entry, Job, Engine, Entry, Entry]]:
+    """See `_artifact`, and the smoke benchmark of it."""
+    fetched, convert, engine, converted = yield from _artifact(plan, cache)
+    measure = partial(stages.measure, converted=converted, artifact=convert)
+    measured = yield from _stage(cache, measure(engine.plan), engine=engine, again=measure)
+    return fetched, convert, engine, converted, measured
 
 
 def judge(plan: Plan, cache: BuildCache) -> Generator[Event, None, tuple[Quality, int]]:
@@ -279,57 +288,6 @@ def _quality(
         quality.to_json(),
     )
     return quality
-
-
-def _warm(
-    cache: BuildCache,
-    engine: Engine,
-    fetched: Entry,
-    converted: Entry,
-    convert: Job,
-    measured: Entry,
-) -> Generator[Event, None, WarmStart | None]:
-    """What the state of the fixed prefix gains, with the figures of the benchmark; None where none
-    was asked for, or the artifact cannot be run here."""
-    if not engine.plan.warm or "not_measured" in measured.facts:
-        return None
-    job_of = partial(
-        warm_stage.measure,
-        converted=converted,
-        artifact=convert,
-        fetched=fetched,
-        log=cache.log("template"),
-    )
-    with failures("measure") as failed:
-        entry, _ = yield from on_ladder(
-            cache, engine, job_of, "measure", lambda job: kept(cache, job)
-        )
-        warm = warm_stage.record(engine.plan, entry)
-        yield StageNote("measure", warm.sentence())
-    if failed:
-        yield failed[0][0]
-        raise failed[0][1]
-    return warm
-
-
-def _speculation(
-    cache: BuildCache, engine: Engine, converted: Entry, convert: Job, measured: Entry
-) -> Generator[Event, None, Speculation | None]:
-    """What drafted tokens cost and gain; None where that was not asked, or the artifact cannot be
-    run here."""
-    if engine.plan.speculate is None or "not_measured" in measured.facts:
-        return None
-    job_of = partial(speculation_stage.measure, converted=converted, artifact=convert)
-    with failures("measure") as failed:
-        entry, _ = yield from on_ladder(
-            cache, engine, job_of, "measure", lambda job: kept(cache, job)
-        )
-        found = speculation_stage.record(entry)
-        yield StageNote("measure", found.sentence())
-    if failed:
-        yield failed[0][0]
-        raise failed[0][1]
-    return found
 
 
 def _complete(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packager.errors import usage
+from packager.checkpoint import template
+from packager.errors import PackError, usage
 from packager.hearing import Hears
+from packager.json_values import JsonObject
 from packager.need.usecases import SOUND, use_case
+from packager.pipeline.cache import BuildCache
 from packager.runtime import Runtime
+from packager.sounds import prompt, take, transcripts
 
 if TYPE_CHECKING:
     from packager.package.manifest import Manifest
@@ -22,6 +27,35 @@ def session_of(runtime: Runtime, package: Manifest) -> str:
             "Build one with `--use-case audio`, or leave --audio out.",
         )
     return runtime.audio_session
+
+
+def texts_of(package: Path, context: str) -> list[str]:
+    """What the chat template of a package writes before and after a sound; `context` names what
+    occurs in it. Raises PackError (exit code 6) for a template that takes none."""
+    messages = prompt.messages(context)
+    chat = package / "chat_template.jinja"
+    if not chat.is_file():
+        raise prompt.no_place("there is none")
+    try:
+        rendered = template.render_apart(
+            template.read(chat), messages, BuildCache().log("template"), enable_thinking=False
+        )
+    except PackError as error:
+        # One of text alone often fails where a message has parts.
+        raise prompt.no_place(error.message.rstrip(".")) from None
+    return prompt.around(rendered)
+
+
+def recordings_of(path: Path, folder: Path) -> list[JsonObject]:
+    """The recordings of a list (packager.sounds.transcripts), decoded into `folder`, as the
+    benchmark takes them."""
+    rows: list[JsonObject] = []
+    log = BuildCache().log("sounds")
+    for number, row in enumerate(transcripts.read(path)):
+        own = folder / str(number)
+        own.mkdir()
+        rows.append({"sound": take(row.audio, own, log).as_dict(), "text": row.text})
+    return rows
 
 
 def most_of(package: Manifest) -> int:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packager.device.this_machine import describe_machine, installation_id
-from packager.digests import key_of
 from packager.errors import PackError, usage
 from packager.json_values import JsonObject
-from packager.measure.speculation import NGRAM, VERSION, WIDTHS
+from packager.measure.speculation import NGRAM, VERSION, WIDTHS, way
+from packager.package.manifest import FileEntry
+from packager.package.package import DRAFT, MODEL
 from packager.pipeline.cache import Entry
-from packager.pipeline.job import Job, environment
+from packager.pipeline.intact import artifact_key, intact
+from packager.pipeline.job import Job
+from packager.pipeline.measured_job import measured_job
 from packager.quality.text import shipped
-from packager.records.speculation import Speculation
+from packager.records.speculation import Draft, OtherWay, Speculation
+from packager.runtime import Drafts
 
 if TYPE_CHECKING:
     from packager.plan.plan import Plan
@@ -21,57 +27,123 @@ _CHARACTERS = 2000
 """Of a text that is handed over: more than the tokens of a prompt take in any language."""
 
 
+@dataclass(frozen=True, slots=True)
+class DraftFiles:
+    """The model that drafts, as it lies on this machine: the folder, its files below that, and what
+    names their bytes."""
+
+    folder: Path
+    files: tuple[FileEntry, ...]
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of the ways: the record of the one that is taken, or came nearest, and the files
+    of a draft that pays."""
+
+    speculation: Speculation
+    draft: DraftFiles | None = None
+
+
 def obstacle(plan: Plan) -> PackError | None:
     """Why drafted tokens cannot be checked in this build; None where they can."""
-    if plan.speculate is None:
+    if not plan.speculate:
         return None
     if plan.shape.task != "generate":
         return usage("Vectors and scores are not decoded.", "Leave --speculate out.")
-    if not getattr(plan.runtime, "speculates", False):
+    if plan.recognised is not None and plan.heads:
         return usage(
-            f"Speculation with {plan.runtime.name} is not measured here.",
-            "Take llama.cpp, or leave --speculate out.",
+            f"{plan.recognised.model.files[0].name} is taken as it is.",
+            "Build it from the checkpoint to keep its heads.",
         )
-    if plan.shape.state_elements:
-        return usage(
-            "A recurrent state cannot take back drafted tokens that were wrong.",
-            "Leave --speculate out for this variant.",
-        )
-    return None
-
-
-def measure(plan: Plan, converted: Entry, artifact: Job) -> Job:
-    """The costs on this machine; with real weights also what is accepted, by kind of text."""
-    random = plan.source.kind == "dummy"
-    arguments: JsonObject = {
-        "session": plan.runtime.session,
-        "artifact": str(converted.folder / "out"),
-        "settings": {
-            "context": plan.workload.context,
-            "kv": plan.chosen.recipe.kv,
-            "threads": None,
-            "gpu_layers": plan.gpu_layers,
-        },
-        "texts": None
-        if random
-        else {part.name: part.text[:_CHARACTERS] for part in shipped().parts},
-    }
-    here = {"machine": describe_machine(), "installation": installation_id()}
-    started = plan.start.identity if plan.start else {}
-    asked = [VERSION, NGRAM, list(WIDTHS)]
-    key = key_of({**arguments, "artifact": artifact.key, "version": asked, **here, **started})
-    return Job(
-        "speculation",
-        "packager.measure.speculation:measure",
-        arguments,
-        key,
-        needs_out=False,
-        env=environment(plan),
-        row="measure",
-        by_start=True,
+    known = plan.runtime.drafts if isinstance(plan.runtime, Drafts) else ()
+    missing = next((name for name in plan.speculate if name not in known), None)
+    if missing is None:
+        return None
+    return usage(
+        f"Speculation of the kind {missing!r} with {plan.runtime.name} is not measured here.",
+        f"It knows {', '.join(known)}." if known else "Take llama.cpp, or leave --speculate out.",
     )
 
 
-def record(entry: Entry) -> Speculation:
-    """What the manifest keeps."""
-    return Speculation.from_json(entry.facts)
+def of_package(folder: Path, runtime_name: str) -> DraftFiles:
+    """A finished package as draft; its files are compared with its manifest. Raises PackError (exit
+    code 6) for one that has changed."""
+    found = intact(folder)
+    assert found.contents.runtime.name == runtime_name
+    rows = tuple(
+        FileEntry(entry.path.removeprefix(f"{MODEL}/"), entry.size, entry.sha256)
+        for entry in found.files
+        if entry.path.startswith(f"{MODEL}/") and not entry.role
+    )
+    return DraftFiles(folder / MODEL, rows, artifact_key(found))
+
+
+def of_entry(entry: Entry, artifact: Job) -> DraftFiles:
+    """A draft that was converted in this build."""
+    prefix = "out/"
+    rows = tuple(
+        FileEntry(row.path.removeprefix(prefix), row.size, row.sha256)
+        for row in entry.files
+        if row.path.startswith(prefix)
+    )
+    return DraftFiles(entry.folder / "out", rows, str(artifact.key))
+
+
+def measure(
+    plan: Plan, converted: Entry, artifact: Job, *, how: str, draft: DraftFiles | None
+) -> Job:
+    """The costs of one way on this machine; with real weights also what is accepted, by kind of
+    text."""
+    texts = {part.name: part.text[:_CHARACTERS] for part in shipped().parts}
+    helper = draft if how == "draft" else None
+    inputs: JsonObject = {
+        "asked": way(how, str(helper.folder) if helper else None),
+        "texts": None if plan.source.kind == "dummy" else texts,
+    }
+    known: JsonObject = {
+        "version": [VERSION, NGRAM, list(WIDTHS)],
+        "asked": [how, helper.key if helper else None],
+    }
+    job = "packager.measure.speculation:measure"
+    return measured_job(plan, "speculation", job, converted, artifact, inputs, known)
+
+
+def record(plan: Plan, entry: Entry, draft: DraftFiles | None) -> Speculation:
+    """What the manifest keeps of one way."""
+    seen = Speculation.from_json(entry.facts)
+    assert isinstance(plan.runtime, Drafts)
+    recipe, context = plan.chosen.recipe, plan.workload.context
+    beside = plan.runtime.drafting_bytes(plan.shape, recipe, context, seen.how)
+    if seen.how != "draft" or plan.draft is None or draft is None:
+        return seen.but(memory_bytes=beside)
+    footprint = plan.draft.footprint
+    memory = footprint.total - footprint.overhead
+    size = sum(row.size for row in draft.files)
+    kept = Draft(
+        variant=plan.draft.variant,
+        recipe=plan.draft.recipe,
+        files=tuple(f"{DRAFT}/{row.path}" for row in draft.files) if seen.pays else (),
+        artifact_bytes=size,
+        memory_bytes=memory,
+    )
+    return seen.but(draft=kept, memory_bytes=beside + memory)
+
+
+def decide(measured: Sequence[Speculation], draft: DraftFiles | None) -> Verdict:
+    """The way that is fastest among those that pay; where none does, the one that came nearest."""
+    best = max(measured, key=lambda one: (bool(one.pays), one.speed_up or 0.0))
+    others = tuple(
+        OtherWay(how=one.how, acceptance=one.acceptance, speed_up=one.speed_up, same=one.same)
+        for one in measured
+        if one is not best
+    )
+    taken = best.pays and best.how == "draft"
+    return Verdict(best.but(others=others), draft if taken else None)
+
+
+def settled(plan: Plan, verdict: Verdict | None) -> Plan:
+    """The plan without the heads where they are not worth their bytes."""
+    keep = verdict is not None and verdict.speculation.how == "mtp" and verdict.speculation.pays
+    return plan if keep or not plan.heads else replace(plan, heads=False)

@@ -37,6 +37,7 @@ from packager.pipeline import climb, pictures, retrieval_stage
 from packager.pipeline.cache import BuildCache, Entry
 from packager.pipeline.fetched import leads_to_weights
 from packager.pipeline.job import Job, checkpoint_of, environment
+from packager.pipeline.speculation_stage import Verdict as Drafting
 from packager.quality import VERSION as QUALITY_VERSION
 from packager.records import Measurement, Quality
 from packager.records.contents import Minimum, WarmStart
@@ -64,8 +65,13 @@ class Made:
     """How the engine was started; None for what was made before engines were tried."""
     warm: WarmStart | None = None
     """What the state of a fixed prefix gains; None where none is kept."""
-    speculation: Speculation | None = None
+    drafting: Drafting | None = None
     """What drafted tokens cost and gain; None where that was not asked."""
+
+    @property
+    def speculation(self) -> Speculation | None:
+        """The verdict on drafted tokens; None where it was not asked for."""
+        return self.drafting.speculation if self.drafting else None
 
     @property
     def not_measured(self) -> str | None:
@@ -110,6 +116,8 @@ def convert(plan: Plan, fetched: Entry) -> Job:
         folder = Path(plan.source.location).name if plan.source.kind == "local" else None
         more = {"origin": origin, "max_file_bytes": plan.workload.max_file_bytes, "folder": folder}
     profile: JsonDict = {"profile": plan.profile.as_dict()} if plan.profile else {}
+    if plan.heads:
+        profile["heads"] = True
     if plan.shape.task != "generate":
         profile["task"] = plan.shape.task
     if plan.shape.modality != "text":
@@ -231,11 +239,11 @@ def with_pictures(job: Job, runtime: Runtime, most: int | None) -> Job:
     )
 
 
-def with_sound(job: Job, runtime: Runtime, seconds: int) -> Job:
+def with_sound(job: Job, runtime: Runtime, seconds: int, recorded: JsonObject | None = None) -> Job:
     """The smoke benchmark of an artifact that holds an audio encoder: with figures of sound of so
-    many seconds."""
+    many seconds; `recorded` are recordings whose words are known, and the texts around them."""
     assert isinstance(runtime, Hears)
-    listening: JsonDict = {"seconds": seconds, "version": SOUNDS_VERSION}
+    listening: JsonDict = {"seconds": seconds, "version": SOUNDS_VERSION, **(recorded or {})}
     asked: JsonDict = {"session": runtime.audio_session, "sounds": listening}
     return replace(job, arguments={**job.arguments, **asked})
 

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from packager.chat import speech
 from packager.checkpoint.template import render_apart
-from packager.device.this_machine import describe_machine, installation_id
-from packager.digests import key_of
 from packager.errors import PackError, usage
 from packager.json_values import JsonObject
 from packager.measure.prefix import VERSION, StartsWarm
 from packager.paths import PREFIXES, made_cache_dir
 from packager.pipeline.cache import Entry
-from packager.pipeline.job import Job, checkpoint_of, environment
+from packager.pipeline.job import Job, checkpoint_of
+from packager.pipeline.measured_job import measured_job
 from packager.predict.memory import kv_cache_bytes
 from packager.records.contents import WarmStart
 
@@ -73,30 +72,9 @@ def measure(plan: Plan, converted: Entry, artifact: Job, fetched: Entry, log: Pa
     if template is None:
         raise usage("A base model has no chats that could share a prefix.", "Leave --warm out.")
     probes = [render_apart(template, [{"role": "user", "content": text}], log) for text in PROBES]
-    arguments: JsonObject = {
-        "session": plan.runtime.session,
-        "artifact": str(converted.folder / "out"),
-        "settings": {
-            "context": plan.workload.context,
-            "kv": plan.chosen.recipe.kv,
-            "threads": None,
-            "gpu_layers": plan.gpu_layers,
-        },
-        "probes": probes,
-    }
-    here = {"machine": describe_machine(), "installation": installation_id()}
-    started = plan.start.identity if plan.start else {}
-    key = key_of({**arguments, "artifact": artifact.key, "version": VERSION, **here, **started})
-    return Job(
-        "warm",
-        "packager.measure.prefix:measure",
-        arguments,
-        key,
-        needs_out=False,
-        env=environment(plan),
-        row="measure",
-        by_start=True,
-    )
+    job = "packager.measure.prefix:measure"
+    inputs: JsonObject = {"probes": probes}
+    return measured_job(plan, "warm", job, converted, artifact, inputs, {"version": VERSION})
 
 
 def record(plan: Plan, entry: Entry) -> WarmStart:

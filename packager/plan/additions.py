@@ -1,16 +1,17 @@
 """What the user adds to a recipe: an importance matrix or the text it is collected from, and types
-of single tensors; or that the groups of a quantized checkpoint are taken over as they are.
+of single tensors; that the groups of a quantized checkpoint are taken over as they are; or that the
+graph gets inputs for the matrices of an adapter.
 
 Only some runtimes know what to do with it. One that does has a method `with_additions(additions)`,
-or for the groups `with_repack()`, which returns an adapter whose recipes carry them: in their id,
-their settings and so in the cache key and the manifest.
+for the groups `with_repack(group)` or for inputs `with_adapter_inputs()`, which returns an adapter
+whose recipes carry them: in their id, their settings and so in the cache key and the manifest.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,19 @@ from packager.runtime import Runtime
 @dataclass(frozen=True)
 class Additions:
     """Files of the user's as they were named, and patterns over tensor names with the type each
-    asks for, the first hit counting."""
+    asks for, the first hit counting. `group`: columns that share a scale in the checkpoint whose
+    groups are taken over, where that is known before it is read.
+    """
 
     imatrix: Path | None = None
     calibration: Path | None = None
     tensor_types: Mapping[str, str] = field(default_factory=dict)
     repack: bool = False
+    group: int | None = None
+    adapter_inputs: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.imatrix or self.calibration or self.tensor_types or self.repack)
+        return bool(self.flags())
 
     def flags(self) -> list[str]:
         """The options that were given, as they are typed."""
@@ -40,6 +45,7 @@ class Additions:
             "--calibration": self.calibration,
             "--tensor-type": self.tensor_types,
             "--repack": self.repack,
+            "--adapter-inputs": self.adapter_inputs,
         }
         return [flag for flag, value in given.items() if value]
 
@@ -49,6 +55,7 @@ def parse(
     calibration: Path | None,
     tensor_types: Sequence[str],
     repack: bool = False,
+    adapter_inputs: bool = False,
 ) -> Additions:
     """From the options of a command. Raises PackError (usage) for a contradiction, a missing file,
     a pattern without a type."""
@@ -61,6 +68,11 @@ def parse(
         raise usage(
             "--repack takes the checkpoint's own 4-bit numbers, which nothing is added to.",
             "Leave --imatrix, --calibration and --tensor-type out.",
+        )
+    if adapter_inputs and (imatrix or calibration or tensor_types or repack):
+        raise usage(
+            "--adapter-inputs is for ONNX Runtime, which knows none of the other additions.",
+            "Leave --imatrix, --calibration, --tensor-type and --repack out.",
         )
     for flag, path in (("--imatrix", imatrix), ("--calibration", calibration)):
         if path is not None and not path.is_file():
@@ -78,7 +90,7 @@ def parse(
                 f"{text!r} is not PATTERN=TYPE.", "Write for example --tensor-type 'attn_v=Q8_0'."
             )
         types.setdefault(pattern, kind.upper())
-    return Additions(imatrix, calibration, types, repack)
+    return Additions(imatrix, calibration, types, repack, adapter_inputs=adapter_inputs)
 
 
 def _is_matrix(path: Path) -> bool:
@@ -104,12 +116,13 @@ def applied(
     if marks and not additions:
         raise usage(
             f"{recipe!r} names more than a recipe.",
-            "Write the recipe alone; add --imatrix, --calibration, --tensor-type or --repack.",
+            "Write the recipe alone; add --imatrix, --calibration, --tensor-type, --repack or "
+            "--adapter-inputs.",
         )
     if not additions:
         return tuple(runtimes)
     flags = " and ".join(additions.flags())
-    method = "with_repack" if additions.repack else "with_additions"
+    method = _method(additions)
     able = [runtime for runtime in runtimes if hasattr(runtime, method)]
     prefixes = [runtime.prefix for runtime in able]
     if not able:
@@ -120,9 +133,30 @@ def applied(
             f"Take a recipe that begins with {prefixes[0]}.",
         )
     carrying: list[Any] = able
+    if method == "with_additions":
+        return tuple(runtime.with_additions(additions) for runtime in carrying)
     if additions.repack:
-        return tuple(runtime.with_repack() for runtime in carrying)
-    return tuple(runtime.with_additions(additions) for runtime in carrying)
+        return tuple(runtime.with_repack(additions.group) for runtime in carrying)
+    return tuple(runtime.with_adapter_inputs() for runtime in carrying)
+
+
+def _method(additions: Additions) -> str:
+    if additions.repack:
+        return "with_repack"
+    return "with_adapter_inputs" if additions.adapter_inputs else "with_additions"
+
+
+def for_folder(additions: Additions, weights: str) -> Additions:
+    """With the size of the groups that a checkpoint folder stores, where its config.json says it;
+    anything wrong with the folder is found when it is opened."""
+    path = Path(weights) / "config.json"
+    if not additions.repack or not path.is_file():
+        return additions
+    # Late: only a folder that is taken over is looked into here.
+    from packager.checkpoint.folder import read_json
+    from packager.checkpoint.quantized import group_of
+
+    return replace(additions, group=group_of(read_json(path)))
 
 
 def file_facts(path: Path) -> JsonObject:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from packager.json_values import JsonObject
 from packager.recipe import Recipe
@@ -24,7 +24,8 @@ class Adopted:
     writes the texts of a checkpoint into `out` (packager.checkpoint.described). `model_types` are
     those whose checkpoints become such a file. `says` are the model's own words about itself:
     `name`, `base_models[]` and `repo` as OWNER/NAME, `license`, `quantized_by`; none of it is
-    proved. `types` counts tensors by type.
+    proved. `types` counts tensors by type. `untold` are fields of the shape that the model does not
+    tell.
     """
 
     runtime: Runtime
@@ -32,13 +33,28 @@ class Adopted:
     shape: Shape
     files: tuple[Path, ...]
     name: str
-    kind: str
+    kind: Literal["gguf", "openvino", "onnx"]
     describe: str
     model_types: tuple[str, ...]
     chats: bool
     attest: str | None = None
     says: JsonObject = field(default_factory=dict)
     types: Mapping[str, int] = field(default_factory=dict)
+    untold: frozenset[str] = frozenset()
+
+    @property
+    def place(self) -> Path:
+        """What a person names: the file, or the folder of a model that is several."""
+        return self.files[0] if self.kind == "gguf" else self.files[0].parent
+
+
+_CLASSES = ((14, "16-bit"), (8, "8-bit"), (6, "6-bit"), (5, "5-bit"), (4, "4-bit"), (3, "3-bit"))
+
+
+def grade_of(bits_per_weight: float) -> str:
+    """The class of the quality gate of a mixture of its own: it has to keep what that class
+    keeps."""
+    return next((grade for bits, grade in _CLASSES if bits_per_weight >= bits), "2-bit")
 
 
 @runtime_checkable

@@ -63,7 +63,7 @@ class Recognised:
             "shape": f"{name}, the only variant of its shape",
             "nothing": "which variant it was made from is not known",
         }[self.by]
-        file = self.model.files[0].name
+        file = self.model.place.name
         return f"{file} was converted already and is taken as it is: {how}, {self.model.recipe.id}."
 
     def as_dict(self) -> JsonObject:
@@ -93,7 +93,7 @@ def adoptable(weights: str, runtimes: Sequence[Runtime]) -> Adopted | None:
     if place.is_file():
         raise usage(
             f"{weights!r} is a file that no runtime takes as it is.",
-            "Name a .gguf file, or the folder of a checkpoint.",
+            "Name a .gguf file, or the folder of a checkpoint or of a converted model.",
         )
     return None
 
@@ -153,12 +153,12 @@ def refuse_with_adopted(
     flags = [*(additions.flags() if additions else ()), *(["--lora"] if lora else ())]
     if flags:
         raise usage(
-            f"{flags[0]} goes into a conversion, and {model.files[0].name} is taken as it is.",
+            f"{flags[0]} goes into a conversion, and {model.place.name} is taken as it is.",
             "Leave it out, or build from the checkpoint.",
         )
     if use_case(workload.use_case).task != "generate" or workload.pictures:
         raise usage(
-            f"{model.files[0].name} is taken as a text generator.",
+            f"{model.place.name} is taken as a text generator.",
             "Build an embedder, a reranker or a model that sees from its checkpoint.",
         )
     if recipe is not None:
@@ -166,7 +166,7 @@ def refuse_with_adopted(
         own = model.recipe
         if (prefix, weights) != (own.prefix, own.weights):
             raise usage(
-                f"{model.files[0].name} is {own.id}, not {recipe}.",
+                f"{model.place.name} is {own.id}, not {recipe}.",
                 "Leave --recipe out: it is taken as it is.",
             )
 
@@ -177,7 +177,7 @@ def refuse_without_adopted(against: str | None, tokenizer: str | None) -> None:
         if value is not None:
             raise usage(
                 f"{flag} is for a model that was converted already.",
-                "Name its file with --weights, or leave it out.",
+                "Name its file or its folder with --weights, or leave it out.",
             )
 
 
@@ -205,7 +205,7 @@ def source_of(
         tuple(str(path) for path in model.files), model.describe, tokenizer_folder(tokenizer)
     )
     return Source(
-        "gguf", str(model.files[0]), None, repo_id, offline, adopted=adopted, against=other
+        model.kind, str(model.place), None, repo_id, offline, adopted=adopted, against=other
     )
 
 
@@ -213,8 +213,12 @@ def is_alike(model: Adopted, shape: Shape | None) -> bool:
     """Whether a decoder of that shape becomes such a file."""
     if shape is None or shape.model_type not in model.model_types:
         return False
-    same = all(getattr(shape, field) == getattr(model.shape, field) for field in _SAME)
+    same = all(getattr(shape, field) == getattr(model.shape, field) for field in _told_by(model))
     return same and abs(shape.vocab - model.shape.vocab) < _PADDING
+
+
+def _told_by(model: Adopted) -> list[str]:
+    return [field for field in _SAME if field not in model.untold]
 
 
 def _compared(model: Adopted, folder: Path) -> Adopted:
@@ -225,7 +229,7 @@ def _compared(model: Adopted, folder: Path) -> Adopted:
 
     shape = Checkpoint.open(folder).shape
     _refuse_other(model, shape, f"made from {folder}", exactly=True)
-    return replace(model, shape=replace(model.shape, model_type=shape.model_type))
+    return replace(model, shape=_completed(model, shape))
 
 
 def _refuse_other(
@@ -241,11 +245,11 @@ def _refuse_other(
         what = f"it is a {own.model_type}"
         what += "" if shape is None else f", and {repo_id} a {shape.model_type}"
     else:
-        fields = [*_SAME, "vocab"]
+        fields = [*_told_by(model), "vocab"]
         field = next(name for name in fields if getattr(shape, name) != getattr(own, name))
         what = f"its {field} is {getattr(own, field)!r} instead of {getattr(shape, field)!r}"
     raise bad_input(
-        f"{model.files[0]} is not {repo_id}: {what}.",
+        f"{model.place} is not {repo_id}: {what}.",
         "Name the variant that it was made from, or none.",
     )
 
@@ -253,8 +257,13 @@ def _refuse_other(
 def _shaped(model: Adopted, variant: Variant) -> Variant:
     """The variant in the shape of the file, whose vocabulary may be padded otherwise."""
     assert variant.shape is not None
-    shape = replace(model.shape, model_type=variant.shape.model_type)
-    return replace(variant, shape=shape, tower=None)
+    return replace(variant, shape=_completed(model, variant.shape), tower=None)
+
+
+def _completed(model: Adopted, shape: Shape) -> Shape:
+    """The model's shape, with what it does not tell as it is in that one."""
+    untold = {name: getattr(shape, name) for name in model.untold}
+    return replace(model.shape, model_type=shape.model_type, **untold)
 
 
 def _told(model: Adopted, alike: Sequence[Variant]) -> Variant | None:

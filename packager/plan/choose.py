@@ -15,7 +15,7 @@ from packager.errors import ExitCode, PackError, usage
 from packager.json_values import list_at
 from packager.names import plain_name
 from packager.need.workload import Workload
-from packager.plan.additions import Additions, applied
+from packager.plan.additions import Additions, applied, for_folder
 from packager.plan.adoption import (
     Recognised,
     adoptable,
@@ -80,6 +80,8 @@ def make_plan(
         recipe = recipe or adopted.recipe.id
     else:
         refuse_without_adopted(against, tokenizer)
+        if additions is not None and weights not in NAMED:
+            additions = for_folder(additions, weights)
         runtimes = applied(runtimes, additions or Additions(), recipe)
         adapters = loras.parse(lora, offline)
         variants, base = with_adapters(

@@ -16,12 +16,35 @@ from packager.need.languages import in_words
 from packager.need.workload import Workload
 from packager.plan.additions import Additions
 from packager.plan.adoption import Recognised
+from packager.predict.memory import Footprint
 from packager.quality.gate import Gate
 from packager.runtime import Runtime, Tools
 from packager.select import Candidate
 from packager.select.preference import undercut
 from packager.shape import Shape
 from packager.sources import Source
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A model of the same vocabulary that drafts for another: either a `plan` by which it is
+    converted, or a finished `package`."""
+
+    variant: str
+    recipe: str
+    artifact_bytes: int
+    footprint: Footprint
+    plan: Plan | None = None
+    package: Path | None = None
+
+    def as_dict(self) -> JsonObject:
+        """JSON form, without a path of this machine."""
+        return {
+            "variant": self.variant,
+            "recipe": self.recipe,
+            "artifact_bytes": self.artifact_bytes,
+            "footprint": self.footprint.as_dict(),
+        }
 
 
 @dataclass(frozen=True)
@@ -35,7 +58,9 @@ class Plan:
     budgets. `gate` says how the quality gate is to be held, `profile` how the model is to behave.
     `start` is how the engine is started here, None before it was tried. `recognised` is a
     model that was converted already, with what it is. `warm` says that the state of the prefix
-    that the profile fixes is to be kept, `speculate` how tokens are drafted.
+    that the profile fixes is to be kept, `speculate` in which ways tokens are drafted, each to be
+    measured, `draft` the model that drafts, and `heads` that the model's own draft module is
+    converted with it.
     """
 
     target: Target
@@ -55,7 +80,9 @@ class Plan:
     start: Start | None = None
     recognised: Recognised | None = None
     warm: bool = False
-    speculate: str | None = None
+    speculate: tuple[str, ...] = ()
+    draft: Draft | None = None
+    heads: bool = False
 
     @cached_property
     def name(self) -> str:
@@ -145,7 +172,8 @@ class Plan:
             **({"profile": self.profile.as_dict()} if self.profile else {}),
             **({"adopted": self.recognised.as_dict()} if self.recognised else {}),
             **({"warm": True} if self.warm else {}),
-            **({"speculate": self.speculate} if self.speculate else {}),
+            **({"speculate": list(self.speculate)} if self.speculate else {}),
+            **({"draft": self.draft.as_dict()} if self.draft else {}),
         }
 
 

@@ -116,6 +116,15 @@ NO_EXTRA = Extra()
 
 
 @dataclass(frozen=True, slots=True)
+class Range:
+    """A forecast figure, and between what the truth is expected."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
 class Forecast:
     """Rates in tokens per second, time to first token in milliseconds, each with the range in which
     the truth is expected.
@@ -144,6 +153,23 @@ class Forecast:
     def aggregate_tps(self) -> float:
         """Tokens per second of all sequences together."""
         return round(self.decode_tps * self.parallel, 3)
+
+    def documents_per_second(self, tokens: int) -> Range:
+        """How many texts of so many tokens become vectors or scores in a second."""
+        low, high = self.prefill_low or self.prefill_tps, self.prefill_high or self.prefill_tps
+        return Range(self.prefill_tps / tokens, low / tokens, high / tokens)
+
+    def text_ms(self, tokens: int) -> Range:
+        """Milliseconds for a short text: the weights are read once, its tokens are a prompt's."""
+
+        def time(prefill: float, decode: float) -> float:
+            return 1000 * (tokens / prefill + 1 / decode)
+
+        return Range(
+            time(self.prefill_tps, self.decode_tps),
+            time(self.prefill_high or self.prefill_tps, self.high),
+            time(self.prefill_low or self.prefill_tps, self.low),
+        )
 
     def as_dict(self) -> dict[str, float | str]:
         """The fields of the contract; those of several sequences only where there are several."""

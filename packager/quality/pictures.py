@@ -6,11 +6,10 @@ Random weights say as much here as trained ones: every arithmetic step of the to
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from packager.quality.picture_limits import PictureLimits
+from packager.quality.embeddings import Cosines, rows, weights_of
 from packager.records import QualityVerdict
 from packager.records.quality import PictureQuality
 from packager.runtime import Report
@@ -28,8 +27,6 @@ VERSION = 1
 
 SIZES = ((448, 448), (448, 672))
 """Width and height: whole tokens of 28 x 28 and nearly of 32 x 32 pixels, see `drawn`."""
-
-RULES = ("cosine_mean", "cosine_min")
 
 _CONTEXT = 64
 """Tokens of the session's context: nothing is decoded."""
@@ -51,33 +48,16 @@ def drawn(token: int) -> Iterator[NDArray[np.uint8]]:
 
 def lost(report: Report, model: VisionSession, tower: VisionTower, token: int) -> PictureQuality:
     """The figures of a loaded artifact. `token` is the side of an image token in pixels."""
-    import numpy as np
-
-    cosines: list[NDArray[np.float32]] = []
-    broken = 0
+    cosines = Cosines()
     for number, pixels in enumerate(drawn(token), 1):
         height, width, _ = pixels.shape
         report.note(f"a picture of {width} x {height} pixels against the unquantized tower")
         ours = model.embed_image({"data": pixels.tobytes(), "width": width, "height": height})
-        theirs = tower.embed(pixels)
-        if ours.shape != theirs.shape:
-            # Tokens that are missing are lost whole.
-            cosines.append(np.zeros(len(theirs), np.float32))
-            continue
-        good = np.isfinite(ours).all(-1)
-        broken += int((~good).sum())
-        norms = np.linalg.norm(ours, axis=-1) * np.linalg.norm(theirs, axis=-1)
-        with np.errstate(all="ignore"):
-            cosine = (ours * theirs).sum(-1) / norms
-        cosines.append(np.where(good & (norms > 0), cosine, 0).astype(np.float32))
+        cosines.add(ours, tower.embed(pixels))
         report.progress(number, len(SIZES), "pictures")
-    every = np.concatenate(cosines)
+    tokens, broken, mean, least = cosines.figures()
     return PictureQuality(
-        pictures=len(SIZES),
-        tokens=len(every),
-        broken=broken,
-        cosine_mean=float(every.mean()),
-        cosine_min=float(every.min()),
+        pictures=len(SIZES), tokens=tokens, broken=broken, cosine_mean=mean, cosine_min=least
     )
 
 
@@ -86,18 +66,12 @@ def compare(
 ) -> dict[str, Any]:
     """`pictures`, the figures of an artifact beside its checkpoint, as `judged` takes them."""
     # Late: numpy, for the child that computes.
-    from packager.checkpoint.numbers import rows_of
     from packager.process import resolve
     from packager.reference.tower import VisionTower
     from packager.shape.tower import PREFIX
 
     vision = source.vision()
-
-    def weights(name: str) -> NDArray[np.float32]:
-        tensor = vision.tensors[PREFIX + name]
-        width = math.prod(tensor.shape[:-1])
-        return rows_of(tensor).rows(0, width).reshape(tensor.shape)
-
+    weights = weights_of(vision.tensors, PREFIX)
     tower = VisionTower(vision.tower, weights, vision.mean, vision.deviation)
     token = vision.tower.pixels_per_token
     own = {key: value for key, value in settings.items() if not key.startswith("image_")}
@@ -106,20 +80,6 @@ def compare(
         return {"pictures": lost(report, model, tower, token).to_json()}
     finally:
         model.close()
-
-
-def rows(found: PictureQuality, limits: PictureLimits) -> tuple[QualityVerdict, ...]:
-    """One row per limit; a vector that is not a number misses all of them."""
-    verdicts = []
-    for rule in RULES:
-        limit, measured = getattr(limits, rule), getattr(found, rule)
-        passed = not found.broken and measured is not None and measured >= limit
-        verdicts.append(
-            QualityVerdict(
-                rule=f"image_{rule}", limit=limit, measured=measured, at_least=True, passed=passed
-            )
-        )
-    return tuple(verdicts)
 
 
 def judged(facts: Mapping[str, Any]) -> tuple[PictureQuality | None, tuple[QualityVerdict, ...]]:
@@ -131,4 +91,4 @@ def judged(facts: Mapping[str, Any]) -> tuple[PictureQuality | None, tuple[Quali
         return None, ()
     found = PictureQuality.from_json(facts["pictures"])
     own = limits(str(facts.get("tower_grade")))
-    return found, rows(found, own) if own else ()
+    return found, rows(found, own, "image") if own else ()

@@ -6,12 +6,12 @@ Random weights say as much here as trained ones: every arithmetic step of the en
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packager.quality import picture_limits
+from packager.quality.embeddings import Cosines, rows, weights_of
 from packager.records import QualityVerdict
 from packager.records.quality import SoundQuality
 from packager.runtime import Report
@@ -32,7 +32,6 @@ VERSION = 1
 SECONDS = (2, 9)
 """Lengths of the sounds: one within a window of attention, and one that begins a second window."""
 
-RULES = ("cosine_mean", "cosine_min")
 LIMITS = Path(__file__).with_name("sound_limits.toml")
 
 _CONTEXT = 64
@@ -47,36 +46,17 @@ def sounds() -> Iterator[NDArray[np.float32]]:
 
 def lost(report: Report, model: AudioSession, encoder: AudioEncoder) -> SoundQuality:
     """The figures of a loaded artifact."""
-    import numpy as np
-
     from packager.reference.audio import features
 
-    cosines: list[NDArray[np.float32]] = []
-    broken = 0
+    cosines = Cosines()
     for number, samples in enumerate(sounds(), 1):
         report.note(f"a sound of {len(samples) / RATE:.0f} s against the unquantized audio encoder")
-        ours, theirs = model.embed_audio(samples), encoder.embed(features(samples))
-        if ours.shape != theirs.shape:
-            # Tokens that are missing are lost whole.
-            cosines.append(np.zeros(len(theirs), np.float32))
-            continue
-        # What all tokens of a sound have in common says nothing of it, and would hide a loss.
-        common = theirs.mean(0)
-        ours, theirs = ours - common, theirs - common
-        good = np.isfinite(ours).all(-1)
-        broken += int((~good).sum())
-        norms = np.linalg.norm(ours, axis=-1) * np.linalg.norm(theirs, axis=-1)
-        with np.errstate(all="ignore"):
-            cosine = (ours * theirs).sum(-1) / norms
-        cosines.append(np.where(good & (norms > 0), cosine, 0).astype(np.float32))
+        theirs = encoder.embed(features(samples))
+        cosines.add(model.embed_audio(samples), theirs, theirs.mean(0))
         report.progress(number, len(SECONDS), "sounds")
-    every = np.concatenate(cosines)
+    tokens, broken, mean, least = cosines.figures()
     return SoundQuality(
-        sounds=len(SECONDS),
-        tokens=len(every),
-        broken=broken,
-        cosine_mean=float(every.mean()),
-        cosine_min=float(every.min()),
+        sounds=len(SECONDS), tokens=tokens, broken=broken, cosine_mean=mean, cosine_min=least
     )
 
 
@@ -85,17 +65,11 @@ def compare(
 ) -> dict[str, Any]:
     """`sounds`, the figures of an artifact beside its checkpoint, as `judged` takes them."""
     # Late: numpy, for the child that computes.
-    from packager.checkpoint.numbers import rows_of
     from packager.process import resolve
     from packager.reference.audio import AudioEncoder
 
     hearing = source.audio()
-
-    def weights(name: str) -> NDArray[np.float32]:
-        tensor = hearing.tensors[PREFIX + name]
-        return rows_of(tensor).rows(0, math.prod(tensor.shape[:-1])).reshape(tensor.shape)
-
-    encoder = AudioEncoder(hearing.tower, weights)
+    encoder = AudioEncoder(hearing.tower, weights_of(hearing.tensors, PREFIX))
     model: AudioSession = resolve(session)(artifact, {**settings, "context": _CONTEXT})
     try:
         return {"sounds": lost(report, model, encoder).to_json()}
@@ -113,13 +87,4 @@ def judged(facts: Mapping[str, Any]) -> tuple[SoundQuality | None, tuple[Quality
     limits = picture_limits.limits(str(facts.get("tower_grade")), LIMITS)
     if limits is None:
         return found, ()
-    verdicts = []
-    for rule in RULES:
-        limit, measured = getattr(limits, rule), getattr(found, rule)
-        passed = not found.broken and measured is not None and measured >= limit
-        verdicts.append(
-            QualityVerdict(
-                rule=f"audio_{rule}", limit=limit, measured=measured, at_least=True, passed=passed
-            )
-        )
-    return found, tuple(verdicts)
+    return found, rows(found, limits, "audio")

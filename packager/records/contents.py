@@ -42,6 +42,8 @@ class Need(Record, frozen=True, kw_only=True):
     parallel: Tokens | None = None
     max_image_tokens: Tokens | None = None
     max_audio_seconds: Count | None = None
+    documents_per_second: Number | None = None
+    query_ms: Number | None = None
 
 
 class VariantOf(Record, frozen=True, kw_only=True):

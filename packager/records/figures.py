@@ -159,6 +159,7 @@ MEASURED: tuple[Figure, ...] = (
     Figure(
         "image_encode_4096_ms", "encode a picture of 4,096 tokens", "ms", compared=True, again=True
     ),
+    Figure("word_error_percent", "word errors", "%", main=True, compared=True, again=True),
     Figure("audio_encode_ms", "encode a sound", "ms", main=True, compared=True, again=True),
     Figure("documents_128_dps", "documents of 128 tokens", "/s", "more", compared=True, again=True),
     Figure(

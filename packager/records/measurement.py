@@ -134,6 +134,11 @@ class Measurement(Record, frozen=True, kw_only=True):
     audio_ttft_ms: Number | None = None
     audio_seconds_per_second: Number | None = None
     audio_load_s: Number | None = None
+    word_error_percent: Number | None = None
+    """Word error rate over recordings that the user gave: `transcript_words` were said in
+    `transcript_seconds`."""
+    transcript_words: Count | None = None
+    transcript_seconds: Number | None = None
     text_peak_memory_bytes: Count | None = None
     """The peak before a picture or a sound came, where one did; `peak_memory_bytes` holds them."""
     token_ms_median: Number | None = None
@@ -182,6 +187,18 @@ class Measurement(Record, frozen=True, kw_only=True):
     def memory_bytes(self) -> int | None:
         """The memory that decides whether it fits: the GPU's own where there is one."""
         return self.gpu_memory_bytes or self.peak_memory_bytes
+
+    @property
+    def documents_per_second(self) -> float | None:
+        """Documents of the workload's length: handed over together where that was timed, else one
+        at a time; None where text is given."""
+        if self.task == "generate":
+            return None
+        timed = {128: self.documents_128_dps, 512: self.documents_512_dps}
+        together = timed.get(self.prompt_tokens or 0)
+        if together is not None or not self.ttft_ms:
+            return together
+        return 1000 / self.ttft_ms
 
     @property
     def first_token_ms(self) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -60,6 +61,7 @@ def features(samples: Floats) -> Floats:
     return np.asarray(mel, np.float32)
 
 
+@cache
 def _filters() -> npt.NDArray[np.float64]:
     """(128, 201): triangles on Slaney's mel scale up to 8 kHz, of one area."""
     hertz = np.linspace(0, _RATE / 2, _FRAME // 2 + 1)

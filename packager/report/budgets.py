@@ -11,6 +11,14 @@ from packager.records import Measurement, Verdict
 from packager.units import human_bytes
 
 MACHINE_INDEPENDENT = frozenset({"artifact", "memory"})
+_AT_LEAST = frozenset({"decode", "documents"})
+SET_BY = {
+    "min_decode_tps": "decode",
+    "max_ttft_ms": "ttft",
+    "documents_per_second": "documents",
+    "query_ms": "query",
+}
+"""Fields of a Workload that fail a build where the device misses them, and the rule of each."""
 
 
 def limits(workload: Workload, device: Device, enforced: Collection[str]) -> list[Verdict]:
@@ -30,6 +38,8 @@ def limits(workload: Workload, device: Device, enforced: Collection[str]) -> lis
         ("memory", memory, "B"),
         ("ttft", workload.max_ttft_ms, "ms"),
         ("decode", workload.min_decode_tps, "tok/s"),
+        ("documents", workload.documents_per_second, "/s"),
+        ("query", workload.query_ms, "ms"),
     ]
     return [
         Verdict(
@@ -57,6 +67,8 @@ def verdicts(
         "memory": figures.memory_bytes,
         "ttft": figures.first_token_ms,
         "decode": figures.decode_tps,
+        "documents": figures.documents_per_second,
+        "query": figures.query_ms,
     }
     return [_judged(row, values.get(row.rule)) for row in rows]
 
@@ -64,13 +76,13 @@ def verdicts(
 def _judged(row: Verdict, value: float | None) -> Verdict:
     if value is None:
         return row.but(measured=None, passed=None)
-    at_least = row.rule == "decode"
+    at_least = row.rule in _AT_LEAST
     return row.but(measured=value, passed=value >= row.limit if at_least else value <= row.limit)
 
 
 def sentence(verdict: Verdict) -> str:
     """A verdict in words: `decode: 28.1 tok/s of at least 10 tok/s`, or that it is open."""
-    at = "at least" if verdict.rule == "decode" else "at most"
+    at = "at least" if verdict.rule in _AT_LEAST else "at most"
     limit = f"{at} {quantity(verdict.limit, verdict.unit)}"
     if verdict.passed is None or verdict.measured is None:
         return f"{verdict.rule}: {limit}, {NOT_YET}"

@@ -19,7 +19,7 @@ from packager.select.engine import candidates, choose
 from packager.units import human_bytes
 
 FILE = Path(__file__).with_name("elsewhere.toml")
-_OF_THE_DEVICE = frozenset({"memory", "storage", "decode", "ttft"})
+_OF_THE_DEVICE = frozenset({"memory", "storage", "decode", "ttft", "documents", "query"})
 """Rules that a larger or faster device meets."""
 _MOST = 16
 """Accelerators of one machine; above that a count says nothing."""

@@ -17,6 +17,7 @@ from packager.recipe import split_id
 from packager.runtime import Runtime
 from packager.select.candidate import Candidate
 from packager.select.engine import candidates
+from packager.select.speed_rules import QUERY_TOKENS
 
 if TYPE_CHECKING:
     from packager.catalog import Variant
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _MB = 10**6
 _HARD = frozenset({"tuning", "modality", "language", "runtime"})
 """Rules that no change of a number mends."""
+_SPEED = frozenset({"decode", "ttft", "documents", "query"})
 _LOOK_AT = 24
 """Variants whose changes are tried, nearest first, and as many of the smallest: each try measures a
 candidate again."""
@@ -202,11 +204,11 @@ def _changes(
         yield from _shorter(same, "prompt", least=16)
     if rules == {"memory"}:
         yield from _smaller_cache(candidate, same)
-    if rules <= {"memory", "storage", "artifact", "file", "decode", "ttft"}:
+    if rules <= {"memory", "storage", "artifact", "file", *_SPEED}:
         yield from _smaller_recipe(candidate, same, runtimes)
     if len(rules) == 1 and len(candidate.reasons) == 1:
         yield from _other_limit(candidate, same)
-    if rules <= {"memory", "storage", "decode", "ttft"}:
+    if rules <= {"memory", "storage", *_SPEED}:
         room = max(1, target.device.all_available_bytes)
         for device, asked in larger:
             cost = 1 + log2(max(1.0, device.device.all_available_bytes / room))
@@ -311,6 +313,23 @@ def _other_limit(candidate: Candidate, same: _Change) -> Iterator[_Change]:
                 text=text,
                 flag=f"--max-ttft-ms {wait}",
                 workload=replace(wish, max_ttft_ms=float(wait)),
+            )
+        case "documents":
+            rate = floor(candidate.forecast.documents_per_second(wish.prompt).value * 1000) / 1000
+            if rate > 0:
+                yield replace(
+                    same,
+                    text=f"{rate:g} documents a second in place of {wish.documents_per_second:g}",
+                    flag=f"--documents-per-second {rate:g}",
+                    workload=replace(wish, documents_per_second=rate),
+                )
+        case "query":
+            wait = ceil(candidate.forecast.text_ms(QUERY_TOKENS).value)
+            yield replace(
+                same,
+                text=f"a query's vector after {wait} ms in place of {wish.query_ms:g}",
+                flag=f"--query-ms {wait}",
+                workload=replace(wish, query_ms=float(wait)),
             )
         case "artifact":
             size = ceil(candidate.artifact_bytes / _MB)

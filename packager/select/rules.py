@@ -97,6 +97,8 @@ def modality(variant: Variant, workload: Workload) -> Iterator[Reason]:
         has = "the text decoder alone, which is all that is built of it"
         if len(built) > 1:
             has = f"{' and '.join(built)}, which is all that is built of it"
+        if variant.text_alone is not None:
+            has += f" ({variant.text_alone})"
         yield Reason("modality", " and ".join(workload.modality), has)
 
 
@@ -139,7 +141,8 @@ def trained_on(variant: Variant, workload: Workload) -> Iterator[Reason]:
 
 def floors(workload: Workload, case: UseCase) -> tuple[Floor, ...]:
     """The floors of use case and languages, except where the user set one on the same benchmark; a
-    floor of 0 asks nothing.
+    floor of 0 asks nothing. What gives vectors or scores is judged over many languages by the floor
+    of its use case: the tests of single languages ask for answers.
 
     Of a language's tests only the one that the user named has another bar: the others may decide
     for other variants.
@@ -152,7 +155,7 @@ def floors(workload: Workload, case: UseCase) -> tuple[Floor, ...]:
     kept += tuple(
         _lowered(floor, workload)
         for floor in map(languages.floor, workload.languages)
-        if floor is not None
+        if floor is not None and case.task == "generate"
     )
     own = (
         Floor(((name, least),), "asked for", "--min-score")

@@ -14,6 +14,9 @@ from packager.select.candidate import Reason
 if TYPE_CHECKING:
     from packager.catalog import Variant
 
+QUERY_TOKENS = 32
+"""A query with its instruction, as packager.measure.retrieval times it."""
+
 
 def waiting(forecast: Forecast, variant: Variant, case: UseCase) -> Forecast:
     """The forecast with the thinking before an answer in its first token, for a variant that always
@@ -48,6 +51,7 @@ def of_speed(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
     """Rules about rates and waiting that not even the better end of the forecast's range meets."""
     yield from decode(forecast, workload, forecast.high)
     yield from first_token(forecast, workload, forecast.ttft_low_ms)
+    yield from _of_texts(forecast, workload, best=True)
 
 
 def may_miss(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
@@ -56,9 +60,13 @@ def may_miss(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
     reasons = (
         *decode(forecast, workload, forecast.decode_tps),
         *first_token(forecast, workload, forecast.ttft_ms),
+        *_of_texts(forecast, workload, best=False),
     )
     surely = {reason.rule for reason in of_speed(forecast, workload)}
+    texts, query = forecast.documents_per_second(workload.prompt), forecast.text_ms(QUERY_TOKENS)
     ranges = {
+        "documents": f"between {texts.low:.3g} and {texts.high:.3g}",
+        "query": f"between {query.low:.0f} and {query.high:.0f} ms",
         "decode": f"between {forecast.low:.3g} and {forecast.high:.3g}",
         "ttft": f"between {forecast.ttft_low_ms:.0f} and {forecast.ttft_high_ms:.0f} ms",
     }
@@ -87,3 +95,20 @@ def first_token(forecast: Forecast, workload: Workload, wait: float) -> Iterator
     if limit is not None and wait > limit:
         has = f"{forecast.ttft_ms:.0f} ms for {workload.prompt} tokens"
         yield Reason("ttft", f"{limit:.0f} ms", has, limit, forecast.ttft_ms)
+
+
+def _of_texts(forecast: Forecast, workload: Workload, *, best: bool) -> Iterator[Reason]:
+    """Vectors and scores must come at the rate asked for, and a query's vector in the time allowed;
+    what counts is the better end of the range where `best`, else the forecast itself."""
+    least, longest = workload.documents_per_second, workload.query_ms
+    if least is not None:
+        rate = forecast.documents_per_second(workload.prompt)
+        if (rate.high if best else rate.value) < least:
+            has = f"{rate.value:.3g}/s"
+            needs = f"{least:g} documents of {workload.prompt} tokens a second"
+            yield Reason("documents", needs, has, least, rate.value)
+    if longest is not None:
+        wait = forecast.text_ms(QUERY_TOKENS)
+        if (wait.low if best else wait.value) > longest:
+            has = f"{wait.value:.0f} ms for {QUERY_TOKENS} tokens"
+            yield Reason("query", f"{longest:g} ms", has, longest, wait.value)

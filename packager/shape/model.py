@@ -74,7 +74,9 @@ class Widths:
     config's max_position_embeddings. `task` is what it is built for, which no config.json says.
     `vision` is the tower that is built besides, None for text alone; `image_tokens` the most tokens
     that one picture is to take of the context, 0 for text alone. `audio` is the audio encoder that
-    is built besides, `audio_seconds` the longest sound that is taken at once.
+    is built besides, `audio_seconds` the longest sound that is taken at once. `draft_layers` are
+    those of the draft module for multi-token prediction that is built besides, see
+    packager.shape.heads.
     """
 
     model_type: str
@@ -98,6 +100,7 @@ class Widths:
     image_tokens: int = 0
     audio: AudioTower | None = None
     audio_seconds: int = 0
+    draft_layers: int = 0
 
     @classmethod
     def from_dict(cls, fields: JsonObject) -> Self:
@@ -123,9 +126,11 @@ class Widths:
     @property
     def decoder(self) -> Self:
         """The text decoder alone."""
-        if self.vision is None and self.audio is None:
+        if self.vision is None and self.audio is None and not self.draft_layers:
             return self
-        return replace(self, vision=None, image_tokens=0, audio=None, audio_seconds=0)
+        return replace(
+            self, vision=None, image_tokens=0, audio=None, audio_seconds=0, draft_layers=0
+        )
 
     @property
     def modality(self) -> str:

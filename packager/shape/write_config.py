@@ -112,6 +112,8 @@ def _decoder(shape: Widths, decoder: str) -> JsonObject:
         config |= _experts(shape, decoder)
     if shape.hybrid is not None:
         config |= _hybrid(shape, decoder)
+        if shape.draft_layers:
+            config["mtp_num_hidden_layers"] = shape.draft_layers
         rope["partial_rotary_factor"] = 0.25
     if shape.model_type in _MROPE:
         rope |= {"mrope_section": mrope_section(shape), **_MROPE[shape.model_type]}

@@ -4,7 +4,7 @@ Shipment."""
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +17,8 @@ from packager.names import did_you_mean
 from packager.package.manifest import Manifest
 from packager.scratch import scratch_folder
 from packager.shipping import pieces
-from packager.shipping.shipment import free_place, outside, place_all, prepare
+from packager.shipping.added import Added, prepared
+from packager.shipping.shipment import Shipment, free_place, outside, place_all, prepare
 from packager.shipping.signature import ENDING, Signer, sign
 from packager.units import human_bytes
 
@@ -36,7 +37,7 @@ class Format:
     `suffix` ends the name of what is written; `cuts` says whether files can be kept below a size;
     `takes` names the settings that the function has besides; `runtimes` are those whose packages
     make sense in it, with the reason why others do not, all of them where it is empty; `one_gguf`
-    says that it takes no shards.
+    says that it takes no shards; `with_adapters` that adapters of the package can leave with it.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Format:
     runtimes: tuple[str, ...] = ()
     why_not: str = ""
     one_gguf: bool = False
+    with_adapters: bool = False
 
     def misfit(self, manifest: Manifest) -> PackError | None:
         """Why a package cannot leave in this format (exit code 2); None when it can."""
@@ -121,6 +123,7 @@ FORMATS: dict[str, Format] = {
             runtimes=("llama.cpp",),
             why_not="Ollama reads only GGUF",
             one_gguf=True,
+            with_adapters=True,
         ),
         Format(
             "docker",
@@ -130,6 +133,7 @@ FORMATS: dict[str, Format] = {
             takes=("base_image",),
             runtimes=("llama.cpp", "openvino", "onnxruntime"),
             why_not="there is no runner for that engine",
+            with_adapters=True,
         ),
         Format(
             "android",
@@ -158,13 +162,15 @@ FORMATS: dict[str, Format] = {
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export left: the place (the first piece of several), its files and their bytes."""
+    """What an export left: the place (the first piece of several), its files and their bytes, and
+    the adapters that went with the package."""
 
     path: Path
     format: str
     files: int
     bytes: int
     signature: Path | None = None
+    added: tuple[Added, ...] = ()
 
 
 def export(
@@ -177,14 +183,17 @@ def export(
     accepted: Collection[str] = (),
     signer: Signer | None = None,
     settings: Mapping[str, str] | None = None,
+    adapters: Sequence[str] = (),
 ) -> Generator[Event, None, Exported]:
     """Write the package in the format `name` to `out` (its own name, here, by default), with
     events; the package stays as it is.
 
-    `settings` are what the format takes besides, by the names of its `takes`. Raises PackError: 2
-    for an unknown format, a setting that it does not take, an engine of which it makes no sense, a
-    place that is taken, random weights, a licence not accepted; 6 for a package that is not what
-    its manifest says; 7 when the disk is too small.
+    `settings` are what the format takes besides, by the names of its `takes`; `adapters` are
+    adapter packages of this one, as `[NAME=]PATH`, that leave with it, one to be chosen with each
+    request. Raises PackError: 2 for an unknown format, a setting that it does not take, an engine
+    of which it makes no sense, a place that is taken, random weights, a licence not accepted; 6 for
+    a package that is not what its manifest says, and an adapter of another one; 7 when the disk is
+    too small.
     """
     target_format = format_named(name)
     if limit is not None and not target_format.cuts:
@@ -204,14 +213,16 @@ def export(
     misfit = target_format.misfit(shipment.manifest)
     if misfit:
         raise misfit
+    added = _added(target_format, shipment, adapters, accepted)
+    total = shipment.total + sum(row.shipment.total for row in added)
     destination = (out or Path(f"{shipment.name}{target_format.suffix}")).absolute()
     outside(destination, package)
     _free_places(destination, cuts=limit is not None, signed=signer is not None)
     free = free_bytes(destination.parent)
-    if free < shipment.total:
+    if free < total:
         raise no_room(
             f"{destination.parent} has {human_bytes(free)} free; the export takes "
-            f"{human_bytes(shipment.total)}.",
+            f"{human_bytes(total)}.",
             "Choose another disk with --out.",
         )
     with scratch_folder(destination.parent) as holder:
@@ -222,9 +233,13 @@ def export(
             sign(package, signer, aside / f"{destination.name}{ENDING}")
         module, _, function = target_format.write.partition(":")
         work: Generator[int, None, Path | None] = getattr(import_module(module), function)(
-            shipment, aside / destination.name, limit, **given
+            shipment,
+            aside / destination.name,
+            limit,
+            **given,
+            **({"added": added} if added else {}),
         )
-        first = yield from staged(_counted(work, shipment.total), "export", f"Export as {name}")
+        first = yield from staged(_counted(work, total), "export", f"Export as {name}")
         # The archive and its signature, or all pieces: together or not at all.
         place_all(
             holder,
@@ -237,8 +252,23 @@ def export(
     written = _written(whole)
     signature = destination.with_name(f"{destination.name}{ENDING}") if signer is not None else None
     return Exported(
-        whole, name, len(written), sum(path.stat().st_size for path in written), signature
+        *(whole, name, len(written), sum(path.stat().st_size for path in written)),
+        *(signature, added),
     )
+
+
+def _added(
+    target_format: Format, shipment: Shipment, named: Sequence[str], accepted: Collection[str]
+) -> tuple[Added, ...]:
+    """The adapters that leave with a package. Raises PackError (usage) where the format
+    takes none."""
+    if named and not target_format.with_adapters:
+        takers = ", ".join(row.name for row in FORMATS.values() if row.with_adapters)
+        raise usage(
+            f"{target_format.name} takes no adapters.",
+            f"Export the adapter package by itself, or take one of: {takers}.",
+        )
+    return prepared(shipment, named, accepted)
 
 
 def _free_places(destination: Path, *, cuts: bool, signed: bool) -> None:

@@ -86,7 +86,10 @@ def images(shipment: Shipment) -> list[Image]:
 
 
 def _one_gguf(shipment: Shipment) -> FileEntry | None:
-    """The text model where it is one GGUF, alone or beside a vision tower; else None."""
+    """The text model where it is one GGUF, alone or beside a vision tower; else None. An adapter is
+    no model."""
+    if shipment.manifest.contents.adapter is not None:
+        return None
     texts = [entry for entry in shipment.model_files() if not entry.role]
     return texts[0] if len(texts) == 1 and texts[0].path.endswith(".gguf") else None
 
@@ -157,7 +160,7 @@ def _model_pack(shipment: Shipment) -> Image:
         "config": {
             "format": _FORMATS.get(engine, engine),
             "quantization": recipe.id.partition(":")[2],
-            "capabilities": {"inputTypes": ["text"], "outputTypes": ["text"]},
+            "capabilities": {"inputTypes": _inputs(shipment), "outputTypes": ["text"]},
         },
         "modelfs": {"type": "layers", "diffIds": [layer.digest for layer in layers]},
     }
@@ -174,6 +177,13 @@ def _model_pack(shipment: Shipment) -> Image:
         "annotations": _annotations(data),
     }
     return Image("", _own(IMAGE_MANIFEST, body), (blob, *layers))
+
+
+def _inputs(shipment: Shipment) -> list[str]:
+    """What comes in, in ModelPack's words. Source: github.com/modelpack/model-spec, docs/config.md,
+    which knows text, image and audio."""
+    other = {"vision": "image", "audio": "audio"}.get(shipment.manifest.contents.modality)
+    return ["text", *([other] if other else [])]
 
 
 def _annotations(data: JsonObject) -> dict[str, str]:

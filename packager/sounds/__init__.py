@@ -3,6 +3,6 @@ at before a decoder reads it, and the decoder works in a process of its own."""
 
 from __future__ import annotations
 
-from packager.sounds.taken import Samples, take
+from packager.sounds.taken import Samples, take, take_data
 
-__all__ = ["Samples", "take"]
+__all__ = ["Samples", "take", "take_data"]

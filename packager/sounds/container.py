@@ -31,6 +31,8 @@ _UNKNOWN_SIZE = (0, 0xFFFFFFFF)
 _TAIL = 1 << 17
 """Bytes in which the last page of an Ogg stands: none is larger than 65,307."""
 _CHUNKS = 1000
+_PDF, _ZIP = 1024, 22 + 0xFFFF
+"""Bytes at the beginning or the end in which those files show themselves."""
 
 _OTHERS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ("a picture", re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8|BM.{4}\0\0\0\0|RIFF.{4}WEBP", re.DOTALL)),
@@ -58,6 +60,7 @@ def read(path: Path, name: str) -> str:
     with path.open("rb") as file:
         kind = _kind(file.read(64), name)
         _check_ending(name, kind)
+        _check_alone(file, size, name, kind)
         if kind == "WAV":
             _check_wav(file, size, name)
         elif kind == "Ogg":
@@ -93,6 +96,22 @@ def _check_ending(name: str, kind: str) -> None:
             f"{name} is a {kind} sound, and its name says {ending[1:].upper()}.",
             f"Name it with {KINDS[kind][0]} if it is the one that you mean.",
         )
+
+
+def _check_alone(file: BinaryIO, size: int, name: str, kind: str) -> None:
+    """It must not be a document or an archive as well: readers of those look for their marks near
+    the beginning (PDF 32000-1, annex H.3) or at the end (PKWARE's APPNOTE, 4.3.16)."""
+    file.seek(0)
+    other = "a PDF document" if b"%PDF-" in file.read(_PDF) else None
+    file.seek(max(0, size - _ZIP))
+    tail = file.read()
+    place = tail.rfind(b"PK\x05\x06")
+    if place >= 0 and len(tail) >= place + 22:
+        comment = int.from_bytes(tail[place + 20 : place + 22], "little")
+        if place + 22 + comment == len(tail):
+            other = "a Zip archive"
+    if other:
+        raise bad_input(f"{name} is a {kind} sound and {other} at once.", CONVERT)
 
 
 def _check_wav(file: BinaryIO, size: int, name: str) -> None:

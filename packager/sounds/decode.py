@@ -36,18 +36,18 @@ _KINDS = {
 """What libsndfile calls the kinds of packager.sounds.container."""
 
 
-def decode_job(report: Report, *, path: str, name: str, out: str) -> JsonObject:
+def decode_job(report: Report, *, path: str, name: str, out: str, seconds: int) -> JsonObject:
     """The job of packager.sounds.taken: the samples of a sound as float32 in the file `out`;
-    returns how many there are. `name` is what sentences call it.
+    returns how many there are. `name` is what sentences call it, `seconds` the most that is taken.
 
     The memory of this process is bounded from now on.
     """
     _limit_memory()
     with Path(out).open("wb") as file:
-        return {"samples": decode(Path(path), name, file)}
+        return {"samples": decode(Path(path), name, file, seconds)}
 
 
-def decode(path: Path, name: str, out: BinaryIO) -> int:
+def decode(path: Path, name: str, out: BinaryIO, seconds: int = limits.SOUND_SECONDS) -> int:
     """Write the samples; how many there are. Raises PackError (exit code 6) for what is no sound,
     is damaged or too long."""
     kind = read(path, name)
@@ -58,9 +58,9 @@ def decode(path: Path, name: str, out: BinaryIO) -> int:
         with soundfile.SoundFile(path) as sound:
             if sound.format not in _KINDS[kind]:
                 raise ValueError(f"its parts disagree on its kind ({sound.format})")
-            _check(sound, name)
+            _check(sound, name, seconds)
             claimed = sound.frames if kind in ("WAV", "FLAC") else 0
-            written, decoded = _resampled(sound, name, out)
+            written, decoded = _resampled(sound, name, out, seconds)
     except PackError:
         raise
     except MemoryError:
@@ -74,7 +74,7 @@ def decode(path: Path, name: str, out: BinaryIO) -> int:
     return written
 
 
-def _check(sound: Any, name: str) -> None:
+def _check(sound: Any, name: str, seconds: int) -> None:
     rate, channels = sound.samplerate, sound.channels
     least, most = limits.SOUND_RATES
     if not least <= rate <= most:
@@ -89,17 +89,15 @@ def _check(sound: Any, name: str) -> None:
         )
     # Some headers promise more than any file holds: what is decoded is counted as well.
     if sound.frames < 1 << 62:
-        _check_length(sound.frames, rate, name)
+        _check_length(sound.frames, rate, name, seconds)
 
 
-def _check_length(frames: int, rate: int, name: str) -> None:
-    if frames > limits.SOUND_SECONDS * rate:
-        raise bad_input(
-            f"{name} is longer than {limits.SOUND_SECONDS / 3600:.0f} hours.", "Cut it into pieces."
-        )
+def _check_length(frames: int, rate: int, name: str, seconds: int) -> None:
+    if frames > seconds * rate:
+        raise bad_input(f"{name} is longer than {seconds // 60} minutes.", "Cut it into pieces.")
 
 
-def _resampled(sound: Any, name: str, out: BinaryIO) -> tuple[int, int]:
+def _resampled(sound: Any, name: str, out: BinaryIO, seconds: int) -> tuple[int, int]:
     """Write the samples: how many were written, and how many frames were decoded."""
     import numpy as np
     import soxr
@@ -111,7 +109,7 @@ def _resampled(sound: Any, name: str, out: BinaryIO) -> tuple[int, int]:
     while len(block := sound.read(frames, "float32", always_2d=True)):
         _check_numbers(block, decoded, rate, name)
         decoded += len(block)
-        _check_length(decoded, rate, name)
+        _check_length(decoded, rate, name, seconds)
         mono: NDArray[np.float32] = block.mean(axis=1, dtype=np.float32)
         written += _write(mono if stream is None else stream.resample_chunk(mono), out)
     if stream is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from packager import limits
 from packager.deaths import Died
 from packager.errors import bad_input, usage
 from packager.json_values import JsonObject
@@ -49,14 +50,33 @@ def take(path: Path, folder: Path, log: Path) -> Samples:
     # Asked before it is opened: a pipe would keep us waiting.
     if not stat.S_ISREG(path.stat().st_mode):
         raise bad_input(f"{path} is not a file.", "Name a WAV, FLAC, Ogg or MP3 file.")
+    return _decoded(path, str(path), folder, log, limits.SOUND_SECONDS)
+
+
+def take_data(sound: bytes, folder: Path, log: Path) -> Samples:
+    """The same for a sound that came in a request; sentences speak of it as `the sound`."""
+    path = folder / "given"
+    path.write_bytes(sound)
+    try:
+        return _decoded(path, "the sound", folder, log, limits.SERVED_SOUND_SECONDS)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _decoded(path: Path, name: str, folder: Path, log: Path, seconds: int) -> Samples:
     missing = [name for name in ("soundfile", "soxr") if find_spec(name) is None]
     if missing:
         raise usage(
             f"{' and '.join(missing)} are needed to read sound and not installed.",
             "Install them: pip install 'qwen-pack[sound]'.",
         )
-    name, out = str(path), folder / "sound.f32"
-    arguments = {"path": str(path.absolute()), "name": name, "out": str(out)}
+    out = folder / "sound.f32"
+    arguments: JsonObject = {
+        "path": str(path.absolute()),
+        "name": name,
+        "out": str(out),
+        "seconds": seconds,
+    }
     deadline = time.monotonic() + SECONDS
     with closing(run_job(_JOB, arguments, log, watch=True)) as work:
         try:

@@ -21,7 +21,7 @@ from packager.sources import adopted as adoption
 from packager.sources.adapters import AdapterSource, as_arguments, stamp
 from packager.sources.adopted import AdoptedFiles
 
-Kind = Literal["hub", "local", "dummy", "modelscope", "gguf"]
+Kind = Literal["hub", "local", "dummy", "modelscope", "gguf", "openvino", "onnx"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 

@@ -20,7 +20,7 @@ from packager.errors import no_room
 from packager.files import folder_that_appears_whole, free_bytes, write_atomically, write_json
 from packager.json_values import JsonObject
 from packager.runtime import Report
-from packager.shape import FIRST_GENERATION, Shape, TensorSpec, Tower, tensors
+from packager.shape import FIRST_GENERATION, Shape, TensorSpec, Tower, heads, tensors
 from packager.shape.audio import FRAME, HOP, MELS, RATE
 from packager.shape.tensors import naming_of
 from packager.shape.tower import FRAMES, MERGE
@@ -88,7 +88,8 @@ def weights(shape: Shape) -> int:
     """Numbers that a dummy checkpoint of that shape holds, with the vision tower and the audio
     encoder where it has one."""
     towers = (tower for tower in (shape.vision, shape.audio) if tower is not None)
-    return shape.parameters() + sum(tower.parameters() for tower in towers)
+    beside = sum(tower.parameters() for tower in towers) + heads.parameters(shape)
+    return shape.parameters() + beside
 
 
 def write_checkpoint(
@@ -165,6 +166,8 @@ def _tensors(shape: Shape) -> Iterator[TensorSpec]:
     if shape.audio is not None:
         for name, size in shape.audio.tensors():
             yield TensorSpec(naming_of(shape).head + name, size)
+    if shape.draft_layers:
+        yield from heads.tensors(shape)
 
 
 _FEATURES: JsonObject = {

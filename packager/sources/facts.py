@@ -113,6 +113,8 @@ def check_variant(checkpoint: Checkpoint, repo_id: str, planned: JsonObject) -> 
             raise wrong_tower(checkpoint.folder, repo_id, wanted.vision, tower)
     if wanted.audio is not None and (encoder := checkpoint.audio().tower) != wanted.audio:
         raise wrong_encoder(checkpoint.folder, repo_id, wanted.audio, encoder)
+    if wanted.draft_layers:
+        checkpoint.heads()
     for field in _SAME:
         has, needs = getattr(checkpoint.shape, field), getattr(wanted, field)
         if field == "tied" and wanted.task != "generate":

@@ -14,8 +14,8 @@ import contextlib
 import hashlib
 import os
 import shutil
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -27,11 +27,10 @@ from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore
 
 from packager.errors import PackError, unreachable
 from packager.files import sha256
+from packager.sources import resumed
 from packager.sources.hub_errors import WAYS_ON
 from packager.sources.hub_listing import RemoteFile
 
-_RETRIES = 3
-_PAUSE_S = 0.5
 _CHUNK = 1 << 20
 
 
@@ -71,72 +70,32 @@ def download(repo_id: str, commit: str, file: RemoteFile, on_bytes: Callable[[in
         if blob.exists():
             on_bytes(file.size)
         else:
-            partial = partial_path(blob)
+            incomplete = partial_path(blob)
+            address = hf_hub_url(repo_id, file.name, revision=commit)
             try:
-                _complete(hf_hub_url(repo_id, file.name, revision=commit), partial, file, on_bytes)
-                if _digest(partial, file) != file.digest:
+                resumed.complete(
+                    partial(_opened, address),
+                    incomplete,
+                    file.size,
+                    on_bytes,
+                    partial(_altered, file),
+                )
+                if _digest(incomplete, file) != file.digest:
                     raise _altered(file, "does not have the digest that the hub lists")
             except PackError:
-                partial.unlink(missing_ok=True)
+                incomplete.unlink(missing_ok=True)
                 raise
-            partial.replace(blob)
+            incomplete.replace(blob)
         return _link(blob, repository_folder(repo_id) / "snapshots" / commit / file.name)
 
 
-def _complete(url: str, partial: Path, file: RemoteFile, on_bytes: Callable[[int], None]) -> None:
-    """Fetch what is missing of a file, going on where the connection was cut; three cuts without a
-    byte between end it."""
-    if _size(partial) > file.size:
-        partial.unlink()
-    have = _size(partial)
-    on_bytes(have)
-    left = _RETRIES
-    while have != file.size or not partial.exists():
-        try:
-            _fetch_from(url, partial, have, file, on_bytes)
-        except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ReadTimeout):
-            left = left - 1 if _size(partial) <= have else _RETRIES
-            if left == 0:
-                raise
-            time.sleep(_PAUSE_S)
-        else:
-            if _size(partial) < file.size:
-                raise _altered(file, f"ended before its {file.size} bytes")
-        have = _size(partial)
-
-
-def _fetch_from(
-    url: str, partial: Path, have: int, file: RemoteFile, on_bytes: Callable[[int], None]
-) -> None:
-    """One request for everything from byte `have` on, appended to `partial`."""
-    # Compressed in transit, byte positions would be those of the compressed text.
-    headers = {
-        **build_hf_headers(),
-        "Accept-Encoding": "identity",
-        **({"Range": f"bytes={have}-"} if have else {}),
-    }
-    with (
-        get_session().stream(
-            "GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
-        ) as response,
-        partial.open("ab") as stream,
-    ):
+@contextlib.contextmanager
+def _opened(url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+    asked = {**build_hf_headers(), **headers}
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    with get_session().stream("GET", url, headers=asked, timeout=timeout) as response:
         hf_raise_for_status(response)
-        if have and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            # The server sends the whole file: what is there would stand in front of it.
-            stream.truncate(0)
-            on_bytes(-have)
-            have = 0
-        for chunk in response.iter_raw():
-            have += len(chunk)
-            if have > file.size:
-                raise _altered(file, f"has more than its {file.size} bytes")
-            stream.write(chunk)
-            on_bytes(len(chunk))
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+        yield response
 
 
 def _altered(file: RemoteFile, how: str) -> PackError:

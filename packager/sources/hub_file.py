@@ -4,6 +4,7 @@ cache."""
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,25 +45,31 @@ class HubFile:
 
 
 def fetched(repo_id: str, name: str, revision: str | None = None, offline: bool = False) -> HubFile:
-    """The model that `--hub-file` names, in the hub's cache.
+    """The model that `--hub-file` names, in the hub's cache. Raises PackError as `fetching`."""
+    with closing(fetching(repo_id, name, revision, offline)) as work:
+        while True:
+            try:
+                next(work)
+            except StopIteration as stop:
+                file: HubFile = stop.value
+                return file
+
+
+def fetching(
+    repo_id: str, name: str, revision: str | None = None, offline: bool = False
+) -> Generator[object, None, HubFile]:
+    """Bring the model that `--hub-file` names into the hub's cache; yields what the download says,
+    and ends it where it is closed.
 
     Raises PackError: exit code 2 for a name that is none, 5 where the hub does not answer or has no
     such file, 6 for one that is not what it lists.
     """
-    if not _REPOSITORY.fullmatch(repo_id):
-        raise usage(f"{repo_id!r} is not OWNER/NAME on the hub.", "Name the repository.")
-    if not _NAME.fullmatch(name):
-        raise usage(f"--hub-file names {name!r}, which is not a .gguf file.", "Check its name.")
+    check_name(repo_id, name)
     arguments = {"repo_id": repo_id, "name": name, "revision": revision, "offline": offline}
     with temporary_folder() as scratch:
         job = "packager.sources.hub_file:download"
-        with closing(run_job(job, arguments, scratch / "log")) as work:
-            while True:
-                try:
-                    next(work)
-                except StopIteration as stop:
-                    value = stop.value.value
-                    break
+        with closing(run_job(job, arguments, scratch / "log", watch=True)) as work:
+            value = (yield from work).value
     return HubFile(
         Path(at(value, "path", str)),
         repo_id,
@@ -70,6 +77,14 @@ def fetched(repo_id: str, name: str, revision: str | None = None, offline: bool 
         at_or_none(value, "license", str),
         at_or_none(value, "endpoint", str),
     )
+
+
+def check_name(repo_id: str, name: str) -> None:
+    """Raise PackError (usage) for what names no file of a repository."""
+    if not _REPOSITORY.fullmatch(repo_id):
+        raise usage(f"{repo_id!r} is not OWNER/NAME on the hub.", "Name the repository.")
+    if not _NAME.fullmatch(name):
+        raise usage(f"--hub-file names {name!r}, which is not a .gguf file.", "Check its name.")
 
 
 def download(
@@ -122,9 +137,16 @@ def download(
             f"{human_bytes(free_bytes(home))} are free.",
             "Free some space, or move the cache with HF_HOME.",
         )
+    done, total = 0, sum(file.size for file in files)
+
+    def on_bytes(size: int) -> None:
+        nonlocal done
+        done += size
+        report.progress(done, total)
+
     with hub_errors(repo_id, revision):
         for file in files:
-            fetch_file(repo_id, listing.commit, file, lambda size: None)
+            fetch_file(repo_id, listing.commit, file, on_bytes)
     if revision != listing.commit:
         remember_branch(repo_id, revision or "main", listing.commit)
     return {

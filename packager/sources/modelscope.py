@@ -10,18 +10,19 @@ import contextlib
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
 
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.folder import is_weights
-from packager.errors import no_room, unreachable, usage
+from packager.errors import PackError, no_room, unreachable, usage
 from packager.files import free_bytes, sha256
 from packager.json_values import JsonObject, objects_at
 from packager.runtime import Report
+from packager.sources import resumed
 from packager.sources.facts import check_addresses, check_variant, source_facts
 from packager.sources.hub import refuse_early
 from packager.sources.mirror import named
@@ -40,9 +41,6 @@ from packager.sources.modelscope_api import (
 from packager.units import human_bytes
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_RETRIES = 3
-_PAUSE_S = 0.5
-_CHUNK = 1 << 20
 
 
 def fetch(
@@ -183,12 +181,15 @@ def _get(
             count(file.size)
             return
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{file.sha256[:12]}.qwen-pack.incomplete")
-    _complete(file_address(repo_id, revision, file.name), partial, file, count)
-    if sha256(partial) != file.sha256:
-        partial.unlink()
+    incomplete = path.with_name(f".{path.name}.{file.sha256[:12]}.qwen-pack.incomplete")
+    address = file_address(repo_id, revision, file.name)
+    resumed.complete(
+        partial(_checked, address), incomplete, file.size, count, partial(_altered, file)
+    )
+    if sha256(incomplete) != file.sha256:
+        incomplete.unlink()
         raise _altered(file, "does not have the sha256 that the server lists")
-    partial.replace(path)
+    incomplete.replace(path)
 
 
 def _linked(there: Path, path: Path) -> None:
@@ -198,55 +199,14 @@ def _linked(there: Path, path: Path) -> None:
         shutil.copyfile(there, path)
 
 
-def _complete(url: str, partial: Path, file: RemoteFile, count: Callable[[int], None]) -> None:
-    """Fetch what is missing of a file, going on where the connection was cut; three cuts without a
-    byte between end it."""
-    have = partial.stat().st_size if partial.exists() else 0
-    if have > file.size:
-        partial.unlink()
-        have = 0
-    count(have)
-    left = _RETRIES
-    while have != file.size or not partial.exists():
-        try:
-            _fetch_from(url, partial, have, file, count)
-        except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ReadTimeout):
-            left = left - 1 if _size(partial) <= have else _RETRIES
-            if left == 0:
-                raise
-            time.sleep(_PAUSE_S)
-        else:
-            if _size(partial) < file.size:
-                raise _altered(file, f"ended before its {file.size} bytes")
-        have = _size(partial)
-
-
-def _fetch_from(
-    url: str, partial: Path, have: int, file: RemoteFile, count: Callable[[int], None]
-) -> None:
-    """One request for everything from byte `have` on, appended to `partial`."""
-    # Compressed in transit, byte positions would be those of the compressed text.
-    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
-    with opened(url, headers) as response, partial.open("ab") as stream:
+@contextlib.contextmanager
+def _checked(address: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+    with opened(address, headers) as response:
         response.raise_for_status()
-        if have and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            # The server sends the whole file: what is there would stand in front of it.
-            stream.truncate(0)
-            count(-have)
-            have = 0
-        for chunk in response.iter_raw(_CHUNK):
-            have += len(chunk)
-            if have > file.size:
-                raise _altered(file, f"has more than its {file.size} bytes")
-            stream.write(chunk)
-            count(len(chunk))
+        yield response
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _altered(file: RemoteFile, how: str) -> Exception:
+def _altered(file: RemoteFile, how: str) -> PackError:
     return unreachable(
         f"What came for {file.name} {how}; nothing was kept.",
         f"Try again, or look at MODELSCOPE_ENDPOINT. {WAYS_ON}",

@@ -15,6 +15,7 @@ from packager.json_values import JsonObject
 from packager.need.workload import Workload, merge
 from packager.plan.choose import make_plan, with_adapters
 from packager.plan.plan import Plan
+from packager.report.budgets import SET_BY
 from packager.runtime import BuildNeeds
 from packager.select import candidates, choose
 from packager.select.candidate import Candidate
@@ -27,9 +28,6 @@ from packager.sweep.plan_file import SweepPlan
 from packager.units import human_bytes
 
 MOST_CELLS = 100_000
-ENFORCED = {"min_decode_tps": "decode", "max_ttft_ms": "ttft"}
-"""Limits of a plan file that fail a build where the device misses them, as the flags of `build`."""
-
 
 _NOTHING, _UNKNOWN = BuildNeeds(0, 0), Expected()
 
@@ -278,4 +276,4 @@ class Planner:
         return merge(given, self._known.target(cell.target).workload)
 
     def _enforced(self) -> frozenset[str]:
-        return frozenset(rule for key, rule in ENFORCED.items() if key in self._plan.need)
+        return frozenset(rule for key, rule in SET_BY.items() if key in self._plan.need)

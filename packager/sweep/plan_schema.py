@@ -95,6 +95,8 @@ SECTIONS: Mapping[str, Mapping[str, Rule]] = {
         "prompt": Number(1, MOST_TOKENS, whole=True),
         "min_decode_tps": Number(0, 1e6),
         "max_ttft_ms": Number(1, 1e9),
+        "documents_per_second": Number(0.001, 1e6),
+        "query_ms": Number(1, 1e9),
         "max_artifact_bytes": Size(),
         "max_file_bytes": Size(),
         "max_memory_bytes": Size(),

@@ -337,7 +337,10 @@ def _target(data: JsonObject, path: str) -> Target:
         key: tuple(value) if isinstance(value, list) else value
         for key, value in object_or_empty(data, "workload").items()
     }
-    for key in ("context", "prompt", "max_artifact_bytes", "max_memory_bytes", "parallel"):
+    for key in (
+        *("context", "prompt", "max_artifact_bytes", "max_memory_bytes", "parallel"),
+        "max_image_tokens",
+    ):
         if key in wish:
             wish[key] = int(wish[key])
     if "languages" in wish:

@@ -120,6 +120,10 @@ WORKLOAD: dict[str, Rule] = {
     "languages": Words(),
     "prefer": Word(PREFERENCES),
     "parallel": Number(1, 4096, "sequences"),
+    "dimension": Number(1, 2**24, "numbers"),
+    "documents_per_second": Number(0.001, 1e6, "documents per second", whole=False),
+    "query_ms": Number(1, 1e9, "milliseconds", whole=False),
+    "max_image_tokens": Number(8, 4096, "tokens"),
 }
 SECTIONS: dict[str, dict[str, Rule]] = {"device": DEVICE, "target": TARGET, "workload": WORKLOAD}
 SOURCED = tuple(key for key, rule in DEVICE.items() if isinstance(rule, Number))

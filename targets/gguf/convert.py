@@ -15,7 +15,7 @@ from packager.cores import cores
 from packager.json_values import JsonObject
 from packager.runtime import Report
 from packager.units import human_bytes
-from targets.gguf import library, metadata, mix, model_card, tiktoken
+from targets.gguf import library, metadata, mix, model_card, repacked, tiktoken
 from targets.gguf.arch import architecture
 from targets.gguf.arch.base import Architecture
 from targets.gguf.head import Head
@@ -44,6 +44,8 @@ def convert(
     profile: Profile | None = None,
     context: int | None = None,
     task: str = "generate",
+    repack: bool = False,
+    heads: bool = False,
 ) -> JsonObject:
     """Write the checkpoint (its folder, or opened) as GGUF, in one file or as many as the limit
     takes, and return facts about it.
@@ -51,7 +53,8 @@ def convert(
     `overrides` maps regular expressions over tensor names to ggml types, `imatrix` is a file of
     llama-imatrix, `origin` says where the weights come from (see metadata.collect). `context` is
     the longest sequence that the file is for, None for all that the model was trained for.
-    `task` is what the file is for (packager.shape.TASKS).
+    `task` is what the file is for (packager.shape.TASKS); `heads` keeps the draft module for
+    multi-token prediction. With `repack` what the checkpoint stores in groups of 4 bits stays so.
     `profile` goes into the chat template and the sampling settings of the file.
     `threads` is all cores by default; the bytes are the same for any number. Raises PackError;
     nothing is left behind then.
@@ -67,7 +70,11 @@ def convert(
         converter = architecture(head.config(source.config))
         converter.check()
         refuse_positions(source, context)
-        stored = {name: info.shape for name, info in source.tensors.items()}
+        weights = dict(source.tensors)
+        if heads:
+            converter.keep_heads()
+            weights |= source.heads()
+        stored = {name: info.shape for name, info in weights.items()}
         decoder = converter.tensors(head.decoder(stored))
         tensors = head.tensors(stored, decoder)
         types = mix.tensor_types(
@@ -78,6 +85,9 @@ def convert(
             overrides,
             imatrix=imatrix is not None,
         ) | {tensor.name: "F32" for tensor in tensors if tensor not in decoder}
+        taken = repacked.taken_over(source, tensors) if repack else None
+        if taken is not None:
+            types |= taken.types
         vocabulary = head.vocabulary(with_ends(_vocabulary(source, converter), spoken.ends))
         card = model_card.read(source.folder)
         if card.note is not None:
@@ -100,18 +110,19 @@ def convert(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_gguf(
         files,
-        source.tensors,
+        weights,
         kernels(),
         threads or cores().at_once,
         listener,
         importance.weights if importance else None,
+        taken,
     )
-    weights = sum(entry.nbytes for entry in typed)
+    data = sum(entry.nbytes for entry in typed)
     elements = sum(tensor.elements for tensor in tensors)
     size = sum(file.path.stat().st_size for file in files)
     several = f" in {len(files)} files" if len(files) > 1 else ""
     listener.note(
-        f"{path.name}: {human_bytes(size)}{several}, {8 * weights / elements:.2f} bits per weight"
+        f"{path.name}: {human_bytes(size)}{several}, {8 * data / elements:.2f} bits per weight"
     )
     counts: dict[str, int] = {}
     for entry in typed:
@@ -122,7 +133,9 @@ def convert(
         "artifact_bytes": size,
         "tensors": len(typed),
         "types": counts,
-        "bits_per_weight": round(8 * weights / elements, 4),
+        **({"repacked": len(taken.types)} if taken else {}),
+        "bits_per_weight": round(8 * data / elements, 4),
+        **({"draft_layers": converter.draft_layers} if heads else {}),
         "header_bytes": sum(len(file.head) for file in files),
         "pre_tokenizer": vocabulary.pre,
         "llama_cpp_python": library.version(),

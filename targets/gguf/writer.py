@@ -19,11 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from packager.checkpoint import TensorInfo
+from packager.checkpoint import TensorInfo, codes
 from packager.checkpoint.numbers import elements
 from packager.errors import PackError, bad_input
 from packager.runtime import Report
+from targets.gguf import repacked
 from targets.gguf.kernels import ITEM, Bytes, Floats, Kernels
+from targets.gguf.repacked import Taken
 from targets.gguf.shards import Shard
 from targets.gguf.tensors import TypedTensor
 
@@ -66,10 +68,12 @@ def write_gguf(
     threads: int,
     report: Report,
     imatrix: Imatrix | None = None,
+    taken: Taken | None = None,
 ) -> None:
     """Write every file under a temporary name, flush it to the disk, then give it its name; on
     failure nothing stays.
 
+    Rows of matrices that are `taken` over keep their groups of 4 bits.
     Raises PackError (bad input) naming a tensor that holds NaN or infinity.
     """
     temporary = [shard.path.with_name(f".{shard.path.name}.part") for shard in shards]
@@ -85,7 +89,8 @@ def write_gguf(
                 _blocks(shard, file.fileno(), sources, imatrix or {})
                 for file, shard in zip(opened, shards, strict=True)
             )
-            _Pass(blocks, readers, kernels, report, total, imatrix or {}).run(threads)
+            work = _Pass(blocks, readers, kernels, report, total, imatrix or {}, taken)
+            work.run(threads)
             for file in opened:
                 os.fsync(file.fileno())
         for path, shard in zip(temporary, shards, strict=True):
@@ -181,7 +186,9 @@ class _Pass:
         report: Report,
         total: int,
         imatrix: Imatrix,
+        taken: Taken | None,
     ) -> None:
+        self._taken = taken
         self._blocks, self._readers, self._kernels = blocks, readers, kernels
         self._report, self._total, self._imatrix = report, total, imatrix
         self._lock = threading.Lock()
@@ -218,6 +225,8 @@ class _Pass:
                 self._failure = self._failure or error
 
     def _convert(self, block: _Block, buffers: _Buffers) -> int:
+        if self._taken is not None and block.typed.tensor.name in self._taken.types:
+            return self._take_over(self._taken.parts[block.source.name], block, buffers)
         typed, tensor, dtype = block.typed, block.typed.tensor, block.source.dtype
         count = block.count
         values: Any = buffers.take("f32", count * 4).view(np.float32).reshape(-1, tensor.columns)
@@ -245,6 +254,15 @@ class _Pass:
                     "precision cannot.",
                     "Take BF16 or Q8_0 instead of F16.",
                 )
+        _write(block.file, out, block.write_at)
+        return out.nbytes
+
+    def _take_over(self, part: codes.Part, block: _Block, buffers: _Buffers) -> int:
+        """The numbers of a block as they are stored."""
+        typed, source = block.typed, block.source
+        first = block.read_at // (ITEM[source.dtype] * typed.tensor.columns)
+        out = buffers.take("out", block.rows * typed.row_bytes)
+        repacked.encode(typed.type, part.codes(first, block.rows), out)
         _write(block.file, out, block.write_at)
         return out.nbytes
 

@@ -17,7 +17,7 @@ from packager.plan.adopted import Adopted
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint, kv_cache_bytes
 from packager.predict.offload import Split
-from packager.recipe import Recipe
+from packager.recipe import REPACK, Recipe, repacked_recipe
 from packager.records.contents import Minimum
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import Shape
@@ -34,6 +34,8 @@ from targets.gguf.presets import (
 )
 from targets.llama_cpp import floor, importance, memory, offload, speed
 
+REPACKED = "Q4_0"
+"""What groups of 4 bits around 8 become, as most are published; others make blocks of Q4_1."""
 _BLOCK = 32
 """The smallest block of a quantized type: rows that it does not divide stay in 16 bits."""
 
@@ -63,15 +65,22 @@ class LlamaCpp:
     context_in_artifact = False
     answers_at_once = True
     warm_start: Literal["file", "process"] = "file"
-    speculates = True
+    drafts = ("lookup", "draft", "mtp")
 
     def __init__(self, additions: Additions | None = None) -> None:
         self.additions = additions or Additions()
+        # What is tried of an engine is made of a model of its own, which takes no additions.
+        self.engine: LlamaCpp = LlamaCpp() if self.additions else self
 
     def with_additions(self, additions: Additions) -> LlamaCpp:
         """An adapter whose recipes carry them. Raises PackError: usage for a pattern or type that
         cannot be, bad input for a bad file."""
         return LlamaCpp(importance.checked(additions))
+
+    def with_repack(self, group: int | None = None) -> LlamaCpp:
+        """An adapter whose recipes take over what a checkpoint stores in groups of 4 bits; blocks
+        have their own size, whatever the `group`."""
+        return LlamaCpp(Additions(repack=True, group=group))
 
     def ladder(self) -> Ladder:
         """See packager.runtime.Laddered."""
@@ -114,6 +123,8 @@ class LlamaCpp:
                 f"{', '.join(RETRIEVAL_TYPES)}; this one is {shape.model_type!r}."
             )
         preset = preset_of(recipe.weights)
+        if preset.imatrix and self.additions.repack:
+            return f"{preset.name} needs an importance matrix, which is not added to --repack."
         if preset.imatrix and not _weighed(recipe):
             return (
                 "This recipe needs an importance matrix: give one with --imatrix, or a text to "
@@ -195,7 +206,14 @@ class LlamaCpp:
         return _sizes(shape, recipe)
 
     def _layers(self, shape: Shape, recipe: Recipe) -> layers.Layers:
-        return layers.of(shape, preset_of(recipe.weights), self._sizes(shape, recipe))
+        preset, stored = preset_of(recipe.weights), self._sizes(shape, recipe)
+        if not _repacked(recipe):
+            return layers.of(shape, preset, stored)
+        body, ends = (
+            layers.of(shape, kind, sizes.of(shape.decoder, kind))
+            for kind in (PRESETS[REPACKED], preset)
+        )
+        return body._replace(embedding=ends.embedding, output=ends.output)
 
     def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
         """A streaming pass: a few megabytes per thread, and the result itself; to collect
@@ -222,6 +240,10 @@ class LlamaCpp:
         # The engine opens a tower in one file alone.
         return max(text, projector_bytes(shape, recipe))
 
+    def drafting_bytes(self, shape: Shape, recipe: Recipe, context: int, how: str) -> int:
+        """See packager.runtime.Drafts."""
+        return memory.drafting(shape, recipe, self._sizes(shape, recipe), context, how)
+
     def how_to_run(self, recipe: Recipe, workload: JsonObject) -> str:
         """Markdown with commands that need llama.cpp, Ollama or llama-cpp-python alone."""
         # Late: it brings the reader of checkpoints, which `fit` does without.
@@ -244,6 +266,8 @@ llama-server -m BASE/{models[0]} --lora {adapter}
             settings={"file_type": preset.file_type},
             grade=preset.grade,
         )
+        if self.additions.repack:
+            return repacked_recipe(recipe, self.additions.group)
         return importance.carried(recipe, self.additions) if self.additions else recipe
 
 
@@ -255,6 +279,10 @@ def _ladder() -> Ladder:
 def _weighed(recipe: Recipe) -> bool:
     """Whether the recipe carries an importance matrix, or the text for one."""
     return "imatrix" in recipe.settings or "calibration" in recipe.settings
+
+
+def _repacked(recipe: Recipe) -> bool:
+    return recipe.settings.get(REPACK) is True
 
 
 def _tensor_types(settings: JsonObject) -> dict[str, str]:
@@ -272,9 +300,13 @@ def projector_bytes(shape: Shape, recipe: Recipe) -> int:
 
 
 def _sizes(shape: Shape, recipe: Recipe) -> sizes.Sizes:
-    return sizes.of(
+    stored = sizes.of(
         shape.decoder,
         preset_of(recipe.weights),
         _weighed(recipe),
         tuple(_tensor_types(recipe.settings).items()),
     )
+    if not _repacked(recipe):
+        return stored
+    layers_of = sizes.of(shape.decoder, PRESETS[REPACKED])
+    return stored._replace(rest=layers_of.rest, experts=layers_of.experts)

@@ -15,7 +15,7 @@ from typing import Any
 from packager.errors import PackError, usage
 from packager.escapes import line
 from packager.json_values import JsonDict, JsonObject
-from packager.plan.adopted import Adopted
+from packager.plan.adopted import Adopted, grade_of
 from packager.recipe import IMATRIX, Recipe
 from packager.records.contents import Minimum
 from packager.runtime import BuildNeeds
@@ -29,8 +29,6 @@ from targets.gguf.presets import DEFAULT_KV, KV_BITS
 from targets.gguf.sizes import Sizes
 from targets.llama_cpp import LlamaCpp, memory
 
-_CLASSES = ((14, "16-bit"), (8, "8-bit"), (6, "6-bit"), (5, "5-bit"), (4, "4-bit"), (3, "3-bit"))
-"""Bits per weight from which a mixture of its own has to keep what that class keeps."""
 _HUB = "https://huggingface.co/"
 _REPOSITORY = re.compile(r"[\w-][\w.-]{0,99}/[\w-][\w.-]{0,99}", re.ASCII)
 _LONGEST = 200
@@ -132,7 +130,7 @@ def _recipe(given: Given, known: Known) -> Recipe:
     else:
         counts = ", ".join(f"{count} {kind}" for kind, count in known.counts.items())
         name, summary = MIXED, f"its own mixture of types: {counts}"
-        grade = next((grade for bits, grade in _CLASSES if given.bits_per_weight >= bits), "2-bit")
+        grade = grade_of(given.bits_per_weight)
     recipe = Recipe(
         *("llama.cpp", "gguf", name, DEFAULT_KV, KV_BITS[DEFAULT_KV], summary),
         settings=settings,

@@ -74,10 +74,11 @@ class AudioSession(EncodedSession):
     def open_encoder(self) -> float:
         """See packager.runtime.AudioSession."""
         started = time.perf_counter()
-        self._opened()
+        self.encoder()
         return time.perf_counter() - started
 
-    def _opened(self) -> ImageEncoder:
+    def encoder(self) -> ImageEncoder:
+        """The audio encoder, loaded when it is asked for first."""
         if self._encoder is None:
             for bracket in _BRACKETS:
                 # The engine takes what it does not know for plain text, and says nothing.
@@ -97,7 +98,7 @@ class AudioSession(EncodedSession):
 
     def encode_audio(self, samples: NDArray[np.float32]) -> float:
         """See packager.runtime.AudioSession."""
-        encoder = self._opened()
+        encoder = self.encoder()
         with encoder.chunks(["", ""], [{"samples": samples}]) as chunks:
             return sum(encoder.encode(chunk)[1] for chunk in chunks if chunk.ids is None)
 
@@ -105,7 +106,7 @@ class AudioSession(EncodedSession):
         """See packager.runtime.AudioSession."""
         import numpy as np
 
-        encoder = self._opened()
+        encoder = self.encoder()
         with encoder.chunks(["", ""], [{"samples": samples}]) as chunks:
             windows = [chunk for chunk in chunks if chunk.ids is None]
             return np.concatenate([encoder.array(encoder.encode(one)[0], one) for one in windows])
@@ -121,7 +122,7 @@ class AudioSession(EncodedSession):
     ) -> Heard:
         """See packager.runtime.AudioSession. Raises PackError: usage when prompt and answer exceed
         the context, bad input where the engine counts other tokens than are planned for."""
-        encoder = self._opened()
+        encoder = self.encoder()
         if not texts[-1]:
             raise usage("No text follows the sound.", "Take the chat template of the package.")
         with encoder.chunks(texts, [{"samples": samples}]) as chunks:

@@ -12,6 +12,7 @@ from packager.errors import bad_input
 from packager.json_values import JsonDict, JsonObject, at, at_or_none, object_at, object_or_empty
 from packager.pipeline.cache import BuildCache, whole
 from packager.plan.additions import file_facts
+from packager.recipe import REPACK
 from packager.runtime import Report
 from targets.gguf import library
 from targets.gguf.convert import convert
@@ -73,6 +74,8 @@ def build(
         profile=Profile.from_dict(object_or_empty(inputs, "profile")),
         context=context,
         task=at_or_none(inputs, "task", str) or "generate",
+        repack=settings.get(REPACK) is True,
+        heads=bool(inputs.get("heads")),
         report=report,
     )
     converters = {"vision": convert_projector, "audio": convert_audio}

@@ -125,7 +125,10 @@ def _ollama(
     from packager.shipping.apps.ollama_template import translated
 
     if projector and hears(workload):
-        return "Ollama was not tried with sound: take llama-server.\n"
+        return (
+            "Ollama's requests have no field for sound (github.com/ollama/ollama, issue 11798): take "
+            "llama-server.\n"
+        )
     jinja = at_or_none(workload, "chat_template", str)
     chat = translated(jinja) if jinja else None
     if isinstance(chat, str):
@@ -190,7 +193,13 @@ def _drafting(known: JsonObject) -> str:
     """Flags for the way of drafting that was found to pay; nothing where none does."""
     if not known:
         return ""
-    length, most = at(known, "ngram", int), at(known, "drafted", int)
+    how, most = at(known, "how", str), at(known, "drafted", int)
+    if how == "mtp":
+        return f" --spec-type draft-mtp --spec-draft-n-max {most}"
+    if how == "draft":
+        files = texts_at(object_or_empty(known, "draft"), "files")
+        return f" --model-draft {files[0]} --spec-type draft-simple --spec-draft-n-max {most}"
+    length = at(known, "ngram", int)
     sizes = f"--spec-ngram-simple-size-n {length} --spec-ngram-simple-size-m {most}"
     return f" --spec-type ngram-simple {sizes}"
 

@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import msgspec
 
+from packager.measure.speculation import WIDTHS
 from packager.predict.memory import Footprint, kv_cache_bytes
 from packager.recipe import Recipe
-from packager.shape import Shape
+from packager.shape import Shape, heads
 from packager.shape.audio import RATE, WINDOW_CHUNKS, AudioTower, audio_tokens
 from packager.shape.tower import MERGE, Tower
 from targets.gguf import tower
@@ -66,6 +67,23 @@ def footprint(shape: Shape, recipe: Recipe, sizes: Sizes, context: int) -> Footp
         compute + tower_compute(shape),
         overhead(shape),
     )
+
+
+def drafting(shape: Shape, recipe: Recipe, sizes: Sizes, context: int, how: str) -> int:
+    """Bytes that a way of drafting takes beside the model: copies of a recurrent state to take
+    back, logits of every checked token; with heads the module's weights, about, its own cache of
+    one layer and what stands between."""
+    width = WIDTHS[-1] + 1
+    beside = width * kv_cache_bytes(shape, 0) + _FLOAT * width * shape.vocab
+    if how != "mtp":
+        return beside
+    module = heads.parameters(replace(shape, draft_layers=heads.LAYERS))
+    weights = module * sizes.data // shape.decoder.parameters()
+    # One layer of full attention: of a hybrid's cache that many parts are kept.
+    layer = (
+        kv_cache_bytes(shape, padded_context(context), recipe.kv_bits) - kv_cache_bytes(shape, 0)
+    ) // shape.attention_layers
+    return beside + weights + layer + activations(shape, context) + _FLOAT * shape.vocab
 
 
 def tower_weights(shape: Shape, recipe: Recipe) -> int:

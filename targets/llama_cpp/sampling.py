@@ -35,9 +35,10 @@ class Sampler:
         for step in steps:
             lib.llama_sampler_chain_add(self._chain, step)
 
-    def next(self, context: Any) -> int:
-        """The token after what was computed last."""
-        return int(self._lib.llama_sampler_sample(self._chain, context, -1))
+    def next(self, context: Any, row: int = -1) -> int:
+        """The token after one of those that were computed last, counted from 0; after the last of
+        them unless said otherwise."""
+        return int(self._lib.llama_sampler_sample(self._chain, context, row))
 
     def close(self) -> None:
         """Free it."""

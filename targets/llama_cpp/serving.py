@@ -7,38 +7,50 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packager.errors import PackError
-from packager.json_values import JsonObject
+from packager.json_values import JsonObject, at_or_none, object_or_empty
+from packager.measure.speculation import proposer_of
 from packager.pictures import prompt as places
 from packager.pictures import take_data
 from packager.scratch import temporary_folder
 from packager.shipping.server.refused import Refused
 from packager.shipping.server.settings import Settings
+from packager.sounds import prompt as sound_places
+from packager.sounds import take_data as take_sound
+from packager.sounds.cut import pieces
+from targets.llama_cpp import speculation
+from targets.llama_cpp.audio import AudioSession
 from targets.llama_cpp.image_encoder import Chunk
 from targets.llama_cpp.sampling import Sampler
 from targets.llama_cpp.session import BATCH, Session
 from targets.llama_cpp.vision import VisionSession
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 OnToken = Callable[[int], bool]
 
 
 class Engine:
-    """See packager.shipping.server.answers.Engine and SeeingEngine. In the ids of a prompt, each
-    token of a picture is a negative number that stands for the picture's content."""
+    """See packager.shipping.server.answers.Engine, SeeingEngine and HearingEngine. In the ids of a
+    prompt, each token of a picture or sound is a negative number that stands for its content."""
 
     def __init__(self, settings: Settings, options: JsonObject, log: Path) -> None:
-        """`options` are those of the session; `log` takes what the decoder of pictures prints."""
-        folder = settings.model.parent
-        kind = VisionSession if settings.sees else Session
-        self._session = kind(str(folder), dict(options))
+        """`options` are those of the session; `log` takes what the decoder of files prints."""
+        self._session = _kind(settings)(str(settings.model.parent), dict(options))
+        asked = object_or_empty(options, "speculation")
+        self._width = at_or_none(asked, "drafted", int) or 0
+        self._proposer = proposer_of(self._session, asked) if self._width else None
         self._log = log
+        self._seconds = settings.audio_seconds
         self._ends = settings.ends or self._session.ends()
         self._kept: list[int] = []
         """What the engine's cache holds."""
-        self._pictures: dict[int, tuple[JsonObject, int]] = {}
-        """The pictures of this request, and how many positions each takes."""
+        self._given: dict[int, tuple[JsonObject, int]] = {}
+        """The pictures or pieces of sound of this request, and how many positions each takes."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a prompt of text."""
@@ -59,23 +71,53 @@ class Engine:
                 rows: list[JsonObject] = [
                     {**picture.as_dict(), "data": picture.path.read_bytes()} for picture in taken
                 ]
+                self._given = {}
                 with session.encoder().chunks(texts, rows, count=True) as chunks:
                     return self._numbered(chunks, rows)
             except PackError as error:
                 raise Refused(error.message) from error
 
+    def encode_sound(self, prompt: str, sound: bytes) -> Iterator[list[int]]:
+        """Token ids of a prompt with a sound, for each piece of it when it is its turn."""
+        session = self._session
+        assert isinstance(session, AudioSession)
+        try:
+            texts, samples = sound_places.around(prompt), self._samples(sound)
+            for begin, end in pieces(samples, self._seconds):
+                # Numbers of numpy, which go to the encoder as they are.
+                piece: Any = samples[begin:end]
+                rows: list[JsonObject] = [{"samples": piece}]
+                self._given = {}
+                with session.encoder().chunks(texts, rows) as chunks:
+                    ids = self._numbered(chunks, rows)
+                yield ids
+        except PackError as error:
+            raise Refused(error.message) from error
+
+    def _samples(self, sound: bytes) -> NDArray[np.float32]:
+        # Late: a package of text alone does without.
+        import numpy as np
+
+        with temporary_folder() as folder:
+            taken = take_sound(sound, Path(folder), self._log)
+            return np.fromfile(taken.path, "<f4")
+
+    def transcript(self) -> sound_places.Transcript:
+        """What takes the answer to one piece apart."""
+        return sound_places.Transcript()
+
     def _numbered(self, chunks: Sequence[Chunk], rows: Sequence[JsonObject]) -> list[int]:
-        self._pictures = {}
+        """The ids of a prompt; a sound has several chunks in a row, its windows."""
         ids: list[int] = []
         waiting = iter(rows)
-        for chunk in chunks:
-            if chunk.ids is not None:
-                ids += chunk.ids
+        for text, run in groupby(chunks, lambda chunk: chunk.ids is not None):
+            if text:
+                ids += [token for chunk in run for token in chunk.ids or ()]
                 continue
-            row = next(waiting)
+            row, parts = next(waiting), list(run)
             name = -1 - int.from_bytes(hashlib.sha256(_content(row)).digest()[:7], "big")
-            self._pictures[name] = (row, chunk.positions)
-            ids += [name] * chunk.tokens
+            self._given[name] = (row, sum(part.positions for part in parts))
+            ids += [name] * sum(part.tokens for part in parts)
         return ids
 
     def generate(
@@ -90,13 +132,16 @@ class Engine:
         come. Raises Refused for a schema that the engine does not take."""
         lib, vocab, context = self._session.handles()
         if ids[-1] < 0:
-            raise Refused("no text follows the pictures")
+            raise Refused("no text follows the pictures or the sound")
         try:
             sampler = Sampler(lib, vocab, sampling, schema)
         except PackError as error:
             raise Refused(error.message) from error
         try:
             position = self._read(ids)
+            if self._proposer is not None and min(ids) >= 0:
+                self._speculate(ids, most, sampler, on_token)
+                return
             done, self._kept = self._kept, []
             for number in range(most):
                 token = sampler.next(context)
@@ -109,6 +154,28 @@ class Engine:
             self._kept = done
         finally:
             sampler.close()
+
+    def _speculate(self, ids: list[int], most: int, sampler: Sampler, on_token: OnToken) -> None:
+        """The same tokens as without, several drafted ones checked at once."""
+        session, proposer = self._session, self._proposer
+        assert proposer is not None
+        _, _, context = session.handles()
+        self._kept = []
+        with session.stepping():
+            answer = speculation.answer(
+                session.checks(),
+                sampler.next(context),
+                ids,
+                most,
+                lambda tokens: proposer(tokens, self._width),
+                self._ends,
+                on_token,
+                lambda row: sampler.next(context, row),
+            )
+        whole = [*ids, *answer.tokens]
+        # What was drafted and right, but never said, goes.
+        if answer.held <= len(whole) or session.keep_until(len(whole)):
+            self._kept = whole[: answer.held]
 
     def _read(self, ids: list[int]) -> int:
         """Compute what the cache does not hold yet; the position after the prompt."""
@@ -138,25 +205,33 @@ class Engine:
 
     def _position(self, ids: list[int]) -> int:
         """The position after some ids: a picture takes fewer than it has tokens."""
-        return sum(
-            length if name is None else self._pictures[name][1] for name, length in _runs(ids)
-        )
+        return sum(length if name is None else self._given[name][1] for name, length in _runs(ids))
 
     def _look(self, name: int, position: int) -> int:
-        """Put a picture into the cache; the position after it."""
+        """Put a picture or a piece of sound into the cache; the position after it."""
         session = self._session
-        assert isinstance(session, VisionSession)
+        assert isinstance(session, VisionSession | AudioSession)
         encoder = session.encoder()
         _, _, context = session.handles()
-        with encoder.chunks(["", ""], [self._pictures[name][0]]) as chunks:
-            [image] = [chunk for chunk in chunks if chunk.ids is None]
-            buffer, _ = encoder.encode(image)
-            return encoder.decode(context, image, buffer, position, BATCH)
+        with encoder.chunks(["", ""], [self._given[name][0]]) as chunks:
+            for part in (chunk for chunk in chunks if chunk.ids is None):
+                buffer, _ = encoder.encode(part)
+                position = encoder.decode(context, part, buffer, position, BATCH)
+        return position
+
+
+def _kind(settings: Settings) -> type[Session]:
+    if settings.hears:
+        return AudioSession
+    return VisionSession if settings.sees else Session
 
 
 def _content(row: JsonObject) -> bytes:
-    """What tells one picture from another: two of the same pixels may have other sides."""
-    data: Any = row["data"]
+    """What tells one picture or sound from another: two of the same pixels may have other sides."""
+    data: Any = row.get("data")
+    if data is None:
+        samples: Any = row["samples"]
+        return bytes(samples.tobytes())
     return f"{row['width']} {row['height']} ".encode() + bytes(data)
 
 

@@ -7,17 +7,19 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packager.cores import cores, fewest
 from packager.errors import bad_input, no_room, usage
-from packager.json_values import JsonObject, at, at_or_none
-from packager.measure.speculation import Drafter, Speculated
+from packager.json_values import JsonObject, at, at_or_none, object_or_empty
+from packager.measure.speculation import Drafter, Proposer, Speculated
 from packager.session import LOGITS_BLOCK
 from targets.gguf import library
 from targets.gguf.presets import KV_BITS, PROJECTOR
 from targets.llama_cpp import speculation
+from targets.llama_cpp.heads import Heads
 from targets.llama_cpp.prefix import StoredPrefix
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class Session:
         # Mapping the file would keep its pages resident beside the copies that the CPU kernels
         # repack.
         params.load_mode = lib.LLAMA_LOAD_MODE_NONE
+        params.load_mtp = object_or_empty(settings, "speculation").get("how") == "mtp"
         with library.captured_log() as log_lines:
             self._model = lib.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
@@ -61,14 +64,35 @@ class Session:
             )
         self._vocab = lib.llama_model_get_vocab(self._model)
         self.context = at(settings, "context", int)
-        self._context = self._open_context(kv)
+        asked = object_or_empty(settings, "speculation")
+        self._context = self._open_context(kv, at_or_none(asked, "rollback", int) or 0)
         self._memory = lib.llama_get_memory(self._context)
         self._add(settings.get("adapters") or [])
         self._prefix: StoredPrefix | None = None
         self.prefix_note = ""
+        self._heads: Heads | None = None
+        self._draft: Session | None = None
+        self._end_ids: frozenset[int] | None = None
+        if asked.get("how") == "mtp":
+            self._heads = Heads(lib, self._model, self._context, self._context_params(kv))
         self.use_threads(at_or_none(settings, "threads", int) or self._fastest())
 
-    def _open_context(self, kv: str) -> Any:
+    def _open_context(self, kv: str, rollback: int) -> Any:
+        """`rollback`: tokens that a recurrent state can take back; each costs its size once."""
+        lib = self._lib
+        params = self._context_params(kv)
+        if lib.llama_model_is_hybrid(self._model):
+            params.n_rs_seq = rollback
+        with library.captured_log() as log_lines:
+            context = lib.llama_init_from_model(self._model, params)
+        if not context:
+            raise no_room(
+                f"llama.cpp cannot open a context of {self.context} tokens: {last_of(log_lines)}",
+                "Take a shorter context or a smaller variant.",
+            )
+        return context
+
+    def _context_params(self, kv: str) -> Any:
         lib = self._lib
         params = lib.llama_context_default_params()
         params.n_ctx = self.context
@@ -79,14 +103,7 @@ class Session:
         # batch x heads.
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
         params.no_perf = True
-        with library.captured_log() as log_lines:
-            context = lib.llama_init_from_model(self._model, params)
-        if not context:
-            raise no_room(
-                f"llama.cpp cannot open a context of {self.context} tokens: {last_of(log_lines)}",
-                "Take a shorter context or a smaller variant.",
-            )
-        return context
+        return params
 
     def _add(self, adapters: Any) -> None:
         """Adapters by `path` and `scale`; the model owns them. Raises PackError (bad input)."""
@@ -131,11 +148,13 @@ class Session:
     def ends(self) -> frozenset[int]:
         """See packager.session.Session."""
         lib, vocab = self._lib, self._vocab
-        return frozenset(
-            number
-            for number in range(lib.llama_vocab_n_tokens(vocab))
-            if lib.llama_vocab_is_eog(vocab, number)
-        )
+        if self._end_ids is None:
+            self._end_ids = frozenset(
+                number
+                for number in range(lib.llama_vocab_n_tokens(vocab))
+                if lib.llama_vocab_is_eog(vocab, number)
+            )
+        return self._end_ids
 
     def chat_template(self) -> str | None:
         """See packager.session.Session."""
@@ -199,30 +218,84 @@ class Session:
         self.prefix_note = f"Cold start: {done}; {kept} for the next one."
         return prompt[count:]
 
+    def proposer(self, asked: JsonObject) -> Proposer:
+        """See packager.measure.speculation.Speculates. Raises PackError: usage for a draft of
+        another vocabulary."""
+        if self._heads is not None:
+            return self._heads.propose
+        self._draft = Session(
+            at(asked, "artifact", str),
+            {
+                "context": self.context,
+                "kv": "f16",
+                "threads": self.threads,
+                "gpu_layers": asked.get("gpu_layers"),
+                "speculation": {"rollback": at(asked, "rollback", int)},
+            },
+        )
+        speculation.same_vocabulary(self._lib, self._vocab, self._draft._vocab)
+        width = self._lib.llama_vocab_n_tokens(self._vocab)
+        return speculation.ModelDraft(self._draft, width)
+
     def speculate(
-        self, prompt: Sequence[int], max_new_tokens: int, draft: Drafter, *, stop: bool = True
+        self,
+        prompt: Sequence[int],
+        max_new_tokens: int,
+        draft: Drafter,
+        on_token: Callable[[int], None] = lambda _: None,
+        *,
+        stop: bool = True,
     ) -> Speculated:
         """See packager.measure.speculation.Speculates. Raises PackError (usage) when prompt and
         answer exceed the context, or where a recurrent state cannot take back tokens."""
         self._must_fit(prompt, max_new_tokens)
         self._feed(self._after_prefix(prompt))
-        return speculation.answer(
-            self._checks(), self._best(), prompt, max_new_tokens, draft, self.ends() if stop else ()
-        )
+        with self.stepping():
+            return speculation.answer(
+                self.checks(),
+                self._best(),
+                prompt,
+                max_new_tokens,
+                draft,
+                self.ends() if stop else (),
+                on_token,
+            )
 
     def check_ms(self, prompt: Sequence[int], count: int) -> float:
         """See packager.measure.speculation.Speculates."""
         self._must_fit(prompt, count)
         self._lib.llama_memory_clear(self._memory, False)
         self._feed(prompt)
-        started = time.perf_counter()
-        self._checks().best([prompt[-1]] * count, len(prompt))
-        return 1000 * (time.perf_counter() - started)
+        checks = self.checks()
+        with self.stepping():
+            started = time.perf_counter()
+            checks.put([prompt[-1]] * count, len(prompt))
+            for row in range(count):
+                checks.likeliest(row)
+            return 1000 * (time.perf_counter() - started)
 
-    def _checks(self) -> speculation.Checks:
+    def checks(self) -> speculation.Checks:
+        """Steps of several tokens over this session's cache."""
+        lib = self._lib
+        hybrid = lib.llama_model_is_hybrid(self._model)
+        copied = bool(hybrid and not lib.llama_n_rs_seq(self._context))
         return speculation.Checks(
-            self._lib, self._context, self._memory, self._vocab, self._compute
+            lib, self._context, self._memory, self._vocab, self._compute, copied
         )
+
+    @contextmanager
+    def stepping(self) -> Iterator[None]:
+        """Within the block a few tokens at once take the threads of decoding: they wait for memory
+        as one token does, and more threads than idle cores wait for each other."""
+        self._lib.llama_set_n_threads(self._context, self.threads, self.threads)
+        try:
+            yield
+        finally:
+            self.use_threads(self.threads)
+
+    def best(self) -> int:
+        """The likeliest token after what was computed last."""
+        return self._best()
 
     def _must_fit(self, prompt: Sequence[int], max_new_tokens: int) -> None:
         if not prompt or len(prompt) + max_new_tokens > self.context:
@@ -261,6 +334,11 @@ class Session:
 
     def close(self) -> None:
         """See packager.session.Session."""
+        if self._draft is not None:
+            self._draft.close()
+        if self._heads is not None:
+            self._heads.close()
+            self._heads = None
         if self._context:
             self._lib.llama_free(self._context)
             self._lib.llama_model_free(self._model)
@@ -302,12 +380,16 @@ class Session:
         return self._lib, self._vocab, self._context
 
     def _compute(self, batch: Any, count: int) -> None:
+        # The cache says where a batch without positions of its own begins.
+        begin = self._lib.llama_memory_seq_pos_max(self._memory, 0) + 1 if self._heads else 0
         code = self._lib.llama_decode(self._context, batch)
         if code:
             raise no_room(
                 f"llama.cpp could not compute a batch of {count} tokens (code {code}).",
                 "Take a shorter context or a smaller variant.",
             )
+        if self._heads is not None:
+            self._heads.follow([batch.token[row] for row in range(count)], begin)
 
     def _best(self) -> int:
         # Late: numpy comes with the engine.
@@ -325,6 +407,8 @@ class Session:
         self.threads = threads
         # Asked each time: whoever measures may have moved this process to some of its cores.
         self._lib.llama_set_n_threads(self._context, threads, max(threads, cores().big))
+        if self._heads is not None:
+            self._heads.use_threads(threads)
 
     def _fastest(self) -> int:
         """The number of threads that decodes fastest now. More than there are idle cores make each

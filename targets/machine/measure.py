@@ -19,14 +19,16 @@ from packager.cores import fewest
 from packager.json_values import JsonObject
 from packager.runtime import Report
 
-_WARM_S, _THREADS_S, _RATE_S = 0.05, 0.15, 0.35
-_SMALL_COLUMNS, _SMALL_ROWS, _SMALL_BYTES = 256, 256, 4 << 20
+_WARM_S = 0.05
+THREADS_S, RATE_S = 0.15, 0.35
+"""Seconds of a rate that is compared, and of one that is kept."""
+SMALL_COLUMNS, SMALL_ROWS, SMALL_BYTES = 256, 256, 4 << 20
 """A product of a few microseconds, and a stack of them that lies in a processor's cache: memory's
 rate does not enter."""
 _CLOSE = 0.05
 """A thread more must bring more than this fraction, or fewer are chosen: the others stay free for
 the person."""
-_BUSY = 0.10
+BUSY = 0.10
 """Share of the processors' time that other programs may take before a measurement counts as
 noisy."""
 
@@ -44,6 +46,10 @@ _ORDER = (
     ("numpy", "float32"),
 )
 """Engines and kinds of weights, those of the default recipes first."""
+
+
+Rate = Callable[[int, float], float]
+"""From threads and seconds to units per second."""
 
 
 class Work(Protocol):
@@ -120,13 +126,20 @@ def measure_job(
         "kernels": [asdict(kernel) for kernel in kernels],
         "failed": failed,
         "other_load": round(min(others, 1.0), 3),
-        "noisy": others > _BUSY,
+        "noisy": others > BUSY,
     }
 
 
 def _kernel(engine: str, weights: str, cores: int, bytes_total: int, known: list[Kernel]) -> Kernel:
     """The rates of one engine on one kind of weights."""
     work = _work(engine, weights, bytes_total)
+
+    def decode(threads: int, seconds: float) -> float:
+        return _rate(work.decode, threads, seconds)
+
+    def prefill(threads: int, seconds: float) -> float:
+        return _rate(work.prefill, threads, seconds)
+
     try:
         if known:
             # What one kind of weights likes best holds for the others: the same memory and the same
@@ -137,10 +150,11 @@ def _kernel(engine: str, weights: str, cores: int, bytes_total: int, known: list
             # are its own choice.
             threads = batch = cores
         else:
-            threads, batch = _best_threads(work.decode, cores), _best_threads(work.prefill, cores)
+            sizes = machine().sizes()
+            threads = best_threads(decode, cores, sizes)
+            batch = best_threads(prefill, cores, sizes)
         small = 0.0 if known else _operation_s(engine, weights, threads)
-        bandwidth = _rate(work.decode, threads, _RATE_S)
-        compute = _rate(work.prefill, batch, _RATE_S)
+        bandwidth, compute = decode(threads, RATE_S), prefill(batch, RATE_S)
         return Kernel(engine, weights, bandwidth, compute, threads, batch, small)
     finally:
         work.close()
@@ -154,10 +168,10 @@ def _operation_s(engine: str, weights: str, threads: int) -> float:
     from targets.machine.measure_ggml import Ggml, GgmlWork, library_folder
 
     work = GgmlWork(
-        Ggml(library_folder() or Path()), weights, _SMALL_BYTES, _SMALL_COLUMNS, _SMALL_ROWS
+        Ggml(library_folder() or Path()), weights, SMALL_BYTES, SMALL_COLUMNS, SMALL_ROWS
     )
     try:
-        return work.bytes / work.count / _rate(work.decode, threads, _THREADS_S)
+        return work.bytes / work.count / _rate(work.decode, threads, THREADS_S)
     finally:
         work.close()
 
@@ -184,14 +198,14 @@ def thread_candidates(cores: int, sizes: Sequence[int] = ()) -> list[int]:
     return sorted({1, cores, *(count for count in (2, 4, 8, 16, 32, 64, *sizes) if count < cores)})
 
 
-def _best_threads(work: Callable[[int], float], cores: int) -> int:
-    """The fewest threads whose rate comes near the best; the search ends where more threads make it
-    slower."""
+def best_threads(rate: Rate, cores: int, sizes: Sequence[int]) -> int:
+    """The fewest threads, of up to `cores`, whose rate comes near the best; the search ends where
+    more threads make it slower. For `sizes` see `thread_candidates`."""
     rates: dict[int, float] = {}
     # Twice, as a disturbed moment would choose for all the others.
     for _ in range(2):
-        for count in thread_candidates(cores, machine().sizes()):
-            rates[count] = max(rates.get(count, 0.0), _rate(work, count, _THREADS_S))
+        for count in thread_candidates(cores, sizes):
+            rates[count] = max(rates.get(count, 0.0), rate(count, THREADS_S))
             if rates[count] < max(rates.values()) * (1 - 2 * _CLOSE):
                 break
     return fewest({count: 1 / rate for count, rate in rates.items()}, _CLOSE)
@@ -210,6 +224,11 @@ def _rate(work: Callable[[int], float], threads: int, seconds: float) -> float:
         started = time.perf_counter()
         done = work(threads)
         rates.append(done / (time.perf_counter() - started))
+    return upper_quartile(rates)
+
+
+def upper_quartile(rates: Sequence[float]) -> float:
+    """Of the rates of repeated runs."""
     return sorted(rates)[len(rates) * 3 // 4]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 COLUMNS, ROWS, _TILE = 2048, 8192, 256
 _TYPES = {"q4_0": 2, "q8_0": 8, "q4_k": 12}
 _F32 = 0
-_BATCH = 128
+BATCH = 128
 
 
 def library_folder() -> Path | None:
@@ -149,7 +149,7 @@ class GgmlWork:
         data = self._quantized(row)
         for tensor in self._weights:
             ggml.ggml_backend_tensor_set(tensor, data, 0, row * self._rows)
-        self._graphs = {tokens: self._graph(tokens) for tokens in (1, _BATCH)}
+        self._graphs = {tokens: self._graph(tokens) for tokens in (1, BATCH)}
 
     def decode(self, threads: int) -> float:
         """Multiply one token with all matrices; return the bytes of weights read."""
@@ -159,8 +159,8 @@ class GgmlWork:
     def prefill(self, threads: int) -> float:
         """Multiply a batch of tokens with all matrices of the smaller graph; return the operations
         done."""
-        self._run(_BATCH, threads)
-        return 2.0 * self._columns * self._rows * self._used(_BATCH) * _BATCH
+        self._run(BATCH, threads)
+        return 2.0 * self._columns * self._rows * self._used(BATCH) * BATCH
 
     def close(self) -> None:
         """Free the memory."""

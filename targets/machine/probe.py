@@ -85,6 +85,15 @@ class Measurement:
         return msgspec.convert(data, cls)
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What is told of a machine that was reached: what it calls itself, and whether it is a
+    phone."""
+
+    names: tuple[str, ...]
+    phone: bool = False
+
+
 def look(root: Path = ROOT) -> Machine:
     """What this machine has. Takes a few milliseconds and measures nothing."""
     cpu, isa = processor(root)
@@ -289,9 +298,17 @@ def cannot_run(machine: Machine, measurement: Measurement) -> dict[str, str]:
     return dict(measurement.died)
 
 
-def as_target(machine: Machine, measurement: Measurement, name: str) -> Target:
-    """This machine as a target on its processor, every number with its source."""
-    here = f"measured on this machine, {measurement.measured_at[:10]}, by qwen-pack probe"
+def as_target(
+    machine: Machine, measurement: Measurement, name: str, there: Elsewhere | None = None
+) -> Target:
+    """This machine, or the one that was reached, as a target on its processor, every number with
+    its source."""
+    date = measurement.measured_at[:10]
+    here = (
+        f"measured on the device, {date}, by qwen-pack probe --on"
+        if there
+        else f"measured on this machine, {date}, by qwen-pack probe"
+    )
     taken = min(max(0, machine.memory.total - machine.memory.available), machine.memory.total - 1)
     how = f"{here}: {measurement.engine}, {measurement.kernels[0].weights} weights"
     share = SHARES[measurement.engine]
@@ -314,7 +331,7 @@ def as_target(machine: Machine, measurement: Measurement, name: str) -> Target:
         ),
         "operation_seconds": f"{how}, {measurement.threads} threads{noise}: products of 256 x 256 "
         "weights in the cache",
-        "storage_bytes": f"{here}: free where the cache is",
+        "storage_bytes": f"{here}: free where {'models are sent' if there else 'the cache is'}",
         "gpu_memory_bytes": f"{here}: NVML",
         "disturbed": f"{here}: processors that other programs took meanwhile",
     }
@@ -338,16 +355,18 @@ def as_target(machine: Machine, measurement: Measurement, name: str) -> Target:
         sources={key: text for key, text in sources.items() if key not in absent},
         cpu=machine.cpu,
         gpu=first.name if first else "",
-        known_by=(machine.cpu,) if machine.cpu else (),
+        known_by=there.names if there else (machine.cpu,) * bool(machine.cpu),
         cannot_run=cannot_run(machine, measurement),
         disturbed=round(measurement.other_load, 2) if measurement.noisy else None,
     )
     x86 = machine.isa[0] == "x86_64"
     kinds = {"x86_64": "laptop", "riscv64": "riscv"}
+    kind = kinds.get(machine.isa[0], "single-board")
+    title = " / ".join(there.names or ("A device",)) if there else f"This machine: {machine.cpu}"
     return Target(
         name=name,
-        summary=f"This machine: {machine.cpu}, {machine.usable_cores} processors",
-        kind=kinds.get(machine.isa[0], "single-board"),
+        summary=f"{title}, {machine.usable_cores} processors",
+        kind="phone" if there and there.phone else kind,
         device=device,
         runtimes=("openvino", "llama.cpp", "onnxruntime") if x86 else ("llama.cpp",),
         recipes=("openvino:int4_sym_g128", "gguf:Q4_K_M") if x86 else ("gguf:Q4_0", "gguf:Q4_K_M"),

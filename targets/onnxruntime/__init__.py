@@ -7,18 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from packager.engine_check.ladder import read
 from packager.errors import usage
 from packager.json_values import JsonObject, at_or_none
 from packager.names import did_you_mean
 from packager.need.usecases import use_case
+from packager.plan.adopted import Adopted
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
-from packager.recipe import Recipe
+from packager.recipe import ADAPTERS, Recipe, repacked_recipe
 from packager.records.contents import Minimum
-from packager.runtime import BuildNeeds, Ladder, Tools
+from packager.runtime import BuildNeeds, Ladder, Runtime, Tools
 from packager.shape import Shape, as_qwen2
 from targets.onnxruntime import data, floor, obstacles, sizes, speed
 from targets.onnxruntime.distributions import engine_distributions
@@ -35,9 +36,16 @@ class OnnxRuntime:
     build_job = "targets.onnxruntime.convert:convert"
     session = "targets.onnxruntime.session:OnnxRuntimeSession"
     retrieval_session = "targets.onnxruntime.retrieval:Session"
+    adapter_job = "targets.onnxruntime.adapter:build"
+    adapter_file = "adapter.onnx_adapter"
     context_in_artifact = True
 
-    def __init__(self) -> None:
+    def __init__(
+        self, repack: bool = False, group: int | None = None, adapter_inputs: bool = False
+    ) -> None:
+        self._repack, self._group, self._adapter_inputs = repack, group, adapter_inputs
+        # What is tried of an engine is made of a model of its own, which is not quantized.
+        self.engine: OnnxRuntime = OnnxRuntime() if repack or adapter_inputs else self
         self.distributions: tuple[str, ...] = (
             *engine_distributions(),
             "onnx",
@@ -45,6 +53,11 @@ class OnnxRuntime:
             "transformers",
             "torch",
         )
+
+    def with_repack(self, group: int | None = None) -> OnnxRuntime:
+        """An adapter whose recipes take over what a checkpoint stores in groups of 4 bits, `group`
+        columns each where that is known."""
+        return OnnxRuntime(repack=True, group=group)
 
     def ladder(self) -> Ladder:
         """See packager.runtime.Laddered."""
@@ -56,10 +69,48 @@ class OnnxRuntime:
         """See packager.package.floor.HasFloor."""
         return floor.minimum(shape)
 
+    def adopt(self, place: Path) -> Adopted | None:
+        """See packager.plan.adopted.Adopts."""
+        # Late: most builds adopt nothing, and an installation without this engine has no onnx.
+        from packager.engines import missing_engine
+        from packager.plan.converted import folder_of
+        from packager.process import resolve
+
+        folder = folder_of(place, "genai_config.json")
+        if folder is None:
+            return None
+        try:
+            # By its name: it stands on this adapter.
+            model: Adopted = resolve("targets.onnxruntime.adopted:adopt")(folder)
+        except ImportError as error:
+            missing = missing_engine(cast("Runtime", self))
+            if missing is None:
+                raise
+            raise missing from error
+        return model
+
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe: those for the CPU, then the other execution providers; of each the best
         quality first."""
-        return data.recipes()
+        return [self._carried(recipe) for recipe in data.recipes()]
+
+    def with_adapter_inputs(self) -> OnnxRuntime:
+        """An adapter whose recipes give the graph inputs for the matrices of an adapter."""
+        return OnnxRuntime(adapter_inputs=True)
+
+    def adapter_obstacle(self, settings: JsonObject) -> str | None:
+        """See packager.package.adapters.TakesSome."""
+        if settings.get("adapter_inputs") is True:
+            return None
+        return "its graph has no inputs for one: build it with --adapter-inputs"
+
+    def _carried(self, recipe: Recipe) -> Recipe:
+        if self._repack:
+            return repacked_recipe(recipe, self._group)
+        if not self._adapter_inputs:
+            return recipe
+        summary = f"{recipe.summary}; inputs for adapters"
+        return replace(recipe.added(ADAPTERS, adapter_inputs=True), summary=summary)
 
     def recipe(self, weights: str, kv: str | None = None) -> Recipe:
         """The recipe of that name. Raises PackError (usage) for an unknown one, naming the
@@ -76,11 +127,14 @@ class OnnxRuntime:
                 f"ONNX Runtime keeps the cache of {weights!r} as {listed.kv}, not as {kv!r}.",
                 "Leave the cache type out.",
             )
-        return listed
+        return self._carried(listed)
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """Why this shape cannot be built that way, as a sentence; None when it can."""
-        return obstacles.of_shape(shape) or obstacles.of_recipe(shape, data.settings_of(recipe))
+        settings = data.settings_of(recipe)
+        if settings.adapter_inputs and (settings.provider != "cpu" or shape.task != "generate"):
+            return "Inputs for adapters are built into text models for the CPU alone."
+        return obstacles.of_shape(shape) or obstacles.of_recipe(shape, settings)
 
     def tools(self, shape: Shape, recipe: Recipe) -> Tools:
         """One set for every shape."""
@@ -131,6 +185,29 @@ class OnnxRuntime:
 
             return how_to_retrieve.how_to_run(workload, task)
         return how_to_run(data.settings_of(recipe).provider, workload)
+
+    def how_to_add(self, models: Sequence[str], adapter: str) -> str:
+        """See packager.package.adapters.Adapts."""
+        return f"""With Python, `pip install onnxruntime-genai`:
+
+```python
+import onnxruntime_genai as og
+
+model = og.Model("BASE/model")
+tokenizer = og.Tokenizer(model)
+adapters = og.Adapters(model)
+adapters.load("{adapter}", "adapter")
+options = og.GeneratorParams(model)
+options.set_search_options(max_length=512)
+generator = og.Generator(model, options)
+generator.set_active_adapter(adapters, "adapter")
+chat = '[{{"role": "user", "content": "What is the capital of France?"}}]'
+prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True)
+generator.append_tokens(tokenizer.encode(prompt))
+while not generator.is_done():
+    generator.generate_next_token()
+print(tokenizer.decode(generator.get_sequence(0)))
+```"""
 
 
 @cache

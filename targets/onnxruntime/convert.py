@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from packager.chat.profile import Profile
-from packager.checkpoint import Checkpoint, retrieval_file
+from packager.checkpoint import Checkpoint, codes, retrieval_file
 from packager.checkpoint.folder import is_weights
 from packager.checkpoint.numbers import check_all_finite
 from packager.checkpoint.rewrite import for_every_engine, under_official_names
@@ -21,8 +21,8 @@ from packager.errors import PackError, bad_input, from_foreign
 from packager.files import folder_that_appears_whole, tree_bytes, write_json
 from packager.json_values import JsonObject, at, at_or_none, object_at, object_or_empty
 from packager.runtime import Report
-from targets.onnxruntime import finish, model_builder, obstacles, pooled, positions
-from targets.onnxruntime.quantization import parse
+from targets.onnxruntime import adapter, finish, model_builder, obstacles, pooled, positions
+from targets.onnxruntime.quantization import Settings, parse
 
 
 def convert(
@@ -45,6 +45,7 @@ def convert(
     # Its libraries count processors and know no quota.
     stay_within_quota()
     positions.refuse_positions(source, context)
+    taken = _taken_over(source, settings)
     check_all_finite(source)
     final = Path(out)
     if final.is_dir():
@@ -58,8 +59,11 @@ def convert(
             if head is not None:
                 config = {**config, "tie_word_embeddings": True}
             write_json(folder / "config.json", config)
-            model_builder.run(report, folder, plain.shape.for_task(task), settings, built, work)
+            shape = plain.shape.for_task(task)
+            model_builder.run(report, folder, shape, settings, built, work, taken)
             positions.put_positions(built, plain.positions, context)
+            if settings.adapter_inputs:
+                adapter.add_inputs(built / "model.onnx")
             if head is not None:
                 pooled.cut(built, retrieval_file.answers(source) if task == "rerank" else None)
         report.note("writing the configuration and the tokenizer")
@@ -72,7 +76,16 @@ def convert(
         "artifact_bytes": tree_bytes(final),
         "provider": settings.provider,
         "settings": settings.as_dict(),
+        **({"repacked": len(taken)} if taken else {}),
     }
+
+
+def _taken_over(source: Checkpoint, settings: Settings) -> dict[str, codes.Part] | None:
+    """What stays in its groups of 4 bits; scales are kept in the precision of the recipe."""
+    if not settings.repack:
+        return None
+    narrow = settings.precision == "fp16"
+    return codes.taken_over(source, "ONNX Runtime", codes.beyond_16_bits if narrow else None)
 
 
 def _tied(report: Report, source: Checkpoint, folder: Path) -> Checkpoint | None:

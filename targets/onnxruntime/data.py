@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from packager.errors import bad_input
+from packager.json_values import object_or_empty
 from packager.predict.memory import Footprint, kv_bits, kv_cache_bytes
 from packager.recipe import Recipe
 from packager.shape import Shape
@@ -21,6 +22,9 @@ NAME = "onnxruntime"
 PREFIX = "onnx"
 CHUNK = 512
 """Tokens of a prompt that are worked on at once: what stands between the layers grows with them."""
+
+ADAPTER_INPUTS = 8_700
+"""Bytes of a layer's inputs for adapters in model.onnx: seven pairs of them with their products."""
 
 _FOLDER = Path(__file__).parent
 
@@ -51,7 +55,13 @@ def recipes() -> tuple[Recipe, ...]:
 
 def settings_of(recipe: Recipe) -> Settings:
     """The settings of a recipe, checked again: they may come from a manifest."""
-    return parse(recipe.settings, recipe.id)
+    settings = recipe.settings
+    if settings.get("adopted"):
+        # Types and bits are its own; how its numbers were found, nothing tells.
+        quantization = object_or_empty(settings, "quantization")
+        settings = {key: settings.get(key) for key in ("provider", "precision")}
+        settings |= {"quantization": {"method": "rtn", **quantization} if quantization else None}
+    return parse(settings, recipe.id)
 
 
 def cache_bytes(shape: Shape, recipe: Recipe, context: int) -> int:
@@ -72,12 +82,13 @@ class Costs:
 
     def graph_bytes(self, shape: Shape, settings: Settings) -> int:
         """Size of model.onnx: the graph without the weights."""
-        quantization = settings.quantization
+        quantization = settings.layers
         kind = "float"
         if quantization is not None:
             kind = "zero_points" if quantization.zero_points else "quantized"
         row = self.graph[f"{shape.model_type}_{kind}"]
-        return row["base"] + row["per_layer"] * shape.layers
+        per_layer = row["per_layer"] + (ADAPTER_INPUTS if settings.adapter_inputs else 0)
+        return row["base"] + per_layer * shape.layers
 
     def tokenizer_bytes(self, shape: Shape) -> int:
         """Size of the tokenizer and the small JSON files."""

@@ -6,10 +6,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from packager.checkpoint import codes
 from packager.errors import usage
 from packager.json_values import JsonObject
 from packager.runtime import Report
@@ -21,10 +23,16 @@ _MATRICES = ("attn/qkv_proj", "attn/o_proj", "mlp/gate_proj", "mlp/up_proj", "ml
 
 
 def run(
-    report: Report, checkpoint: Path, shape: Shape, settings: Settings, out: Path, work: Path
+    report: Report,
+    checkpoint: Path,
+    shape: Shape,
+    settings: Settings,
+    out: Path,
+    work: Path,
+    taken: Mapping[str, codes.Part] | None = None,
 ) -> None:
     """Write model.onnx, model.onnx.data, genai_config.json and the tokenizer's files into `out`;
-    `work` takes what is temporary."""
+    `work` takes what is temporary. What is `taken` over stays in its groups of 4 bits."""
     stay_at_home()
     report.note("loading the model builder")
     builder = _modules()
@@ -39,6 +47,13 @@ def run(
             and sizes.quantizes_embedding(settings)
         ):
             embedding.install(importlib.import_module("builders.base"))
+    groups = None
+    if taken is not None:
+        # Late: it loads the exporter of graphs.
+        from targets.onnxruntime import repacked
+
+        level = settings.quantization.accuracy_level if settings.quantization else 0
+        groups = repacked.install(importlib.import_module("builders.base"), taken, level)
     precision, options, structured = arguments(shape, settings)
     cache = str(work / "cache")
     report.note("reading the weights and writing the graph")
@@ -48,6 +63,8 @@ def run(
     builder.create_model(
         None, str(checkpoint), str(out), precision, settings.provider, cache, **parsed
     )
+    if groups is not None:
+        groups.refuse_unused()
 
 
 def arguments(shape: Shape, settings: Settings) -> tuple[str | None, list[str], JsonObject]:

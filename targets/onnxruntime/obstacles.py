@@ -47,6 +47,8 @@ def of_shape(shape: Shape) -> str | None:
 
 def of_recipe(shape: Shape, settings: Settings) -> str | None:
     """Why the recipe does not suit the shape; None when it does."""
+    if settings.repack and shape.task != "generate":
+        return "--repack takes text generators alone with ONNX Runtime."
     if shape.task != "generate" and settings.provider != "cpu":
         return f"Vectors and scores are built for the CPU, not for {settings.provider}."
     return of_blocks(shape, settings)
@@ -54,7 +56,7 @@ def of_recipe(shape: Shape, settings: Settings) -> str | None:
 
 def of_blocks(shape: Shape, settings: Settings) -> str | None:
     """Why the rows of this shape do not suit the recipe's blocks; None when they do."""
-    quantization = settings.quantization
+    quantization = settings.layers
     if quantization is None:
         return None
     columns = {columns for _, columns in sizes.matrices(shape)}

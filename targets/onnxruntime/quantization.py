@@ -8,7 +8,8 @@ from math import ceil
 from typing import Any, Literal
 
 from packager.errors import bad_input
-from packager.json_values import JsonObject
+from packager.json_values import JsonObject, at_or_none
+from packager.recipe import GROUP, PUBLISHED_GROUP, REPACK
 
 Method = Literal["rtn", "k_quant"]
 
@@ -44,11 +45,27 @@ class Quantization:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of one recipe, as recipes.toml and the manifest hold them."""
+    """The settings of one recipe, as recipes.toml and the manifest hold them.
+
+    `repack`: the matrices of the layers keep the checkpoint's groups of 4 bits; `repack_group`: the
+    columns of such a group, where that is known.
+    """
 
     provider: str
     precision: str
     quantization: Quantization | None
+    repack: bool = False
+    repack_group: int | None = None
+    adapter_inputs: bool = False
+    """Whether the graph has inputs for the matrices of an adapter."""
+
+    @property
+    def layers(self) -> Quantization | None:
+        """How the matrices of the layers are stored."""
+        if not self.repack:
+            return self.quantization
+        level = self.quantization.accuracy_level if self.quantization else 0
+        return Quantization(4, 4, "rtn", self.repack_group or PUBLISHED_GROUP, False, level)
 
     @property
     def number_bytes(self) -> int:
@@ -63,7 +80,17 @@ class Settings:
     def as_dict(self) -> JsonObject:
         """JSON form."""
         fields = None if self.quantization is None else asdict(self.quantization)
-        return {"provider": self.provider, "precision": self.precision, "quantization": fields}
+        taken = {REPACK: True} if self.repack else {}
+        group = {GROUP: self.repack_group} if self.repack_group else {}
+        inputs = {"adapter_inputs": True} if self.adapter_inputs else {}
+        return {
+            "provider": self.provider,
+            "precision": self.precision,
+            "quantization": fields,
+            **taken,
+            **group,
+            **inputs,
+        }
 
 
 def parse(settings: Mapping[str, Any], where: str) -> Settings:
@@ -86,7 +113,7 @@ def parse(settings: Mapping[str, Any], where: str) -> Settings:
                 f"Known: {', '.join(sorted(known))}.",
             )
 
-    only(settings, {"provider", "precision", "quantization"})
+    only(settings, {"provider", "precision", "quantization", REPACK, GROUP, "adapter_inputs"})
     table = settings.get("quantization")
     quantization = None
     if table is not None:
@@ -107,4 +134,7 @@ def parse(settings: Mapping[str, Any], where: str) -> Settings:
         choice(settings, "provider", PROVIDERS),
         choice(settings, "precision", tuple(PRECISIONS)),
         quantization,
+        choice(settings, REPACK, (True,)) if REPACK in settings else False,
+        at_or_none(settings, GROUP, int),
+        settings.get("adapter_inputs") is True,
     )

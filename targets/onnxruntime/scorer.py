@@ -27,7 +27,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 from packager.errors import PackError, bad_input
 from packager.json_values import JsonObject, at, at_or_none, object_at
 from packager.session import LOGITS_BLOCK
-from targets.onnxruntime import providers
+from targets.onnxruntime import adapter, providers
 from targets.onnxruntime.options import session_options
 
 _WEIGHTS = "session.model_external_initializers_file_folder_path"
@@ -59,6 +59,13 @@ class Scorer:
         except _ENGINE_ERRORS as error:
             raise _refused(artifact, error) from error
         self._artifact = artifact
+        self._options = onnxruntime.RunOptions()
+        added = adapter.given(settings)
+        if added is not None:
+            # Kept: the options hold no reference to it.
+            self._adapter = onnxruntime.LoraAdapter()
+            self._adapter.Load(str(added))
+            self._options.add_active_adapter(self._adapter)
         model = object_at(config, "model")
         self._vocabulary = at(model, "vocab_size", int)
         decoder = object_at(model, "decoder")
@@ -84,7 +91,7 @@ class Scorer:
             }
             fed = {name: given[name] for name in given if name in self._inputs} | past
             try:
-                logits, *present = self._session.run(self._outputs, fed)
+                logits, *present = self._session.run(self._outputs, fed, self._options)
             except _ENGINE_ERRORS as error:
                 raise _refused(self._artifact, error) from error
             past = dict(zip(self._past, present, strict=True))

@@ -16,7 +16,7 @@ from packager.errors import PackError, bad_input, usage
 from packager.foreign import bounded_bytes, parse_json
 from packager.json_values import JsonObject, at, at_or_none, object_at, wholes_at
 from packager.limits import SETTINGS_BYTES, TEXT_BYTES
-from targets.onnxruntime import providers
+from targets.onnxruntime import adapter, providers
 from targets.onnxruntime.options import session_options
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from targets.onnxruntime.scorer import Scorer
+
+
+_ADAPTER = "adapter"
+"""What the engine calls the one adapter that is added."""
 
 
 class OnnxRuntimeSession:
@@ -45,6 +49,8 @@ class OnnxRuntimeSession:
         )
         self._settings = settings
         self._scorer: Scorer | None = None
+        self._added = adapter.given(settings)
+        self._adapters: Any = None
         self._model: Any = self._open()
         try:
             self._tokenizer = og.Tokenizer(self._model)
@@ -111,6 +117,8 @@ class OnnxRuntimeSession:
                 "Shorten the prompt or build the package with a larger --context.",
             )
         generator = self._generator()
+        if self._adapters is not None:
+            generator.set_active_adapter(self._adapters, _ADAPTER)
         generator.append_tokens(list(prompt))
         tokens: list[int] = []
         while len(tokens) < max_new_tokens:
@@ -135,7 +143,7 @@ class OnnxRuntimeSession:
                 f"{len(ids)} tokens do not fit a context of {self._context}.",
                 "Shorten the text or take a longer context.",
             )
-        self._model = None
+        self._model = self._adapters = None
         if self._scorer is None:
             # Late: onnxruntime and onnx beside onnxruntime-genai, for whoever asks for logits
             # alone.
@@ -154,9 +162,13 @@ class OnnxRuntimeSession:
         if wanted:
             loading.overlay(json.dumps({"model": {"decoder": {"session_options": wanted}}}))
         try:
-            return og.Model(loading)
+            model = og.Model(loading)
+            if self._added is not None:
+                self._adapters = og.Adapters(model)
+                self._adapters.load(str(self._added), _ADAPTER)
         except RuntimeError as error:
             raise self._unloadable(error) from error
+        return model
 
     def _unloadable(self, error: RuntimeError) -> PackError:
         line = _first_line(error)
@@ -178,7 +190,7 @@ class OnnxRuntimeSession:
     def close(self) -> None:
         """Free the model."""
         self._scorer = None
-        del self._tokenizer, self._model
+        del self._tokenizer, self._adapters, self._model
 
 
 def _first_line(error: Exception) -> str:

@@ -78,11 +78,10 @@ def quantized_weights(shape: Shape) -> int:
 
 def quantized_blocks(shape: Shape, settings: Settings) -> float:
     """How many blocks of weights share a scale; none where nothing is quantized."""
-    return (
-        0
-        if settings.quantization is None
-        else quantized_weights(shape) / settings.quantization.block
-    )
+    layers, head = settings.layers, settings.quantization
+    in_head = shape.vocab * shape.hidden
+    in_layers = quantized_weights(shape) - in_head
+    return (in_layers / layers.block if layers else 0) + (in_head / head.block if head else 0)
 
 
 @lru_cache(maxsize=1024)
@@ -100,7 +99,7 @@ def _read_always(shape: Shape, settings: Settings) -> int:
 
 
 def _matrix(rows: int, columns: int, settings: Settings, *, head: bool) -> int:
-    quantization = settings.quantization
+    quantization = settings.quantization if head else settings.layers
     if quantization is None:
         return rows * columns * settings.number_bytes
     return quantization.matrix_bytes(

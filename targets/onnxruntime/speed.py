@@ -19,6 +19,6 @@ def speed(shape: Shape, recipe: Recipe, isa: str) -> Speed:
     """By the width of the weights, on a processor; a GPU's rates are taken as its file has them."""
     if isa.partition(" ")[0] in BACK_ENDS:
         return on_a_gpu(shape)
-    quantization = data.settings_of(recipe).quantization
+    quantization = data.settings_of(recipe).layers
     row = rows(FILE)["float" if quantization is None else f"{quantization.bits} bits"]
     return Speed(row.bandwidth, row.compute, row.operations(shape), row.attention)

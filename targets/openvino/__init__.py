@@ -4,7 +4,6 @@ Importing this imports no engine."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +13,10 @@ from packager.errors import usage
 from packager.json_values import JsonObject, at_or_none
 from packager.names import did_you_mean
 from packager.need.usecases import use_case
+from packager.plan.adopted import Adopted
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
-from packager.recipe import REPACK, Recipe
+from packager.recipe import Recipe, repacked_recipe
 from packager.records.contents import Minimum
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import FIRST_GENERATION, Shape, as_qwen2
@@ -55,12 +55,15 @@ class OpenVino:
     context_in_artifact = False
     warm_start: Literal["file", "process"] = "process"
 
-    def __init__(self, repack: bool = False) -> None:
-        self._repack = repack
+    def __init__(self, repack: bool = False, group: int | None = None) -> None:
+        self._repack, self._group = repack, group
+        # What is tried of an engine is made of a model of its own, which is not quantized.
+        self.engine: OpenVino = OpenVino() if repack else self
 
-    def with_repack(self) -> OpenVino:
-        """An adapter whose recipes take over what a checkpoint stores in groups of 4 bits."""
-        return OpenVino(repack=True)
+    def with_repack(self, group: int | None = None) -> OpenVino:
+        """An adapter whose recipes take over what a checkpoint stores in groups of 4 bits, `group`
+        columns each where that is known."""
+        return OpenVino(repack=True, group=group)
 
     def ladder(self) -> Ladder:
         """See packager.runtime.Laddered."""
@@ -72,15 +75,25 @@ class OpenVino:
         """See packager.package.floor.HasFloor."""
         return floor.minimum(artifact, shape)
 
+    def adopt(self, place: Path) -> Adopted | None:
+        """See packager.plan.adopted.Adopts."""
+        # Late: most builds adopt nothing.
+        from packager.plan.converted import folder_of
+        from packager.process import resolve
+
+        folder = folder_of(place, "openvino_model.xml")
+        if folder is None:
+            return None
+        # By its name: it stands on this adapter.
+        model: Adopted = resolve("targets.openvino.adopted:adopt")(folder)
+        return model
+
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe with the default cache type, best quality first."""
         return [self._carried(recipe) for recipe in data.recipes()]
 
     def _carried(self, recipe: Recipe) -> Recipe:
-        if not self._repack:
-            return recipe
-        summary = f"{recipe.summary}; groups of 4 bits as the checkpoint stores them"
-        return replace(recipe.added(REPACK, repack=True), summary=summary)
+        return repacked_recipe(recipe, self._group) if self._repack else recipe
 
     def recipe(self, weights: str, kv: str | None = None) -> Recipe:
         """The recipe of that name. Raises PackError (usage) for an unknown one, naming the
@@ -120,8 +133,11 @@ class OpenVino:
                 f"OpenVINO makes vectors and scores of {', '.join(RETRIEVAL_TYPES)}; this one is "
                 f"{shape.model_type}."
             )
-        if self._repack and (shape.model_type not in data.LIGHT or shape.task != "generate"):
-            return f"--repack takes the text models {' and '.join(data.LIGHT)} alone."
+        if self._repack and (
+            as_qwen2(shape).model_type not in data.LIGHT or shape.task != "generate"
+        ):
+            known = ", ".join((FIRST_GENERATION, *data.LIGHT))
+            return f"--repack takes the text models {known} alone with OpenVINO."
         if self._repack and data.blocks(recipe):
             return f"{recipe.weights} takes over ggml's blocks, and no groups of a checkpoint."
         if data.blocks(recipe):

@@ -44,7 +44,7 @@ def convert(
     compression = object_or_empty(object_at(recipe, "settings"), "compression") or None
     inputs = object_or_empty(recipe, "inputs")
     task = at_or_none(inputs, "task", str) or "generate"
-    final = Path(out)
+    final, taken = Path(out), 0
     final.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
     try:
@@ -54,7 +54,7 @@ def convert(
             context = at_or_none(workload, "context", int)
             if task != "generate" or object_at(recipe, "settings").get("repack"):
                 repack = task == "generate"
-                light.export(
+                taken = light.export(
                     report, Path(checkpoint), compression, built, context, task, repack=repack
                 )
             else:
@@ -68,7 +68,11 @@ def convert(
         built.replace(final)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return {"artifact_bytes": tree_bytes(final), "compression": compression}
+    return {
+        "artifact_bytes": tree_bytes(final),
+        "compression": compression,
+        **({"repacked": taken} if taken else {}),
+    }
 
 
 def _way(checkpoint: Path) -> ModuleType:

@@ -13,7 +13,7 @@ import msgspec
 
 from packager.json_values import JsonObject, at, at_or_none, object_at, object_or_empty, texts_at
 from packager.predict.memory import Footprint
-from packager.recipe import Recipe
+from packager.recipe import Recipe, repacked_group
 from packager.shape import Shape
 from targets.openvino import sizes
 from targets.openvino.sizes import Compression
@@ -47,8 +47,11 @@ def recipes() -> tuple[Recipe, ...]:
 
 def compression_of(recipe: Recipe) -> Compression | None:
     """The settings of a recipe for OVWeightQuantizationConfig, or the ggml type whose blocks are
-    taken over; None where nothing is compressed."""
-    return object_or_empty(recipe.settings, "compression") or None
+    taken over; with `repack` the columns of a checkpoint's groups that are. None where nothing is
+    compressed."""
+    compression = object_or_empty(recipe.settings, "compression")
+    group = repacked_group(recipe)
+    return {**compression, "repack": group} if group else compression or None
 
 
 @cache
@@ -149,7 +152,7 @@ class Costs:
     def build_memory(self, shape: Shape, recipe: Recipe, artifact: int) -> int:
         """Peak resident bytes of the conversion."""
         compression = compression_of(recipe)
-        way = "nncf" if compression else "plain"
+        way = "nncf" if compression and "bits" in compression else "plain"
         if shape.model_type not in LIGHT:
             way = "optimum"
         elif blocks(recipe):

@@ -10,12 +10,12 @@ import contextlib
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from packager.checkpoint import Checkpoint, retrieval_file
+from packager.checkpoint import Checkpoint, codes, retrieval_file
 from packager.checkpoint.rewrite import in_qwen2_form
 from packager.json_values import JsonDict, JsonObject, at
 from packager.runtime import Report
@@ -42,12 +42,12 @@ def export(
     task: str = "generate",
     *,
     repack: bool = False,
-) -> None:
+) -> int:
     """Write the artifact into the folder `out`, with what stands in between beside it.
 
     It is for `context` tokens; None: as many as the model was trained for. For vectors (embed) and
     scores (rerank) the graph ends behind the last norm. With `repack` what the checkpoint stores in
-    groups of 4 bits stays so.
+    groups of 4 bits stays so; returns how many matrices that are.
 
     Raises PackError (bad input) naming what is wrong with the checkpoint.
     """
@@ -57,19 +57,18 @@ def export(
     source = Checkpoint.open(checkpoint)
     refuse_positions(source, context)
     head = None if task == "generate" else retrieval_file.of(source, task)
+    taken = repacked.taken_over(source) if repack else None
     # The weights are read under their official names here, whatever the files call them.
     opened = in_qwen2_form(report, source, out.with_name("qwen2"))
     if head is not None:
         opened = _without_output(opened, task)
-    if repack:
-        repacked.refuse_without(opened)
     scratch = out.with_name("graph")
     scratch.mkdir()
     out.mkdir()
     if compression is not None and "blocks" in compression:
         model = _from_blocks(report, opened, at(compression, "blocks", str), scratch)
     else:
-        model = _from_weights(report, opened, compression, scratch, repack)
+        model = _from_weights(report, opened, compression, scratch, taken)
     put_positions(model, opened.positions)
     if head is not None:
         # Behind the compression, which would take the last matrix that is left for the output.
@@ -82,6 +81,7 @@ def export(
     _write_papers(opened, out, ends=head is None)
     if head is not None:
         retrieval_file.write(head, out)
+    return len(taken or ())
 
 
 def _without_output(opened: Checkpoint, task: str) -> Checkpoint:
@@ -125,7 +125,7 @@ def _from_weights(
     opened: Checkpoint,
     compression: Compression | None,
     scratch: Path,
-    repack: bool = False,
+    taken: Mapping[str, codes.Part] | None = None,
 ) -> Any:
     """The checkpoint's own numbers, compressed where the recipe says so."""
     import openvino
@@ -133,7 +133,7 @@ def _from_weights(
     report.note("building the graph")
     marks = write_skeleton(scratch, plainly_placed(opened.config), tensors(opened.shape))
     model = openvino.Core().read_model(scratch / GRAPH)
-    put_weights(model, marks, opened, repack=repack)
+    put_weights(model, marks, opened, taken)
     if compression is not None:
         report.note("compressing the weights")
         model = compress(model, compression)

@@ -12,47 +12,27 @@ import numpy as np
 import numpy.typing as npt
 
 from packager.checkpoint import Checkpoint, codes
-from packager.errors import bad_input, usage
 from packager.shape import TensorSpec
 
 
-def refuse_without(checkpoint: Checkpoint) -> None:
-    """Raise PackError (usage) naming a matrix whose groups no graph can hold as they are, or a
-    checkpoint that has none."""
-    made = {name: row.made for name, row in checkpoint.tensors.items() if row.made is not None}
-    for name, rows in made.items():
-        reason = codes.why_not(rows)
-        if reason is not None:
-            raise usage(
-                f"{name!r} of {checkpoint.folder} cannot be taken over as it is: it {reason}.",
-                "Leave --repack out: it is dequantized then, and quantized again.",
-            )
-    if not made:
-        raise usage(
-            f"{checkpoint.folder} stores nothing in groups of 4 bits.", "Leave --repack out."
-        )
+def taken_over(checkpoint: Checkpoint) -> dict[str, codes.Part]:
+    """See packager.checkpoint.codes.taken_over."""
+    return codes.taken_over(checkpoint, "OpenVINO", codes.beyond_16_bits)
 
 
-def replace(node: Any, spec: TensorSpec, checkpoint: Checkpoint) -> None:
-    """Put the groups of one matrix in the place of a constant. Raises PackError (bad input) for
-    scales that are no numbers."""
+def replace(node: Any, spec: TensorSpec, part: codes.Part) -> None:
+    """Put the groups of one matrix in the place of a constant."""
     # Late: it loads the engine.
     import openvino
     from openvino import opset13 as operators
 
-    made = checkpoint.tensors[spec.name].made
-    assert made is not None
-    found = codes.of(made)
-    if not np.isfinite(found.scales).all():
-        raise bad_input(
-            f"The scales of {spec.name!r} hold NaN or infinity.", "Fetch the checkpoint again."
-        )
-    rows, groups = found.scales.shape
+    stored = part.codes()
+    rows, groups = stored.scales.shape
     kind = openvino.Type.f16
-    numbers = _u4(found.numbers, (rows, groups, found.numbers.shape[1] // groups))
+    numbers = _u4(stored.numbers, (rows, groups, stored.group))
     numbers.set_friendly_name(spec.name)
-    zeros = _u4(found.zeros, (rows, groups, 1))
-    scales = operators.constant(found.scales.reshape(rows, groups, 1))
+    zeros = _u4(stored.zeros, (rows, groups, 1))
+    scales = operators.constant(stored.scales.astype(np.float16).reshape(rows, groups, 1))
     shifted = operators.subtract(operators.convert(numbers, kind), operators.convert(zeros, kind))
     scaled = operators.multiply(shifted, scales)
     leading = [1] * (len(node.get_output_shape(0)) - len(spec.shape))

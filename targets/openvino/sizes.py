@@ -73,6 +73,10 @@ def storage(spec: TensorSpec, compression: Compression | None) -> Storage:
     """
     if compression is None or len(spec.shape) < 2:
         return _PLAIN
+    if "repack" in compression and spec.name not in (EMBEDDING, OUTPUT):
+        return Storage(4, at(compression, "repack", int), True)
+    if "bits" not in compression and "blocks" not in compression:
+        return _PLAIN
     if "blocks" in compression:
         narrow = compression["blocks"] == "Q4_0" and spec.name not in (EMBEDDING, OUTPUT)
         return Storage(4 if narrow else 8, GGML_BLOCK, False, ggml=True)
@@ -172,7 +176,7 @@ def _totals(shape: Shape, settings: tuple[tuple[str, Any], ...] | None) -> Total
         stored += part.copies * size
         # Of an untied embedding a token reads one row, of experts the active ones.
         read += part.read * size
-        if part.is_matrix and compression is not None:
+        if part.is_matrix and how.bits < 16:
             count = part.copies * how.scales(*part.spec.shape)
             if how.ggml:
                 middles.add((how.bits, how.scales(*part.spec.shape)))

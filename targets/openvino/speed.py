@@ -28,7 +28,9 @@ def speed(shape: Shape, recipe: Recipe, isa: str) -> Speed:
         return on_a_gpu(shape)
     compression = compression_of(recipe)
     bits = 16
-    if compression is not None:
+    if compression is not None and "repack" in compression:
+        bits = 4
+    elif compression is not None:
         named = "bits" in compression
         bits = at(compression, "bits", int) if named else _BLOCKS[at(compression, "blocks", str)]
     row = rows(FILE)[f"{bits} bits"]

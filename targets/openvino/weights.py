@@ -3,11 +3,12 @@ before they are needed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from packager.checkpoint import Checkpoint
+from packager.checkpoint import Checkpoint, codes
 from packager.checkpoint.numbers import check_finite, to_float32
 from packager.errors import PackError, bad_input
 from packager.shape import TensorSpec
@@ -16,11 +17,14 @@ from targets.openvino.skeleton import marked, narrow
 
 
 def put_weights(
-    model: Any, marks: dict[int, TensorSpec], checkpoint: Checkpoint, *, repack: bool = False
+    model: Any,
+    marks: dict[int, TensorSpec],
+    checkpoint: Checkpoint,
+    taken: Mapping[str, codes.Part] | None = None,
 ) -> None:
     """Replace every mark of an openvino.Model by the checkpoint's tensor, named as there.
 
-    With `repack` what the checkpoint stores in groups of 4 bits stays so. Raises PackError (bad
+    What is `taken` over stays in its groups of 4 bits. Raises PackError (bad
     input) for NaN or infinity, and for a graph that lacks a mark or has one twice.
     """
     constants: dict[int, Any] = {}
@@ -39,8 +43,8 @@ def put_weights(
     for mark, spec in marks.items():
         if mark not in constants:
             raise _unexpected(spec)
-        if repack and checkpoint.tensors[spec.name].made is not None:
-            repacked.replace(constants[mark], spec, checkpoint)
+        if taken and spec.name in taken:
+            repacked.replace(constants[mark], spec, taken[spec.name])
         else:
             _replace(constants[mark], spec, checkpoint)
     model.validate_nodes_and_infer_types()

@@ -97,7 +97,7 @@ def _conversation() -> Iterator[bytes]:
         "zones": [["cpu-thermal", 45000]],
     }
     rows: list[dict[str, Any]] = [
-        {"protocol": 1, "engine": "llama.cpp 1", "mask": [0, 1]},
+        {"protocol": 2, "engine": "llama.cpp 1", "mask": [0, 1]},
         {"mark": mark},
         {"load_s": 0.5, "vocabulary": 4, "ends": [3], "template": None},
         {"ids": [1, 2]},
@@ -128,7 +128,8 @@ def _conversation() -> Iterator[bytes]:
 def _read_agent(folder: Path, data: bytes) -> None:
     from packager.cores import Cores
     from packager.cores import Kind as KindOfCore
-    from packager.lab.session import Device, Reach, Session
+    from packager.lab.gauges import Device, Reach
+    from packager.lab.session import Session
     from packager.records.measurement import Through
 
     (folder / "answers").write_bytes(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -42,3 +43,18 @@ def louder(folder: Path) -> Path:
         weights[name] = (draw.standard_normal(weight.shape) * scale).astype(weight.dtype)
     save_file(weights, folder / WEIGHTS, {"format": "pt"})
     return folder
+
+
+def claiming(seconds: int) -> bytes:
+    """A second of silence as FLAC whose header says so many seconds more."""
+    import numpy as np
+    import soundfile
+
+    out = io.BytesIO()
+    soundfile.write(out, np.zeros(4_000, np.float32), 4_000, format="FLAC")
+    data = bytearray(out.getvalue())
+    # The number of samples: 36 bits that end at byte 26 of a FLAC (RFC 9639, 8.2).
+    assert int.from_bytes(data[21:26], "big") & (1 << 36) - 1 == 4_000
+    claimed = int.from_bytes(data[21:26], "big") + 4_000 * seconds
+    data[21:26] = claimed.to_bytes(5, "big")
+    return bytes(data)

@@ -19,6 +19,9 @@ class Silent:
     def note(self, text: str) -> None:
         pass
 
+    def text(self, piece: str) -> None:
+        pass
+
 
 def tiny_shape(
     model_type: str = "qwen3",

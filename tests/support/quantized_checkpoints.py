@@ -39,10 +39,12 @@ def packed(numbers: Array, bits: int) -> Array:
 
 
 def grouped(
-    weight: Array, bits: int, group: int, symmetric: bool, order: Array
+    weight: Array, bits: int, group: int, symmetric: bool, order: Array, coarse: bool = False
 ) -> tuple[Array, ...]:
-    """Numbers, zero points and scales of a matrix (outputs, inputs): input i is of group
-    order[i]."""
+    """Numbers, zero points and scales of a matrix (outputs, inputs): input i is of group order[i].
+
+    `coarse` scales have seven significant bits: times a zero point they are still of 16 bits.
+    """
     top, groups = (1 << bits) - 1, int(order.max()) + 1
     numbers = np.zeros(weight.shape, np.int64)
     zeros, scales = (np.zeros((groups, len(weight)), kind) for kind in (np.int64, np.float16))
@@ -53,6 +55,8 @@ def grouped(
             high = np.maximum(abs(low), abs(high))
             low = -high
         scales[number] = np.maximum((high - low) / top, 1e-4)
+        if coarse:
+            scales[number] = (scales[number].view(np.uint16) & 0xFFF0).view(np.float16)
         scale = scales[number].astype(np.float32)
         zeros[number] = (top + 1) // 2 if symmetric else np.clip(np.round(-low / scale), 1, top)
         found = np.round(part / scale[:, None]) + zeros[number][:, None]
@@ -94,7 +98,7 @@ def gptq(
     return of
 
 
-def awq(group: int) -> Callable[[str, Array], tuple[Parts, Array]]:
+def awq(group: int, *, coarse: bool = False) -> Callable[[str, Array], tuple[Parts, Array]]:
     """AWQ as AutoAWQ's gemm packs it: nibble i of a word is output ORDER[i] of its eight."""
     order_of_nibbles = [0, 2, 4, 6, 1, 3, 5, 7]
 
@@ -104,7 +108,7 @@ def awq(group: int) -> Callable[[str, Array], tuple[Parts, Array]]:
 
     def of(name: str, weight: Array) -> tuple[Parts, Array]:
         order = np.arange(weight.shape[1]) // group
-        numbers, zeros, scales = grouped(weight, 4, group, False, order)
+        numbers, zeros, scales = grouped(weight, 4, group, False, order, coarse)
         parts = {
             "qweight": interleaved(np.ascontiguousarray(numbers.T)),
             "qzeros": interleaved(zeros),
@@ -131,6 +135,51 @@ def fp8(block: tuple[int, int] | None) -> Callable[[str, Array], tuple[Parts, Ar
         if block is None:
             return {"weight": stored, "weight_scale": scales.reshape(1)}, found
         return {"weight": stored, "weight_scale_inv": scales}, found
+
+    return of
+
+
+NF4 = (
+    *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635),
+    *(-0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725),
+    *(0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941),
+    *(0.7229568362236023, 1.0),
+)
+"""Quantiles of the normal distribution. Source: Dettmers et al. 2023, QLoRA, appendix E."""
+
+
+def nf4(block: int, *, double: bool = False) -> Callable[[str, Array], tuple[Parts, Array]]:
+    """NF4 as bitsandbytes saves it; `double` with magnitudes of 8 bits, 256 of them to a scale."""
+    table = np.array(NF4, np.float32)
+
+    def of(name: str, weight: Array) -> tuple[Parts, Array]:
+        flat = weight.reshape(-1)
+        count = -(-flat.size // block)
+        padded = np.pad(flat, (0, count * block - flat.size)).reshape(count, block)
+        largest = np.maximum(abs(padded).max(1), 1e-6).astype(np.float32)
+        state: dict[str, Any] = {"quant_type": "nf4", "blocksize": block, "dtype": "float32"}
+        state["shape"] = list(weight.shape)
+        parts: Parts = {"weight.absmax": largest}
+        if double:
+            offset = float(largest.mean())
+            steps = np.linspace(-1, 1, 256, dtype=np.float32)
+            runs = np.arange(count) // 256
+            centred = largest - np.float32(offset)
+            scales = np.array([abs(centred[runs == run]).max() for run in range(runs[-1] + 1)])
+            scales = np.maximum(scales, 1e-9).astype(np.float32)
+            numbers = abs(steps[None] - (centred / scales[runs])[:, None]).argmin(1)
+            largest = (steps[numbers] * scales[runs] + np.float32(offset)).astype(np.float32)
+            parts = {"weight.absmax": numbers.astype(np.uint8), "weight.nested_absmax": scales}
+            parts["weight.nested_quant_map"] = steps
+            state |= {"nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": offset}
+        codes = abs(table - (padded / largest[:, None])[..., None]).argmin(2)
+        found = (table[codes] * largest[:, None]).reshape(-1)[: flat.size].reshape(weight.shape)
+        codes = codes.reshape(-1)[: flat.size].astype(np.uint8)
+        parts["weight"] = (codes[0::2] << 4 | codes[1::2]).reshape(-1, 1)
+        parts["weight.quant_map"] = table
+        text = json.dumps(state).encode()
+        parts["weight.quant_state.bitsandbytes__nf4"] = np.frombuffer(text, np.uint8)
+        return parts, found.astype(np.float32)
 
     return of
 

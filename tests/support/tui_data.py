@@ -122,7 +122,7 @@ PHONE = _target(
 )
 BOARD = _target(
     "raspberry-pi-5",
-    "board",
+    "single-board",
     "A single-board computer with 8 GB",
     _device(8 * _GB, _GB, None, 12e9, 60e9, "4 x Cortex-A76"),
 )

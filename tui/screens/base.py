@@ -125,6 +125,9 @@ class StepScreen(Screen[None]):
         """The person wants to quit while this screen is busy."""
         raise NotImplementedError
 
+    def leaving(self) -> None:
+        """The screen is about to go: what was filled in there can still be kept."""
+
     def home(self) -> None:
         """Where Esc leads from a text field."""
         self.focus_next()
@@ -136,6 +139,7 @@ class StepScreen(Screen[None]):
         elif isinstance(self.focused, Input):
             self.home()
         elif len(self.app.screen_stack) > 2:
+            self.leaving()
             self.app.pop_screen()
 
     @on(Steps.Wanted)
@@ -148,6 +152,7 @@ class StepScreen(Screen[None]):
             top = self.app.screen
             if not isinstance(top, StepScreen) or top.busy or step >= top.STEP:
                 return
+            top.leaving()
             self.app.pop_screen()
 
     def action_copy(self) -> None:

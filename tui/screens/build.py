@@ -4,7 +4,7 @@ process; retry."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on, work
@@ -18,16 +18,18 @@ from textual.widgets import Log, Sparkline, Static
 from packager.errors import from_foreign
 from packager.events import StageMemory, StageProgress
 from packager.units import human_bytes, human_seconds
+from tui import package_outlook
 from tui import progress as model
 from tui.progress import Failure, Progress, advance, stopped
 from tui.screens.base import BACK, COPY, StepScreen
 from tui.stage_rows import stage_rows
-from tui.widgets.pane import Fitted
+from tui.widgets.pane import Fitted, Pane
 from tui.widgets.problem import Problem
 
 if TYPE_CHECKING:
     from packager.events import Event
     from packager.package.package import Package
+    from packager.pipeline.adapter_package import AdapterPlan
     from packager.plan.plan import Plan
 
 _REDRAW_S = 0.1
@@ -91,9 +93,17 @@ class BuildScreen(StepScreen):
         COPY,
     ]
 
-    def __init__(self, plan: Plan, command: str, progress: Progress | None = None) -> None:
-        """With a `progress` nothing is started: the screen shows that build as it stands."""
+    def __init__(
+        self,
+        plan: Plan | AdapterPlan,
+        command: str,
+        progress: Progress | None = None,
+        stages: Mapping[str, str] | None = None,
+    ) -> None:
+        """With a `progress` nothing is started: the screen shows that build as it stands. `stages`
+        are the titles of its stages by name; those of a whole build unless they are given."""
         super().__init__()
+        self._titles = stages
         self.plan, self.command = plan, command
         self.progress = progress or Progress(())
         self._start = progress is None
@@ -115,13 +125,19 @@ class BuildScreen(StepScreen):
             yield Static(id="memory-now")
             yield Sparkline([], id="memory-line")
         yield Problem(id="build-problem")
-        yield Log(id="log", auto_scroll=True)
+        with Horizontal(id="build-below"):
+            yield Log(id="log", auto_scroll=True)
+            with Pane(id="build-what"):
+                yield Static(id="build-what-text")
 
     def on_mount(self) -> None:
         """Begin."""
         self.query_one("#stages").border_title = Content(self.plan.name)
         self.query_one("#build-memory").border_title = "Memory of the running stage"
         self.query_one("#log").border_title = "Log"
+        self.query_one("#build-what").border_title = "What is built"
+        what = package_outlook.built(self.plan, self.command)
+        self.query_one("#build-what-text", Static).update(Content.assemble(*what))
         self.set_focus(self.query_one("#log"))
         # What the stages may take: the limit beside the line of what they take.
         self._free = self.services.memory()[1]
@@ -152,7 +168,8 @@ class BuildScreen(StepScreen):
         self.query_one(Log).clear()
         self._lines = 0
         self._began_at, self._ended_at = self.services.clock(), None
-        self._show(model.before(STAGES, self.services.expected(self.plan)))
+        titles = STAGES if self._titles is None else self._titles
+        self._show(model.before(titles, self.services.expected(self.plan)))
         self._build(self.progress)
 
     @work(thread=True, exclusive=True, group="build")

@@ -13,11 +13,16 @@ from textual.widgets import Static
 
 from packager.report.compare import Row, notes, rows, titles
 from tui.screens.base import BACK, COPY, StepScreen
+from tui.table import shortened
 from tui.widgets.lists import VimTable
 from tui.widgets.pane import Pane
 
 if TYPE_CHECKING:
     from packager.package.package import Package
+
+
+LEAST = 20
+"""Cells of a package: no two recipes look the same in them."""
 
 
 class CompareScreen(StepScreen):
@@ -70,13 +75,13 @@ class CompareScreen(StepScreen):
         table.border_title = "Side by side"
         self.query_one("#compare-notes").border_title = "What to know"
         table.add_column("", width=14)
-        width = max(18, min(40, (self.app.size.width - 22) // len(self._packages) - 2))
+        width = max(LEAST, min(40, (self.app.size.width - 22) // len(self._packages) - 2))
         for title in self._titles:
-            table.add_column(Text(title, overflow="ellipsis"), width=width)
+            table.add_column(Text(shortened(title, width)), width=width)
         for row in self._rows:
             cells = [
                 Text(
-                    f"{text} ★" if index == row.best else text,
+                    shortened(f"{text} ★" if index == row.best else text, width),
                     style="bold" if index == row.best else "",
                 )
                 for index, text in enumerate(row.texts)

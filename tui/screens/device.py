@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
@@ -302,7 +303,11 @@ class DeviceScreen(StepScreen):
     def _go_on(self, target: Target) -> None:
         from tui.screens.need import NeedScreen
 
-        self.app.push_screen(NeedScreen(Ask(target)))
+        if self.pack.need is None:
+            self.app.push_screen(NeedScreen(Ask(target)))
+        else:
+            ask, view = self.pack.need
+            self.app.push_screen(NeedScreen(replace(ask, target=target, kv=None), view))
 
     def action_measure(self) -> None:
         """Measure this machine, once at a time and beside no other measurement."""

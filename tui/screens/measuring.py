@@ -132,11 +132,11 @@ class MeasuringScreen(StepScreen):
     def _busy_text(self, message: Busy) -> None:
         self._say(message.text)
 
-    def _report(self, error: Exception) -> None:
+    def _report(self, error: Exception, of: object = None) -> None:
         known = from_foreign(error)
         if known is None:
             raise error
-        self.post_message(Failed(known))
+        self.post_message(Failed(known, of))
 
     def action_bench(self) -> None:
         """Measure again, in a process of its own, and beside no other measurement."""
@@ -195,7 +195,7 @@ class MeasuringScreen(StepScreen):
             finally:
                 events.close()
         except (PackError, OSError) as error:
-            self._report(error)
+            self._report(error, package)
 
     def _over(self) -> None:
         """Nothing is measured any more, whatever came of it."""
@@ -248,9 +248,10 @@ class MeasuringScreen(StepScreen):
 
     @on(Failed)
     def _work_failed(self, message: Failed) -> None:
-        if self._measured is not None:
+        # Other work on a package may fail while one is measured.
+        if self._measured is not None and message.question is self._measured:
             self._over()
-        else:
+        elif self._measured is None:
             self._say("")
         if not self.on_top:
             self.notify(
@@ -262,7 +263,7 @@ class MeasuringScreen(StepScreen):
         """Stop while a measurement runs, measure while none does."""
         if action == "stop":
             return self._measured is not None
-        return self._measured is None if action in ("bench", "bench_on") else True
+        return self._measured is None if action in ("bench", "bench_on", "adapter") else True
 
     def action_stop(self) -> None:
         """The worker stops at the next event; its generator closes, which ends the engine's

@@ -12,7 +12,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.message import Message
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -20,10 +19,14 @@ from packager.errors import PackError
 from packager.escapes import command
 from packager.need.usecases import use_case, use_case_names
 from packager.need.workload import merge
-from tui import describe
+from tui import describe, explain
 from tui.ask import DeploymentProfile
-from tui.limits import FIELDS, SOMETIMES, applies, reads
+from tui.limits import FIELDS, INPUTS, SOMETIMES, applies, flag, reads
+from tui.options import OPTIONS, cleared, flags, listed
 from tui.screens.base import BACK, COPY, StepScreen
+from tui.screens.fetch import FetchScreen
+from tui.screens.need_messages import Unserved
+from tui.screens.options import OptionsScreen
 from tui.widgets.languages import LanguageLine
 from tui.widgets.lists import VimList
 from tui.widgets.own_model import OwnModel
@@ -35,17 +38,10 @@ from tui.widgets.slider import Choice, Slider
 
 if TYPE_CHECKING:
     from packager.need.workload import Workload
+    from packager.sources.hub_file import HubFile
     from tui.ask import Ask
     from tui.screens.candidates import CandidatesScreen
     from tui.table import View
-
-
-class Unserved(Message):
-    """The use cases that no runtime serves yet."""
-
-    def __init__(self, names: frozenset[str]) -> None:
-        super().__init__()
-        self.names = names
 
 
 class NeedScreen(StepScreen):
@@ -55,28 +51,31 @@ class NeedScreen(StepScreen):
     STEP = 2
     CSS_PATH = "need.tcss"
     CONTROLS: ClassVar[dict[str, tuple[str, str]]] = {
-        "--context": ("#limit-context", "Context"),
-        "--prompt": ("#limit-prompt", "Prompt"),
-        "--min-decode-tps": ("#limit-min_decode_tps", "Speed"),
-        "--max-ttft-ms": ("#limit-max_ttft_ms", "First token"),
-        "--max-artifact-mb": ("#limit-max_artifact_bytes", "Files"),
-        "--max-memory-mb": ("#limit-max_memory_bytes", "Memory"),
+        **{flag(field): (f"#limit-{field}", label) for field, label in FIELDS},
         "--language": ("#languages", "Languages"),
-        "--prefer": ("#limit-prefer", "Prefer"),
         "--weights": ("#weights-folder", "Weights"),
         "--lora": ("#lora", "Adapters"),
         "--thinking": ("#thinking", "Thinking"),
         "--system-prompt": ("#system-prompt", "System text"),
         "--tools": ("#tools", "Tools"),
         "--sampling": ("#sampling", "Sampling"),
-        "--dimension": ("#limit-dimension", "Dimension"),
-        "--max-image-tokens": ("#limit-max_image_tokens", "Picture"),
         "--use-case": ("#use-cases", "the use case"),
+        "--hub-file": ("#hub-file", "the file"),
+        "--warm": ("#warm", "Warm start"),
+        "--speculate": ("#speculate", "Speculate"),
+        **{f"--{option.name}": ("", f"{option.label} (o)") for option in OPTIONS},
     }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "go_on", "Candidates", id="need.next", tooltip="See what runs there"),
         Binding(
             "r", "reset", "Reset", id="need.reset", tooltip="Forget every limit that was set here"
+        ),
+        Binding(
+            "o",
+            "options",
+            "Options",
+            id="need.options",
+            tooltip="What few builds need: licences, conversion, quality gate, version",
         ),
         Binding("j", "app.focus_next", "Next", id="need.down", tooltip="The next line", show=False),
         Binding(
@@ -101,31 +100,34 @@ class NeedScreen(StepScreen):
         COPY,
     ]
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, view: View | None = None) -> None:
+        """`view` is the filter and the order of the table in an earlier visit."""
         super().__init__()
         self.ask = ask
         self._unserved: frozenset[str] = frozenset()
         self._table: CandidatesScreen | None = None
-        self._view: View | None = None
+        self._view = view
         self._waiting: dict[str, object] = {}
+        self._options: OptionsScreen | None = None
 
     @property
     def base(self) -> Workload:
-        """The workload where only the use case is said, and how large a picture may be: the prompt
-        holds one."""
-        plain, tokens = self._plain, self.ask.wish.max_image_tokens
-        if not plain.pictures or tokens is None:
-            return plain
-        given = {"use_case": self.ask.wish.use_case, "max_image_tokens": tokens}
-        return merge(given, self.ask.target.workload)
+        """The workload where only the use case is said, and what comes in, how large or long: the
+        prompt holds one."""
+        plain, wish = self._plain, self.ask.wish
+        given = {field: getattr(wish, field) for field in INPUTS if applies(field, plain)}
+        return self._merged(modality=wish.modality, **given)
 
     @property
     def _plain(self) -> Workload:
-        return merge({"use_case": self.ask.wish.use_case}, self.ask.target.workload)
+        return self._merged(modality=self.ask.wish.modality)
+
+    def _merged(self, **given: Any) -> Workload:
+        return merge({"use_case": self.ask.wish.use_case, **given}, self.ask.target.workload)
 
     def _usual(self, field: str) -> Any:
         """What holds of a limit where nothing is said."""
-        return getattr(self._plain if field == "max_image_tokens" else self.base, field)
+        return getattr(self._plain if field in INPUTS else self.base, field)
 
     def body(self) -> ComposeResult:
         """Use cases on the left, limits on the right, the reason for the focused one below."""
@@ -139,6 +141,8 @@ class NeedScreen(StepScreen):
                     yield LanguageLine(self._languages, base.languages)
                     yield OwnModel(self.ask)
                     yield ProfileLines(self.ask.profile)
+                    yield Static(id="need-options", markup=False)
+                    yield Static(id="need-options-list")
                 with Container(id="need-below"):
                     with Pane(id="why"):
                         yield Static(id="why-text")
@@ -166,7 +170,6 @@ class NeedScreen(StepScreen):
 
     @property
     def _gives(self) -> str:
-        """What a model of the use case gives: text, vectors or scores."""
         return use_case(self.base.use_case).task
 
     @property
@@ -182,6 +185,7 @@ class NeedScreen(StepScreen):
         self.query_one("#why").border_title = "Why"
         cases.highlighted = use_case_names().index(self.base.use_case)
         self.set_focus(cases)
+        self._ask_what_is_shown()
         self._show_lines()
         self._explain()
         self._look_what_is_served()
@@ -200,14 +204,15 @@ class NeedScreen(StepScreen):
         self._unserved = message.names
         cases = self.query_one("#use-cases", VimList)
         for name in sorted(message.names):
-            cases.replace_option_prompt(
-                name,
-                Content.assemble(f"{name} ", ("no runtime", "italic")),
-            )
+            said = Content.assemble(f"{name} ", ("no runtime", "italic"))
+            cases.replace_option_prompt(name, said)
         self._explain()
 
     def on_screen_resume(self) -> None:
-        """Back from the candidates: what was tried there is what is asked here."""
+        """Back from the candidates or the options: what was said there is what is asked here."""
+        options, self._options = self._options, None
+        if options is not None:
+            self._optioned(options.ask)
         table, self._table = self._table, None
         if table is None:
             return
@@ -221,13 +226,30 @@ class NeedScreen(StepScreen):
             self._show_limits()
         self._explain()
 
+    def _optioned(self, ask: Ask) -> None:
+        self.ask = ask
+        self._ask_what_is_shown()
+        self._show_lines()
+        self._show_limits()
+        self._explain()
+
+    def action_options(self) -> None:
+        """To the lines that few builds need."""
+        self._options = OptionsScreen(self.ask)
+        self.app.push_screen(self._options)
+
     def _show_lines(self) -> None:
         """Only the lines that mean something for what a model of the use case gives."""
         for field in SOMETIMES:
             self.query_one(f"#limit-{field}").display = applies(field, self._plain)
-        self.query_one(ProfileLines).display = self._gives == "generate"
-        wait = self.query_one("#limit-max_ttft_ms", Slider)
-        wait.label = "First token" if self._gives == "generate" else "One text"
+        answers, wait = self._gives == "generate", self.query_one("#limit-max_ttft_ms", Slider)
+        self.query_one(ProfileLines).display = answers
+        words = command(flags(self.ask))
+        line = self.query_one("#need-options", Static)
+        line.update(f"{'Options (o)':<13}{words or 'all as usual'}")
+        line.set_class(bool(words), "-said")
+        self.query_one("#need-options-list", Static).update(Content.assemble(*listed(self.ask)))
+        wait.label = "First token" if answers else "One text"
         wait.refresh()
 
     def _show_limits(self) -> None:
@@ -264,6 +286,7 @@ class NeedScreen(StepScreen):
             shown = self._waiting.get(field) if applies(field, self._plain) else None
             self.ask = self.ask.wishing(**{field: shown})
 
+    @on(Input.Submitted)
     @on(OptionList.OptionSelected, "#use-cases")
     def _case_chosen(self) -> None:
         self.action_go_on()
@@ -272,11 +295,10 @@ class NeedScreen(StepScreen):
     def _moved(self, event: Slider.Moved) -> None:
         field = str(event.slider.id).removeprefix("limit-")
         if field != event.slider.id:
-            self.ask = self.ask.wishing(
-                **{field: None if event.value == self._usual(field) else event.value}
-            )
+            said = None if event.value == self._usual(field) else event.value
+            self.ask = self.ask.wishing(**{field: said})
             self._waiting.pop(field, None)
-            if field == "max_image_tokens":
+            if field in INPUTS:
                 self._show_limits()
         self._explain()
 
@@ -301,46 +323,20 @@ class NeedScreen(StepScreen):
         """The reason of the focused line: of a use case its summary and floors, of a limit its
         source. What fits is asked with it."""
         self.query_one(Preview).question(self.ask)
-        case, focused = use_case(self.base.use_case), self.focused
-        parts: list[tuple[str, str]] = []
-        line = self.query_one(OwnModel).explain(focused) or self.query_one(ProfileLines).explain(
-            focused
-        )
-        if line:
-            parts = [(line, "")]
+        focused = self.focused
+        own, profile = self.query_one(OwnModel), self.query_one(ProfileLines)
+        if line := own.explain(focused) or profile.explain(focused):
+            parts: explain.Parts = [(line, "")]
         elif isinstance(focused, Input) and focused.id == "languages":
             parts = [(f"{sentence}\n", "") for sentence in describe.spoken(self._languages)]
         elif isinstance(focused, Slider):
-            field = str(focused.id).removeprefix("limit-")
-            if getattr(self.ask.wish, field) is not None:
-                parts = [("Set by you. ", "bold $text-accent")]
-            parts.append((describe.reason(field, self.base), ""))
+            parts = explain.limit(str(focused.id).removeprefix("limit-"), self.ask, self.base)
         else:
-            parts = [(f"{case.name}: ", "bold"), (f"{case.summary}\n", "")]
-            if case.name in self._unserved:
-                parts.append(
-                    (
-                        "! No runtime builds the encoder that it needs: nothing fits, on any "
-                        "device.\n",
-                        "$text-warning",
-                    )
-                )
-            parts += [(f"• {sentence}\n", "") for sentence in describe.floors(case)]
-            parts.append((describe.comes_in(self.base), ""))
-            if self.ask.target.workload.use_case == case.name:
-                parts.append(
-                    (f"{self.ask.target.name} is meant for it by default.", "$foreground-muted")
-                )
+            parts = explain.case(self.base, self.ask.target, self._unserved)
         self.query_one("#why-text", Static).update(Content.assemble(*parts))
-
-    @on(Input.Submitted)
-    def _folder(self) -> None:
-        self.action_go_on()
 
     def action_go_on(self) -> None:
         """To the candidates, unless the wishes contradict each other or the folder is none."""
-        from tui.screens.candidates import CandidatesScreen
-
         problem = self.query_one("#need-problem", Problem)
         problem.clear()
         try:
@@ -351,6 +347,24 @@ class NeedScreen(StepScreen):
         except PackError as error:
             self.refuse(problem, error)
             return
+        if self.ask.hub_file is not None and self.ask.hub_file.file is None:
+            self.app.push_screen(FetchScreen(self.ask.hub_file, self.ask.options), self._fetched)
+        else:
+            self._to_candidates()
+
+    def _fetched(self, answer: HubFile | PackError | None) -> None:
+        """The file is here, or why it is not, or the person gave up."""
+        if isinstance(answer, PackError):
+            self.refuse(self.query_one("#need-problem", Problem), answer)
+        elif answer is not None and self.ask.hub_file is not None:
+            taken = replace(self.ask.hub_file, file=answer)
+            self.query_one(OwnModel).fetched(taken)
+            self.ask = replace(self.ask, hub_file=taken)
+            self._to_candidates()
+
+    def _to_candidates(self) -> None:
+        from tui.screens.candidates import CandidatesScreen
+
         self._table = CandidatesScreen(self.ask, self._view)
         self.app.push_screen(self._table)
 
@@ -362,12 +376,18 @@ class NeedScreen(StepScreen):
 
     def action_reset(self) -> None:
         """Every limit as the use case has it, and the model as its checkpoint has it."""
-        self.ask = self.ask.wishing(languages=None, **{field: None for field, _ in FIELDS})
+        self.ask = cleared(self.ask.wishing(languages=None, **dict.fromkeys(dict(FIELDS))))
         self._waiting.clear()
         self.query_one(LanguageLine).show_codes(self.base.languages, self.base.languages)
         self.query_one(ProfileLines).reset()
+        self._show_lines()
         self._show_limits()
         self._explain()
+
+    def leaving(self) -> None:
+        """What stands here is what the next device is asked for."""
+        said = replace(self.ask, profile=self.query_one(ProfileLines).value)
+        self.pack.need = self.query_one(OwnModel).standing(said), self._view
 
     def home(self) -> None:
         """Out of a text field, to the last line of the limits that is none."""
@@ -376,5 +396,5 @@ class NeedScreen(StepScreen):
     def copied(self) -> tuple[str, str] | None:
         """The flags of the workload and of the profile."""
         profile = self.query_one(ProfileLines).value.flags() if self._gives == "generate" else []
-        words = command([*profile, *self.ask.wish.flags()])
+        words = command([*profile, *self.ask.wish.flags(), *self.ask.options.flags()])
         return words or "(no flags: all as the use case asks)", "the flags of this need"

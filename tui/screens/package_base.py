@@ -4,18 +4,21 @@ export, open its folder."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
+from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from packager.errors import PackError
 from packager.units import human_bytes
+from tui.screens.adapter import Adapter, AdapterScreen
 from tui.screens.measuring import Busy, MeasuringScreen
 from tui.widgets.problem import Problem
 
 if TYPE_CHECKING:
     from packager.package.package import Package
+    from packager.pipeline.adapter_package import AdapterPlan
 
 
 class Verified(Message):
@@ -26,8 +29,72 @@ class Verified(Message):
         self.package, self.findings = package, findings
 
 
+class AdapterPlanned(Message):
+    """An adapter is checked and can be built."""
+
+    def __init__(self, plan: AdapterPlan, command: str) -> None:
+        super().__init__()
+        self.plan, self.command = plan, command
+
+
 class PackageScreen(MeasuringScreen):
     """A screen with a package under the cursor; one piece of work at a time."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            "a",
+            "adapter",
+            "Adapter",
+            id="package.adapter",
+            tooltip="Build a LoRA adapter as a separate package for this one",
+            show=False,
+        ),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last_adapter: Adapter | None = None
+
+    def action_adapter(self) -> None:
+        """Ask which adapter, check it, and build it."""
+        package = self.package
+        if package is None:
+            return
+
+        def answered(adapter: Adapter | None) -> None:
+            if adapter is None:
+                return
+            self._last_adapter = adapter
+            self.query_one(Problem).clear()
+            self._say(f"Checking {package.manifest.name} and the adapter")
+            self._plan_adapter(package, adapter)
+
+        self.app.push_screen(AdapterScreen(package.manifest.name, self._last_adapter), answered)
+
+    @work(thread=True, exclusive=True, group="adapter")
+    def _plan_adapter(self, package: Package, adapter: Adapter) -> None:
+        try:
+            plan = self.services.adapter_plan(
+                self.services, package.path, adapter.location, adapter.weights
+            )
+            command = adapter.command(package.path, plan.out)
+            self.post_message(AdapterPlanned(plan, command))
+        except (PackError, OSError) as error:
+            self._report(error)
+
+    @on(AdapterPlanned)
+    def _adapter_planned(self, message: AdapterPlanned) -> None:
+        """Build it, unless the person went elsewhere meanwhile or something is measured."""
+        from packager.pipeline.run import STAGES
+        from tui.screens.build import BuildScreen
+
+        if self._measured is None:
+            self._say("")
+        if not self.on_top:
+            self.notify("a on the package builds it.", title=f"{message.plan.name} can be built")
+        elif self.pack.may_measure(message.plan.name):
+            titles = {name: STAGES[name] for name in ("fetch", "convert", "quality", "package")}
+            self.app.push_screen(BuildScreen(message.plan, message.command, stages=titles))
 
     def action_verify(self) -> None:
         """Hash every file."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Container, Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import Input, Static
@@ -18,7 +18,7 @@ from textual.widgets import Input, Static
 from packager.errors import from_foreign, usage
 from packager.files import expanded
 from packager.units import human_bytes
-from tui import explain, figures, outlook
+from tui import explain, figures, outlook, package_outlook
 from tui.ask import build_command
 from tui.screens.base import BACK, Failed, StepScreen
 from tui.table import task
@@ -112,22 +112,40 @@ class PlanScreen(StepScreen):
                         yield Stacked(id="plan-host")
                 with Vertical(id="plan-speed"):
                     yield Fitted(id="plan-forecast")
-            with Vertical(id="plan-command"):
-                yield Static(id="plan-command-text")
-                with Horizontal(id="plan-out"):
-                    yield Static("package in ", id="plan-out-label")
-                    yield Input(
-                        id="plan-folder", compact=True, suggester=PathSuggester(folders=True)
-                    )
-                yield Static(id="plan-replaces", markup=False)
-            yield Problem(id="plan-problem")
-            with Vertical(id="plan-why"):
-                yield Static(id="plan-why-text")
+            with Container(id="plan-middle"):
+                with Vertical(id="plan-way"):
+                    with Vertical(id="plan-command"):
+                        yield Static(id="plan-command-text")
+                        with Horizontal(id="plan-out"):
+                            yield Static("package in ", id="plan-out-label")
+                            yield Input(
+                                id="plan-folder",
+                                compact=True,
+                                suggester=PathSuggester(folders=True),
+                            )
+                        yield Static(id="plan-replaces", markup=False)
+                    yield Problem(id="plan-problem")
+                with Vertical(id="plan-why"):
+                    yield Static(id="plan-why-text")
             with Horizontal(id="plan-ahead"):
                 with Vertical(id="plan-contexts"):
                     yield Fitted(id="plan-contexts-text")
                 with Vertical(id="plan-build"):
                     yield Static(id="plan-build-text")
+            with Horizontal(id="plan-more"):
+                with Vertical(id="plan-recipes"):
+                    yield Fitted(id="plan-recipes-text")
+                with Vertical(id="plan-package"):
+                    yield Static(id="plan-package-text")
+
+    def _command_lines(self) -> ComposeResult:
+        """The command line, the folder, and what stands there."""
+        with Vertical(id="plan-command"):
+            yield Static(id="plan-command-text")
+            with Horizontal(id="plan-out"):
+                yield Static("package in ", id="plan-out-label")
+                yield Input(id="plan-folder", compact=True, suggester=PathSuggester(folders=True))
+            yield Static(id="plan-replaces", markup=False)
 
     def on_mount(self) -> None:
         """Draw what is known at once; the plan is made and checked behind it."""
@@ -139,6 +157,8 @@ class PlanScreen(StepScreen):
             ("command", "The same from the command line"),
             ("contexts", "In another context, when it is full"),
             ("build", "The build, on this machine"),
+            ("recipes", Content(f"{one.variant.name} in other recipes")),
+            ("package", "The package"),
         ):
             self.query_one(f"#plan-{name}").border_title = title
         device, split = self.ask.target.device, one.split
@@ -162,6 +182,7 @@ class PlanScreen(StepScreen):
         self._footprint()
         self._draw_forecast()
         self._draw_command()
+        self._draw_more()
         self.query_one("#plan-why-text", Static).update("checking …")
         self._plan()
 
@@ -196,11 +217,24 @@ class PlanScreen(StepScreen):
         parts = outlook.build(known, STAGES, self.services.memory()[1])
         self.query_one("#plan-build-text", Static).update(Content.assemble(*parts))
 
+    def _draw_more(self) -> None:
+        """What only a large window has room for."""
+        room = self.query_one("#plan-recipes").content_size
+        rows = package_outlook.recipes(
+            self.found.candidates, self.candidate, max(40, room.width), room.height
+        )
+        self.query_one("#plan-recipes-text", Static).update(Content.assemble(*rows))
+        there = None if self.checked is None else self.checked.replaces
+        now = None if there is None else there.contents
+        made = package_outlook.package(self.candidate, self.ask.workload().context, now)
+        self.query_one("#plan-package-text", Static).update(Content.assemble(*made))
+
     @on(Fitted.Resized)
     def _fit(self) -> None:
         """The same for another width."""
         self._draw_forecast()
         self._draw_ahead()
+        self._draw_more()
 
     def _draw_forecast(self) -> None:
         workload = self.ask.workload()
@@ -254,9 +288,9 @@ class PlanScreen(StepScreen):
             "modelscope": "from ModelScope",
             "dummy": "random: answers will mean nothing",
             "local": f"from {plan.source.location}",
-            "gguf": f"as they are in {plan.source.location}",
         }
-        parts += [("weights   ", "$foreground-muted"), (kind[plan.source.kind], "")]
+        taken = f"as they are in {plan.source.location}"
+        parts += [("weights   ", "$foreground-muted"), (kind.get(plan.source.kind, taken), "")]
         adapters = figures.adapters((one.location, one.scale) for one in plan.source.adapters)
         if adapters:
             parts += [("\nadapters  ", "$foreground-muted"), (adapters, "")]
@@ -265,6 +299,7 @@ class PlanScreen(StepScreen):
             parts += [("\nbehaves   ", "$foreground-muted"), (behaves, "")]
         self.query_one("#plan-why-text", Static).update(Content.assemble(*parts))
         self._draw_ahead()
+        self._draw_more()
         replaced = self.query_one("#plan-replaces", Static)
         known, notes = message.checked.replaces, []
         if known is not None:

@@ -200,6 +200,7 @@ class ShelfScreen(PackageScreen):
         if event.size.width != self._drawn_for:
             self._columns(event.size.width)
             self._fill()
+            self._describe()
 
     def action_reload(self) -> None:
         """Look again."""
@@ -256,6 +257,7 @@ class ShelfScreen(PackageScreen):
             "bench",
             "bench_on",
             "export",
+            "adapter",
             "open",
             "delete",
         ):
@@ -299,6 +301,8 @@ class ShelfScreen(PackageScreen):
             (f"{figures.provenance(contents)}\n", "$foreground-muted"),
             (str(package.path), ""),
         ]
+        if self._drawn_for >= _BESIDE:
+            parts += figures.in_full(contents, package.manifest)
         self.query_one("#shelf-text", Static).update(Content.assemble(*parts))
 
     @on(DataTable.RowSelected)

@@ -138,6 +138,7 @@ class DevicePane(Pane):
             parts += [(f"{label:<13}", "$foreground-muted"), (f"{text}\n", "")]
         if sources:
             parts.append(("\nWhere the numbers come from\n", "bold"))
+        cells = max(map(len, sources), default=0) + 2
         for key, text in sources.items():
-            parts += [(f"{key}  ", "$text-accent"), (f"{text}\n", "$foreground-muted")]
+            parts += [(f"{key:<{cells}}", "$text-accent"), (f"{text}\n", "$foreground-muted")]
         self.query_one("#device-facts", Static).update(Content.assemble(*parts))

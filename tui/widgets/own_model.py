@@ -1,5 +1,5 @@
-"""Where the weights come from, as lines of the need: the hub, random ones or a folder, and adapters
-that are merged into them."""
+"""Where the weights come from, as lines of the need: a hub, a converted model, random ones or own
+files, and adapters that are merged into them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from textual.widgets import Input
 
 from packager.errors import usage
 from packager.files import expanded
-from tui.ask import specs
+from tui.ask import SOURCES, FileOfHub, specs
 from tui.widgets.paths import PathSuggester
 from tui.widgets.slider import Choice, Slider
 from tui.widgets.text_line import TextLine
@@ -21,22 +21,36 @@ from tui.widgets.text_line import TextLine
 if TYPE_CHECKING:
     from tui.ask import Ask
 
+_HUB_FILE = "hub-file"
 _SOURCES = (
     (
         "hub",
-        "the hub",
+        "hub",
         "The chosen variant's weights are fetched from the Hugging Face hub, pinned to a full "
         "commit.",
     ),
     (
+        "modelscope",
+        "ModelScope",
+        "The chosen variant's weights are fetched from ModelScope, where Qwen publishes them as "
+        "well; every file is compared with the digest that is listed there.",
+    ),
+    (
+        _HUB_FILE,
+        "GGUF on hub",
+        "A GGUF that somebody else made, from a repository of the hub: fetched on the way on, "
+        "recognised by its shape, and taken as it is.",
+    ),
+    (
         "dummy",
-        "random (dummy)",
+        "random",
         "Random weights of the true shape: size, speed and memory are real, answers mean nothing.",
     ),
     (
         "folder",
-        "a folder",
-        "A hub snapshot, or what save_pretrained wrote: its own checkpoint is packaged.",
+        "own files",
+        "A folder, a hub snapshot or what save_pretrained wrote: its own checkpoint is packaged. "
+        "Or a .gguf file, which is taken as it is.",
     ),
 )
 _ADAPTERS = (
@@ -47,7 +61,7 @@ _ADAPTERS = (
 
 
 class OwnModel(Vertical):
-    """The choice, the path of the folder where one was chosen, and the adapters."""
+    """The choice, the path or the names that it asks for, and the adapters."""
 
     DEFAULT_CSS = """
     OwnModel { height: auto; }
@@ -55,8 +69,10 @@ class OwnModel(Vertical):
 
     def __init__(self, ask: Ask) -> None:
         super().__init__(id="own-model")
-        self._kind = ask.weights if ask.weights in ("hub", "dummy") else "folder"
+        named = _HUB_FILE if ask.hub_file is not None else ask.weights
+        self._kind = named if named in (*SOURCES, _HUB_FILE) else "folder"
         self._folder = "" if self._kind != "folder" else ask.weights
+        self._taken = ask.hub_file
         self._lora = " ".join(ask.lora)
 
     def compose(self) -> ComposeResult:
@@ -70,13 +86,21 @@ class OwnModel(Vertical):
         )
         folder = Input(
             self._folder,
-            placeholder="path of the checkpoint's folder, → completes it",
-            suggester=PathSuggester(folders=True),
+            placeholder="path of the checkpoint's folder or of a .gguf, → completes it",
+            suggester=PathSuggester(),
             id="weights-folder",
             compact=True,
         )
         folder.display = self._kind == "folder"
         yield folder
+        taken = self._taken
+        for label, name, text, example in (
+            ("  repository", "hub-repository", taken and taken.repo_id, "OWNER/NAME"),
+            ("  file", "hub-file", taken and taken.name, "NAME-Q4_K_M.gguf"),
+        ):
+            line = TextLine(label, name, text or "", example=example, usual=text or "")
+            line.display = self._kind == _HUB_FILE
+            yield line
         yield TextLine(
             "Adapters",
             "lora",
@@ -89,6 +113,8 @@ class OwnModel(Vertical):
     def _chosen(self, event: Slider.Moved) -> None:
         folder = self.query_one("#weights-folder", Input)
         folder.display = event.value == "folder"
+        for name in ("hub-repository", "hub-file"):
+            self.query_one(f"#{name}-line").display = event.value == _HUB_FILE
         if event.value == "folder":
             folder.focus()
 
@@ -100,13 +126,22 @@ class OwnModel(Vertical):
             return _ADAPTERS
         return ""
 
+    def standing(self, ask: Ask) -> Ask:
+        """The ask with what stands here, nothing of it checked."""
+        kind, lora = self.query_one("#weights", Slider).value, self._text("lora")
+        weights = {_HUB_FILE: "hub", "folder": self._text("weights-folder")}.get(kind, kind)
+        hub_file = self._named if kind == _HUB_FILE else None
+        return replace(ask, weights=weights, hub_file=hub_file, lora=(lora,) if lora else ())
+
     def into(self, ask: Ask) -> Ask:
-        """The ask with what stands here. Raises PackError (usage) for a folder that is none, or a
-        quote that does not end."""
+        """The ask with what stands here. Raises PackError (usage) for a folder that is none, a file
+        that none can be, or a quote that does not end."""
         kind = self.query_one("#weights", Slider).value
         lora = specs(self.query_one("#lora", Input).value)
+        if kind == _HUB_FILE:
+            return replace(ask, weights="hub", lora=lora, hub_file=self._file_of_hub())
         if kind != "folder":
-            return replace(ask, weights=kind, lora=lora)
+            return replace(ask, weights=kind, lora=lora, hub_file=None)
         text = self.query_one("#weights-folder", Input).value.strip()
         folder = expanded(text)
         converted = folder.is_file() and folder.suffix.casefold() == ".gguf"
@@ -115,4 +150,25 @@ class OwnModel(Vertical):
             raise usage(
                 message, "--weights takes the path of a checkpoint's folder, or of a .gguf file."
             )
-        return replace(ask, weights=str(folder), lora=lora)
+        return replace(ask, weights=str(folder), lora=lora, hub_file=None)
+
+    def _file_of_hub(self) -> FileOfHub:
+        """The file that is named, as it was fetched before where it is still the same."""
+        from packager.sources.hub_file import check_name
+
+        named = self._named
+        check_name(named.repo_id, named.name)
+        return named
+
+    @property
+    def _named(self) -> FileOfHub:
+        repo_id, name = (self._text(field) for field in ("hub-repository", "hub-file"))
+        named, known = FileOfHub(repo_id, name), self._taken
+        return known if known is not None and replace(known, file=None) == named else named
+
+    def _text(self, field: str) -> str:
+        return self.query_one(f"#{field}", Input).value.strip()
+
+    def fetched(self, taken: FileOfHub) -> None:
+        """Remember a file, so that it is fetched once."""
+        self._taken = taken

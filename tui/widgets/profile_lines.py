@@ -1,4 +1,5 @@
-"""How the model is to behave, as lines of the need: thinking, system prompt, tools, sampling."""
+"""How the model is to behave, as lines of the need: thinking, system prompt, tools, sampling, and
+what makes it answer sooner."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from packager.errors import PackError, usage
 from packager.files import expanded
 from tui.ask import DeploymentProfile
 from tui.widgets.paths import PathSuggester
-from tui.widgets.slider import Choice, Slider
+from tui.widgets.slider import Check, Choice, Slider
 from tui.widgets.text_line import TextLine
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _BUDGET = "budget"
 _THINKING = ((None, "as it is"), ("on", "on"), ("off", "off"), (_BUDGET, "budget"))
 _BUDGETS = (128, 256, 512, 1024, 2048, 4096, 8192)
 _USUAL_BUDGET = 512
+_SPECULATE = ((None, "off"), ("auto", "auto"), ("lookup", "lookup"), ("mtp", "mtp"))
 _TEXTS = {
     "thinking": (
         "Whether the model thinks before it answers, fixed for every request: the package, its "
@@ -37,6 +39,15 @@ _TEXTS = {
     "sampling": (
         "Sampling over the checkpoint's own: temperature, top_k, top_p, min_p, "
         "repetition_penalty, with commas between several."
+    ),
+    "warm": (
+        "The state after the system prompt and the tools is kept in the package: no chat computes "
+        "them twice, and the first token comes sooner. Space ticks it."
+    ),
+    "speculate": (
+        "Tokens are drafted, and the model checks them at once: lookup takes them from the text so "
+        "far, mtp from the model's own heads, auto tries what there is. It is measured here, and "
+        "packaged only where it pays. A model of its own: --speculate draft:VARIANT."
     ),
 }
 _EXAMPLES = {
@@ -59,7 +70,7 @@ class ProfileLines(Vertical):
         self._profile = profile
 
     def compose(self) -> ComposeResult:
-        """Thinking with its budget, then a field for each of the others."""
+        """Thinking with its budget, a field for each text, then what makes it answer sooner."""
         word, _, number = (self._profile.thinking or "").partition(":")
         yield Choice("Thinking", list(_THINKING), word or None, id="thinking", usual=None)
         budget = Slider(
@@ -81,6 +92,16 @@ class ProfileLines(Vertical):
                 example=example,
                 suggester=PathSuggester() if name in _FILES else None,
             )
+        yield Check(
+            "Warm start",
+            [(False, "no"), (True, "keep the state of prompt and tools")],
+            self._profile.warm,
+            id="warm",
+            usual=False,
+        )
+        yield Choice(
+            "Speculate", list(_SPECULATE), self._profile.speculate, id="speculate", usual=None
+        )
 
     @on(Slider.Moved, "#thinking")
     def _chosen(self, event: Slider.Moved) -> None:
@@ -99,7 +120,9 @@ class ProfileLines(Vertical):
         if thinking == _BUDGET:
             thinking = f"{_BUDGET}:{self.query_one('#thinking-budget', Slider).value}"
         return DeploymentProfile(
-            thinking, self._file("system-prompt"), self._file("tools"), self._text("sampling")
+            *(thinking, self._file("system-prompt"), self._file("tools"), self._text("sampling")),
+            warm=self.query_one("#warm", Slider).value,
+            speculate=self.query_one("#speculate", Slider).value,
         )
 
     def _text(self, name: str) -> str | None:
@@ -125,6 +148,8 @@ class ProfileLines(Vertical):
         """As the checkpoint has it."""
         self.query_one("#thinking", Slider).show(list(_THINKING), None)
         self.query_one("#thinking-budget").display = False
+        self.query_one("#warm", Slider).choose(False)
+        self.query_one("#speculate", Slider).choose(None)
         for line in self.query(TextLine):
             line.show("")
 

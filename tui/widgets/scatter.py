@@ -11,6 +11,8 @@ from textual.widgets import Static
 from tui.points import PAIRS, UNITS, Scatter
 from tui.widgets.plots import axes, colours, draw
 
+_FRAME = 6
+"""Cells of a border that its title leaves free."""
 _REST_S = 0.1
 """Seconds that a mark stays before it is drawn."""
 
@@ -63,7 +65,10 @@ class ScatterPlot(Static):
         """What the axes are, each at its own side."""
         x, y = self.pair
         self.border_subtitle = f"→ {UNITS[x]}"
-        self.border_title = f"↑ {UNITS[y]} · {scatter.title}, {scatter.kind}"
+        title = f"↑ {UNITS[y]} · {scatter.title}, {scatter.kind}"
+        # Where there is no room for all of it, what the points are is said by what stands beside.
+        room = self.content_size.width - _FRAME
+        self.border_title = title if len(title) <= room else f"↑ {UNITS[y]}, {scatter.kind}"
 
     def draw(self) -> None:
         """Dots first, then lines, letters on top."""

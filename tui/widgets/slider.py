@@ -170,9 +170,9 @@ class Slider(Widget, can_focus=True):
         return Content.assemble(
             self._labelled(),
             (f"{line} " if line else "", "$primary" if self.has_focus else "$foreground-muted"),
-            (arrows[0], "bold $accent"),
+            (arrows[0], "bold $text-accent"),
             (f" {shown} ", "bold" if self.typed else ""),
-            (arrows[1], "bold $accent"),
+            (arrows[1], "bold $text-accent"),
         )
 
     @property
@@ -276,13 +276,13 @@ class Choice(Slider):
         if not words:
             arrows = ("‹", "›") if self.has_focus else (" ", " ")
             parts += [
-                (arrows[0], "bold $accent"),
+                (arrows[0], "bold $text-accent"),
                 (f" {self.text} ", ""),
-                (arrows[1], "bold $accent"),
+                (arrows[1], "bold $text-accent"),
             ]
             parts.append((f"  {self.position + 1} of {len(self._steps)}", "$foreground-muted"))
             return Content.assemble(*parts)
-        chosen_style = "bold $accent" if self.has_focus else "bold"
+        chosen_style = "bold $text-accent" if self.has_focus else "bold"
         for index, word in enumerate(words):
             parts.append((word, chosen_style if index == self.position else "$foreground-muted"))
         return Content.assemble(*parts)
@@ -337,7 +337,7 @@ class Check(Slider):
 
     def render(self) -> RenderResult:
         """The box and what it agrees to."""
-        style = "bold $accent" if self.has_focus else ""
+        style = "bold $text-accent" if self.has_focus else ""
         return Content.assemble(
             self._labelled(), (f"[{'x' if self.position else ' '}] {self._steps[1][1]}", style)
         )

@@ -4,6 +4,7 @@ battery."""
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from packager.records.measurement import Energy
 
 ROOT = Path("/sys/class")
 _SAMPLE_S = 0.5
+_DRAINED = "Discharging"
 
 
 class Meter(Protocol):
@@ -102,17 +104,18 @@ class Battery:
         for battery in sorted(folder.glob("*")) if folder.is_dir() else []:
             if (
                 _text(battery / "type") == "Battery"
-                and _text(battery / "status") == "Discharging"
+                and _text(battery / "status") == _DRAINED
                 and watts(battery)
             ):
                 return cls(battery)
         return None
 
     def joules(self) -> float:
-        """See Meter."""
+        """See Meter. Not a number from the moment on at which a charger is plugged in."""
         with self._lock:
             now = time.monotonic()
-            self._total += (watts(self._battery) or 0.0) * (now - self._last)
+            power = watts(self._battery) if _text(self._battery / "status") == _DRAINED else None
+            self._total += (math.nan if power is None else power) * (now - self._last)
             self._last = now
             return self._total
 
@@ -192,7 +195,8 @@ def spent(
 ) -> Energy | None:
     """Joules per token and per prompt, with their source; None without a meter that counted
     something."""
-    if meter is None or decode_j + prompt_j <= 0:
+    # Not a number, where a charger came in between, is not more than 0 either.
+    if meter is None or not decode_j + prompt_j > 0:
         return None
     return Energy(
         source=meter.source,

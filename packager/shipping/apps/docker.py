@@ -4,14 +4,15 @@ user names; nothing is fetched."""
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from packager.errors import usage
 from packager.escapes import Safe, plain
 from packager.files import folder_that_appears_whole, write_atomically
+from packager.shipping.added import Added
 from packager.shipping.apps import serving, snippets
-from packager.shipping.apps.layout import copy_package, write_sums
+from packager.shipping.apps.layout import copy_added, copy_package, write_sums
 from packager.shipping.apps.server_settings import cache_type, unit
 from packager.shipping.shipment import Shipment, free_place
 
@@ -43,10 +44,15 @@ _DISTRIBUTIONS = {
 
 
 def write(
-    shipment: Shipment, out: Path, limit: int | None = None, *, base_image: str | None = None
+    shipment: Shipment,
+    out: Path,
+    limit: int | None = None,
+    *,
+    base_image: str | None = None,
+    added: Sequence[Added] = (),
 ) -> Generator[int, None, None]:
     """Write the folder `out`; yields sizes. Without `base_image` the image is named when it is
-    built."""
+    built. Of the adapters in `added` a request chooses one, or none."""
     free_place(out)
     if base_image is not None and not _IMAGE.fullmatch(base_image):
         raise usage(
@@ -54,26 +60,44 @@ def write(
             "Name it like ghcr.io/ggml-org/llama.cpp@sha256:... or registry/name:tag.",
         )
     own = snippets.facts(shipment)
-    values = {**own.values(), **_facts(shipment, own, base_image)}
+    rows = [(Safe(row.name), row.path) for row in added]
+    values = {**own.values(), **_facts(shipment, own, base_image), "added": rows}
     with folder_that_appears_whole(out) as folder:
         snippets.write(folder, "Dockerfile", "Dockerfile", values)
         snippets.write(folder, "README.md", "docker.md", values)
         write_atomically(
-            folder / ".dockerignore", b"*\n!SHA256SUMS\n!serve.py\n!server\n!package\n"
+            folder / ".dockerignore", b"*\n!SHA256SUMS\n!serve.py\n!server\n!package\n!adapters\n"
         )
-        write_sums(shipment, folder)
+        write_sums(shipment, folder, added)
         if own.runtime != "llama.cpp":
             serving.write_modules(folder / "server", {serving.module_of(own)})
             write_atomically(folder / "serve.py", serving.START)
             settings = folder / "server" / "settings.json"
-            serving.write_settings(shipment, own, settings, f"../{snippets.FOLDER}")
+            serving.write_settings(shipment, own, settings, f"../{snippets.FOLDER}", added)
         yield from copy_package(shipment, folder)
+        yield from copy_added(added, shipment, folder)
 
 
 def _engine(own: snippets.Facts) -> str:
     if own.task != "generate" and own.runtime in _RETRIEVE:
         return _RETRIEVE[own.runtime]
     return _ENGINES[own.runtime]
+
+
+def _drafting(shipment: Shipment) -> list[str]:
+    """What llama-server is told of the way of drafting that pays; nothing where none does."""
+    found = shipment.manifest.contents.speculation
+    if found is None or not found.pays or found.drafted is None:
+        return []
+    most = str(found.drafted)
+    if found.how == "mtp":
+        return ["--spec-type", "draft-mtp", "--spec-draft-n-max", most]
+    if found.draft is not None:
+        place = f"/opt/qwen-pack/{snippets.FOLDER}/{found.draft.files[0]}"
+        more = ["--spec-type", "draft-simple", "--spec-draft-n-max", most]
+        return ["--model-draft", place, *more]
+    sizes = ["--spec-ngram-simple-size-n", str(found.ngram), "--spec-ngram-simple-size-m", most]
+    return ["--spec-type", "ngram-simple", *sizes]
 
 
 def _facts(shipment: Shipment, own: snippets.Facts, base_image: str | None) -> snippets.Values:
@@ -99,6 +123,7 @@ def _facts(shipment: Shipment, own: snippets.Facts, base_image: str | None) -> s
             for key, value in (contents.sampling or {}).items()
             if key in _SAMPLING_FLAGS
         ],
+        "drafting_flags": [Safe(flag) for flag in _drafting(shipment)],
         "thinking_off": profile is not None and profile.thinking == "off",
         "gpu_layers": (contents.offload.gpu_layers if contents.offload else None) or 0,
         "unit": unit(shipment),

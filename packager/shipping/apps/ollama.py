@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from packager.escapes import Safe
 from packager.files import folder_that_appears_whole
 from packager.json_values import at, object_or_empty
 from packager.package.sampling import KEYS
+from packager.shipping.added import Added
 from packager.shipping.apps import snippets
-from packager.shipping.apps.layout import copy_package, write_sums
+from packager.shipping.apps.layout import copy_added, copy_package, write_sums
 from packager.shipping.apps.ollama_template import translated
 from packager.shipping.shipment import Shipment, free_place
 
@@ -23,15 +24,30 @@ _PARAMETERS = {"repetition_penalty": "repeat_penalty"}
 _PATH = re.compile(r"[A-Za-z0-9._/-]+")
 
 
-def write(shipment: Shipment, out: Path, limit: int | None = None) -> Generator[int, None, None]:
-    """Write the folder `out`; yields sizes."""
+def write(
+    shipment: Shipment, out: Path, limit: int | None = None, *, added: Sequence[Added] = ()
+) -> Generator[int, None, None]:
+    """Write the folder `out`, with a Modelfile more for each adapter: Ollama chooses by the name of
+    a model. Yields sizes."""
     free_place(out)
     values = facts(shipment)
+    names = [(row.name, row.path) for row in added]
     with folder_that_appears_whole(out) as folder:
         snippets.write(folder, "Modelfile", "Modelfile", values)
-        snippets.write(folder, "README.md", "ollama.md", values)
-        write_sums(shipment, folder)
+        for name, path in names:
+            if not _PATH.fullmatch(path):
+                raise _unnamed(path)
+            more = {**values, "adapter": Safe(path)}
+            snippets.write(folder, f"Modelfile.{name}", "Modelfile", more)
+        snippets.write(folder, "README.md", "ollama.md", {**values, "added": _safe(names)})
+        write_sums(shipment, folder, added)
         yield from copy_package(shipment, folder)
+        yield from copy_added(added, shipment, folder)
+
+
+def _safe(names: Sequence[tuple[str, str]]) -> list[tuple[Safe, Safe]]:
+    """Names are slugs, and paths were looked at."""
+    return [(Safe(name), Safe(path)) for name, path in names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +68,7 @@ def chat(shipment: Shipment) -> Chat | None:
     """
     if shipment.manifest.contents.modality == "audio":
         raise usage(
-            "Ollama was not tried with sound.",
+            "Ollama's requests have no field for sound (github.com/ollama/ollama, issue 11798).",
             "Take the format docker, whose server takes it, or dir.",
         )
     template = _small(shipment, "chat_template.jinja").decode(errors="replace")
@@ -117,6 +133,7 @@ def facts(shipment: Shipment) -> snippets.Values:
     return {
         **own.values(),
         "gguf": Safe(own.model),
+        "adapter": Safe(""),
         "tower": Safe(own.projector),
         "template": Safe(spoken.template),
         "limits": [Safe(limit) for limit in spoken.limits],

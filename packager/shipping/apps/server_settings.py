@@ -34,7 +34,9 @@ def server_settings(shipment: Shipment, own: snippets.Facts) -> JsonObject:
         "tools": list_at(profile, "tools"),
         "environment": {str(name): str(value) for name, value in own.engine.variables},
         "options": {str(name): str(value) for name, value in own.engine.options},
-        "sees": bool(own.projector),
+        "sees": bool(own.projector) and not own.audio_seconds,
+        "hears": bool(own.audio_seconds),
+        "audio_seconds": own.audio_seconds,
         **({} if own.task == "generate" else {"retrieval": _retrieval(shipment)}),
     }
 

@@ -3,11 +3,12 @@ package."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from packager.checkpoint import sandbox
 from packager.files import write_atomically, write_json
+from packager.shipping.added import FOLDER, Added
 from packager.shipping.apps import snippets
 from packager.shipping.apps.server_settings import server_settings
 from packager.shipping.shipment import Shipment
@@ -37,10 +38,19 @@ def write_modules(folder: Path, engines: Collection[str]) -> None:
             write_atomically(folder / path.name, path.read_bytes())
 
 
-def write_settings(shipment: Shipment, own: snippets.Facts, file: Path, package: str) -> None:
-    """What the modules are told of a package, whose folder is `package` from that of the file. None
-    of them takes pictures."""
-    settings = {**server_settings(shipment, own), "package": package, "sees": False}
+def write_settings(
+    shipment: Shipment,
+    own: snippets.Facts,
+    file: Path,
+    package: str,
+    added: Sequence[Added] = (),
+) -> None:
+    """What the modules are told of a package, whose folder is `package` from that of the file, and
+    of the adapters beside it. None of them takes pictures or sound."""
+    text_alone = {"sees": False, "hears": False}
+    settings = {**server_settings(shipment, own), "package": package, **text_alone}
+    if added:
+        settings["adapters"] = {row.name: f"../{FOLDER}/{row.name}" for row in added}
     if own.runtime == "llama.cpp":
         settings["options"] = _offload(shipment)
     write_json(file, settings)

@@ -14,7 +14,9 @@ from packager.errors import PackError, bad_input
 from packager.escapes import FILTERS, Safe
 from packager.files import write_atomically
 from packager.json_values import JsonObject, object_or_empty, objects_at
+from packager.need.usecases import SOUND, use_case
 from packager.package.floor import sentence
+from packager.records.contents import Contents
 from packager.shipping.apps.engine_settings import EngineStart, engine_start
 from packager.shipping.shipment import Shipment
 from packager.units import human_bytes
@@ -75,8 +77,10 @@ class Facts:
     total_words: Safe
     model: str
     projector: str
-    """The file of the vision tower; empty for text alone."""
+    """The file of the vision tower or the audio encoder; empty for text alone."""
     image_tokens: int
+    audio_seconds: int
+    """Seconds of sound that are taken at once; 0 for a package that takes none."""
     engine: EngineStart
     engine_minimum: str
     """The oldest engines that read it, as a sentence; empty where none are known."""
@@ -117,6 +121,7 @@ def facts(shipment: Shipment) -> Facts:
         model=model(shipment),
         projector=shipment.projector.path if shipment.projector else "",
         image_tokens=(contents.vision.max_image_tokens if contents.vision else None) or 0,
+        audio_seconds=_audio_seconds(contents),
         engine=engine_start(contents.runtime),
         engine_minimum=sentence(contents.runtime.minimum),
         folder=Safe(FOLDER),
@@ -125,6 +130,15 @@ def facts(shipment: Shipment) -> Facts:
             for entry in shipment.files
         ),
     )
+
+
+def _audio_seconds(contents: Contents) -> int:
+    """Seconds of sound that a package takes at once, see packager.pipeline.sounds.most_of; 0 where
+    it takes none."""
+    if contents.modality != "audio" or contents.audio is None:
+        return 0
+    usual = use_case(SOUND).max_audio_seconds
+    return contents.audio.max_audio_seconds or (int(usual.value) if usual else 0)
 
 
 def _profile(data: JsonObject) -> JsonObject:

@@ -9,7 +9,7 @@ from typing import Any
 
 from .settings import Settings
 
-_ABLE = "openvino"
+_ABLE = ("openvino", "onnxruntime")
 _LONGEST = 16 << 20
 """Bytes of a manifest at most."""
 
@@ -17,9 +17,20 @@ _LONGEST = 16 << 20
 def files(folders: list[str], known: Settings) -> tuple[Path, ...]:
     """The files that the engine loads. Raises SystemExit with a sentence for what was not built for
     this package, or has changed since."""
-    if folders and (known.runtime != _ABLE or known.task != "generate"):
+    if folders and (known.runtime not in _ABLE or known.task != "generate"):
         raise SystemExit(f"{known.name} takes no adapters.")
     return tuple(_file(Path(folder), known) for folder in folders)
+
+
+def chosen(known: Settings) -> dict[str, Path]:
+    """The files of the adapters of which a request names one. Raises SystemExit as `files`."""
+    return dict(
+        zip(
+            known.choices,
+            files([str(folder) for folder in known.choices.values()], known),
+            strict=True,
+        )
+    )
 
 
 def _file(folder: Path, known: Settings) -> Path:

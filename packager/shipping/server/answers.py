@@ -4,7 +4,7 @@ says."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -48,6 +48,36 @@ class SeeingEngine(Protocol):
     def encode_pictures(self, prompt: str, pictures: Sequence[bytes]) -> list[int]:
         """Token ids of a prompt with pictures, whose tokens are negative numbers. Raises Refused
         for a file that is no picture, and a prompt that has not one place for each."""
+
+
+class Transcript(Protocol):
+    """What is said in a sound, of an answer that names its language first."""
+
+    def add(self, piece: str) -> str:
+        """What is sure to be said with one more piece of the answer."""
+
+    def end(self) -> str:
+        """What is left at the end of the answer."""
+
+
+@runtime_checkable
+class HearingEngine(Protocol):
+    """What the engine of a package that listens has besides."""
+
+    def encode_sound(self, prompt: str, sound: bytes) -> Iterator[list[int]]:
+        """Token ids of a prompt with a sound, once for each piece that the sound is cut into.
+        Raises Refused for a file that is no sound, and a prompt that has not one place for it."""
+
+    def transcript(self) -> Transcript:
+        """What takes the answer to one piece apart."""
+
+
+@runtime_checkable
+class AdaptingEngine(Protocol):
+    """What the engine has besides whose adapters are chosen with each request."""
+
+    def choose(self, adapter: str | None) -> None:
+        """Answer with the adapter of that name from now on; None: with the model alone."""
 
 
 @dataclass
@@ -105,15 +135,19 @@ class Answer:
         self._pending: list[int] = []
         self._tail = ""
         self._stopped = False
+        self._transcript: Transcript | None = None
 
     def run(self, on_piece: Callable[[Piece], None], gone: Callable[[], bool]) -> Outcome:
         """Answer whole. Raises Refused for a prompt that does not fit, Gone when the client
         left."""
-        request, context = self._request, self._settings.context
+        request = self._request
+        if self._settings.choices:
+            assert isinstance(self._engine, AdaptingEngine)
+            self._engine.choose(request.adapter)
+        if request.sound is not None:
+            return self._written_down(request.sound, on_piece, gone)
         ids = self._ids()
-        if len(ids) >= context:
-            raise Refused(f"the prompt has {len(ids)} tokens, but the context holds {context}")
-        most = min(request.most, context - len(ids))
+        most = min(request.most, self._room(ids))
         outcome = Outcome(len(ids))
         said: list[int] = []
         thought = request.opened and (request.schema is not None or request.budget is not None)
@@ -131,6 +165,42 @@ class Answer:
         outcome.finish = "stop" if ended else "length"
         if outcome.calls:
             outcome.finish = "tool_calls"
+        return outcome
+
+    def _room(self, ids: list[int]) -> int:
+        """Tokens that an answer to a prompt may have. Raises Refused where there are none."""
+        context = self._settings.context
+        if len(ids) >= context:
+            raise Refused(f"the prompt has {len(ids)} tokens, but the context holds {context}")
+        return context - len(ids)
+
+    def _written_down(
+        self, sound: bytes, on_piece: Callable[[Piece], None], gone: Callable[[], bool]
+    ) -> Outcome:
+        """What is said in a sound, piece by piece; all of them share the answer's tokens."""
+        engine = self._engine
+        assert isinstance(engine, HearingEngine)
+        outcome = Outcome(0, finish="stop")
+        for number, ids in enumerate(engine.encode_sound(self._request.prompt, sound)):
+            left = self._request.most - outcome.new_tokens
+            if left < 1 or self._stopped:
+                outcome.finish = "stop" if self._stopped else "length"
+                break
+            if number:
+                self._say(" ", on_piece, outcome)
+            most, before = min(left, self._room(ids)), outcome.new_tokens
+            outcome.prompt_tokens += len(ids)
+            self._transcript = engine.transcript()
+            self._phase(ids, most, None, outcome, on_piece, gone, None)
+            rest = self._engine.decode(self._pending) if self._pending else ""
+            self._pending.clear()
+            rest, self._transcript = self._transcript.add(rest) + self._transcript.end(), None
+            self._say(rest, on_piece, outcome)
+            if outcome.new_tokens - before == most and not self._stopped:
+                outcome.finish = "length"
+        self._pass(self._flush(), on_piece, outcome)
+        for piece in self._splitter.end():
+            on_piece(piece)
         return outcome
 
     def _ids(self) -> list[int]:
@@ -213,6 +283,8 @@ class Answer:
         return text if not self._stopped else ""
 
     def _say(self, text: str, on_piece: Callable[[Piece], None], outcome: Outcome) -> None:
+        if self._transcript is not None:
+            text = self._transcript.add(text)
         self._pass(self._up_to_stop(text), on_piece, outcome)
 
     def _pass(self, text: str, on_piece: Callable[[Piece], None], outcome: Outcome) -> None:

@@ -14,6 +14,8 @@ from .settings import Settings
 
 # Any: what the engine's own options take, numbers and flags.
 
+_ALWAYS = "--adapter"
+"""What the engine calls an adapter that every request is answered with."""
 OnToken = Callable[[int], bool]
 
 
@@ -27,8 +29,21 @@ class Engine:
             decoder = {"session_options": settings.options}
             config.overlay(json.dumps({"model": {"decoder": decoder}}))
         self._model = onnxruntime_genai.Model(config)
+        self._adapters = onnxruntime_genai.Adapters(self._model)
+        for name, path in settings.choices.items():
+            self._adapters.load(str(path), name)
+        if len(settings.adapters) > 1:
+            raise SystemExit("ONNX Runtime adds one adapter at a time: name one.")
+        self._chosen: str | None = None
+        for path in settings.adapters:
+            self._adapters.load(str(path), _ALWAYS)
+            self._chosen = _ALWAYS
         self._tokenizer = onnxruntime_genai.Tokenizer(self._model)
         self._tokenizer.update_options(skip_special_tokens="false")
+
+    def choose(self, adapter: str | None) -> None:
+        """Answer with the adapter of that name from now on; None: with the model alone."""
+        self._chosen = adapter
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a prompt, control tokens recognised, none added."""
@@ -71,6 +86,8 @@ class Engine:
                     f"the engine does not accept this JSON schema: {json.loads(schema)}"
                 ) from error
             raise
+        if self._chosen is not None:
+            generator.set_active_adapter(self._adapters, self._chosen)
         generator.append_tokens(ids)
         while not generator.is_done():
             generator.generate_next_token()

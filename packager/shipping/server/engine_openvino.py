@@ -23,12 +23,19 @@ class Engine:
     def __init__(self, settings: Settings, unit: str) -> None:
         self._ends = settings.ends
         scheduler = openvino_genai.SchedulerConfig()
-        scheduler.enable_prefix_caching = True
+        # What was computed with one adapter is wrong for another, and its cache tells none apart.
+        scheduler.enable_prefix_caching = not settings.choices
         scheduler.num_kv_blocks = -(-settings.context // 32) + 1
         more: dict[str, Any] = {}
         if settings.adapters:
             added = [openvino_genai.Adapter(path) for path in settings.adapters]
             more["adapters"] = openvino_genai.AdapterConfig(added)
+        self._choices = {
+            name: openvino_genai.Adapter(path) for name, path in settings.choices.items()
+        }
+        self._chosen: str | None = None
+        if self._choices:
+            more["adapters"] = openvino_genai.AdapterConfig(list(self._choices.values()))
         self._pipeline = openvino_genai.LLMPipeline(
             settings.model, unit, scheduler_config=scheduler, KV_CACHE_PRECISION=settings.kv, **more
         )
@@ -37,6 +44,10 @@ class Engine:
         if not self._ends:
             # An older package does not say: the artifact's own configuration does.
             self._ends = frozenset({*own.stop_token_ids, own.eos_token_id} - {-1})
+
+    def choose(self, adapter: str | None) -> None:
+        """Answer with the adapter of that name from now on; None: with the model alone."""
+        self._chosen = adapter
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a prompt, control tokens recognised, none added."""
@@ -59,6 +70,9 @@ class Engine:
         come."""
         config = openvino_genai.GenerationConfig()
         config.max_new_tokens = most
+        if self._choices:
+            one = [self._choices[self._chosen]] if self._chosen is not None else []
+            config.adapters = openvino_genai.AdapterConfig(one)
         config.stop_token_ids = set(self._ends)
         temperature = sampling.get("temperature", 1.0)
         config.do_sample = temperature > 0

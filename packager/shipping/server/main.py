@@ -49,12 +49,14 @@ class Handler(JsonHandler):
 
     def do_GET(self) -> None:
         """/health and /v1/models."""
-        name = self.server.settings.name
+        names = [self.server.settings.name, *self.server.settings.choices]
         known: dict[str, object] = {
             "/health": {"status": "ok"},
             "/v1/models": {
                 "object": "list",
-                "data": [{"id": name, "object": "model", "owned_by": "qwen-pack"}],
+                "data": [
+                    {"id": name, "object": "model", "owned_by": "qwen-pack"} for name in names
+                ],
             },
         }
         if self.path in known:
@@ -64,7 +66,8 @@ class Handler(JsonHandler):
 
     def do_POST(self) -> None:
         """What the package is made for: /v1/chat/completions, /v1/embeddings or /v1/rerank."""
-        length = self.length(pictures.LONGEST if self.server.settings.sees else LONGEST)
+        known = self.server.settings
+        length = self.length(pictures.LONGEST if known.sees or known.hears else LONGEST)
         if length is None:
             return
         if length <= LONGEST:
@@ -117,7 +120,7 @@ class _Reply:
         self._head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
-            "model": handler.server.settings.name,
+            "model": request.adapter or handler.server.settings.name,
         }
         self._texts = {"thought": "", "text": ""}
         self._begun = False
@@ -237,7 +240,13 @@ def main() -> None:
         help="an adapter package that was built for this one; repeatable",
     )
     given = parser.parse_args()
-    known = replace(known, adapters=adapters.files(given.adapter, known))
+    if given.adapter and known.choices:
+        raise SystemExit("The adapters of this export are chosen by `model`: leave --adapter out.")
+    known = replace(
+        known,
+        adapters=adapters.files(given.adapter, known),
+        choices=adapters.chosen(known),
+    )
     for name, value in known.environment.items():
         os.environ.setdefault(name, value)
     if given.while_stdin:

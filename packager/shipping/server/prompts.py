@@ -10,8 +10,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from .attached import OTHER_PARTS, Attached
 from .parsed import Parsed
-from .pictures import PARTS, picture_of
 from .refused import Refused
 
 # Any: the client's JSON. `messages_of` and `tools_of` look at every field that a prompt is made of;
@@ -96,15 +96,16 @@ def render(template: str, messages: list[Parsed], **variables: Any) -> str:
     return _renderer.render(template, {**given, "messages": messages})
 
 
-def messages_of(given: Any, pictures: list[bytes] | None = None) -> list[Parsed]:
-    """A request's messages as a template takes them; the files of their pictures are added to
-    `pictures`, None where the model was built for text alone. Raises Refused for what is none."""
+def messages_of(given: Any, attached: Attached | None = None) -> list[Parsed]:
+    """A request's messages as a template takes them; the files that they bring are added to
+    `attached`, without which the model takes text alone. Raises Refused for what is none."""
     if not isinstance(given, list) or not given:
         raise Refused("`messages` is empty, or is not a list")
-    return [_message(row, index, pictures) for index, row in enumerate(given)]
+    attached = attached or Attached()
+    return [_message(row, index, attached) for index, row in enumerate(given)]
 
 
-def _message(row: Any, index: int, pictures: list[bytes] | None) -> Parsed:
+def _message(row: Any, index: int, attached: Attached) -> Parsed:
     if not isinstance(row, dict) or not isinstance(row.get("role"), str):
         raise Refused(f"messages[{index}] is not an object with a `role`")
     role = {"developer": "system"}.get(row["role"], row["role"])
@@ -117,7 +118,7 @@ def _message(row: Any, index: int, pictures: list[bytes] | None) -> Parsed:
         raise Refused(f"messages[{index}] has no `content`")
     message: Parsed = {
         "role": role,
-        "content": _content(row.get("content"), index, pictures),
+        "content": _content(row.get("content"), index, attached),
     }
     if isinstance(row.get("reasoning_content"), str):
         message["reasoning_content"] = row["reasoning_content"]
@@ -126,35 +127,20 @@ def _message(row: Any, index: int, pictures: list[bytes] | None) -> Parsed:
     return message
 
 
-_OTHER_PARTS = {
-    **dict.fromkeys(PARTS, "a picture"),
-    "input_audio": "a sound",
-    "video_url": "a video",
-    "file": "a file",
-}
-"""Parts of a message that are not text, by OpenAI's names. No address in one is ever asked."""
-
-
-def _content(content: Any, index: int, pictures: list[bytes] | None) -> str | list[dict[str, str]]:
-    """The text of a message; with pictures its parts, as the templates of models that see take
-    them."""
+def _content(content: Any, index: int, attached: Attached) -> str | list[dict[str, str]]:
+    """The text of a message; with pictures or sound its parts, as the templates of models that take
+    them do."""
     parts = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
-    rows = [_part(part, index, pictures) for part in parts]
-    if any(row["type"] == "image" for row in rows):
+    rows = [_part(part, index, attached) for part in parts]
+    if any(row["type"] != "text" for row in rows):
         return rows
     return "".join(row["text"] for row in rows)
 
 
-def _part(part: Any, index: int, pictures: list[bytes] | None) -> dict[str, str]:
+def _part(part: Any, index: int, attached: Attached) -> dict[str, str]:
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind in PARTS and pictures is not None:
-        pictures.append(picture_of(part, index, len(pictures)))
-        return {"type": "image"}
-    if isinstance(kind, str) and kind in _OTHER_PARTS:
-        built = "text alone" if pictures is None else "text and pictures"
-        raise Refused(
-            f"messages[{index}] brings {_OTHER_PARTS[kind]}, and this model was built for {built}"
-        )
+    if isinstance(kind, str) and kind in OTHER_PARTS:
+        return attached.take(part, kind, index)
     if kind != "text" or not isinstance(part.get("text"), str):
         raise Refused(f"messages[{index}] has `content` that is not text")
     return {"type": "text", "text": part["text"]}

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from .attached import Attached
 from .parsed import Parsed
 from .prompts import messages_of, render, tools_of
 from .refused import Refused
@@ -42,6 +43,10 @@ class Request:
     budget: int | None
     pictures: tuple[bytes, ...] = ()
     """The files of the pictures that the prompt has places for, in their order."""
+    sound: bytes | None = None
+    """The file of the sound that the prompt has a place for."""
+    adapter: str | None = None
+    """The adapter that answers with the model; None for the model alone."""
 
 
 def parse(body: bytes, settings: Settings) -> Request:
@@ -54,10 +59,13 @@ def parse(body: bytes, settings: Settings) -> Request:
         raise Refused("the request is not valid JSON") from None
     if not isinstance(given, dict):
         raise Refused("the request is not a JSON object")
-    pictures: list[bytes] = []
-    messages = messages_of(given.get("messages"), pictures if settings.sees else None)
+    attached = Attached.to(settings)
+    messages = messages_of(given.get("messages"), attached)
     tools = _tools(given)
     schema = _schema(given.get("response_format"))
+    sound = attached.sounds[0] if attached.sounds else None
+    if sound is not None and (schema is not None or tools):
+        raise Refused("a sound is written down: leave `response_format` and `tools` out")
     extra = given.get("chat_template_kwargs") or {}
     if not isinstance(extra, dict):
         raise Refused("`chat_template_kwargs` is not an object")
@@ -79,8 +87,21 @@ def parse(body: bytes, settings: Settings) -> Request:
         stream=_flag(given, "stream"),
         usage=isinstance(options, dict) and options.get("include_usage") is True,
         budget=settings.thinking_budget,
-        pictures=tuple(pictures),
+        pictures=tuple(attached.pictures),
+        sound=sound,
+        adapter=_adapter(given.get("model"), settings),
     )
+
+
+def _adapter(name: Any, settings: Settings) -> str | None:
+    """The adapter that a request names as its model. Where there are none to choose from, the
+    server has one model, whatever clients call it."""
+    if not settings.choices or name in (None, settings.name):
+        return None
+    if not isinstance(name, str) or name not in settings.choices:
+        known = ", ".join([settings.name, *settings.choices])
+        raise Refused(f"there is no such model here: `model` is one of {known}", 404)
+    return name
 
 
 def _prompt(

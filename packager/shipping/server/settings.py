@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,14 @@ class Settings:
     instruction: str = ""
     sees: bool = False
     """Whether a message may bring pictures."""
+    hears: bool = False
+    """Whether a message may bring a sound, which is written down."""
+    audio_seconds: int = 0
+    """Seconds of sound that are taken at once; a longer one is cut into pieces."""
     adapters: tuple[Path, ...] = ()
     """Files of adapters that are added to the model."""
+    choices: dict[str, Path] = field(default_factory=dict)
+    """Adapter packages of which a request may name one as its `model`, by name."""
     content_sha256: str = ""
     """What names the content of the package: an adapter says which one it belongs to."""
 
@@ -56,7 +62,12 @@ def read(path: Path = DEFAULT) -> Settings:
     """The settings in a file that `qwen-pack export` wrote; paths in it are relative to its
     folder."""
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return of(data, path.parent / data["package"])
+    known = of(data, path.parent / data["package"])
+    named = {
+        str(name): path.parent / str(folder)
+        for name, folder in dict(data.get("adapters") or {}).items()
+    }
+    return replace(known, choices=named)
 
 
 def of(data: dict[str, Any], package: Path) -> Settings:
@@ -78,6 +89,8 @@ def of(data: dict[str, Any], package: Path) -> Settings:
         dict(data.get("environment") or {}),
         dict(data.get("options") or {}),
         sees=bool(data.get("sees")),
+        hears=bool(data.get("hears")),
+        audio_seconds=int(data.get("audio_seconds") or 0),
         content_sha256=str(data.get("content_sha256") or ""),
         **dict(data.get("retrieval") or {}),
     )

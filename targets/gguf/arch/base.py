@@ -44,6 +44,7 @@ class Architecture:
         text = text.get("text_config") if isinstance(text, dict) else None
         self.config: JsonObject = {**config, **text} if isinstance(text, dict) else config
         self.layers = self.number("num_hidden_layers")
+        self.draft_layers = 0
         self.names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[self.arch], self.layers)
 
     @property
@@ -68,6 +69,14 @@ class Architecture:
         if self.as_wide_as_hidden and width != self.shape.hidden:
             what = f"heads of {width} elements together for a hidden state of {self.shape.hidden}"
             raise not_computed("llama.cpp", what, "Take a recipe of OpenVINO or ONNX Runtime.")
+
+    def keep_heads(self) -> None:
+        """Convert the draft module for multi-token prediction, too. Raises PackError (bad input)
+        where llama.cpp's graph has none."""
+        raise bad_input(
+            f"llama.cpp's {self.gguf_name} has no heads for multi-token prediction.",
+            "Leave --speculate mtp out.",
+        )
 
     # ---- tensors
 
@@ -146,7 +155,9 @@ class Architecture:
     def _complete(self, names: set[str]) -> None:
         needed = ["token_embd.weight", "output_norm.weight"]
         needed += [
-            f"blk.{layer}.{name}" for layer in range(self.layers) for name in self.required(layer)
+            f"blk.{layer}.{name}"
+            for layer in range(self.layers + self.draft_layers)
+            for name in self.required(layer)
         ]
         if not self.config.get("tie_word_embeddings"):
             needed.append("output.weight")
@@ -163,7 +174,7 @@ class Architecture:
     def describe(self, writer: gguf.GGUFWriter) -> None:
         """The keys that describe the network. Source of their names: the gguf package."""
         config = self.config
-        writer.add_block_count(self.layers)
+        writer.add_block_count(self.layers + self.draft_layers)
         if (context := self.context()) is not None:
             writer.add_context_length(context)
         writer.add_embedding_length(self.number("hidden_size"))

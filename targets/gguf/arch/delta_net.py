@@ -41,9 +41,26 @@ def minus_exp(rows: Any) -> Any:
     return -np.exp(rows.astype(np.float64)).astype(np.float32)
 
 
+HEADS = (
+    "nextn.eh_proj.weight",
+    "nextn.enorm.weight",
+    "nextn.hnorm.weight",
+    "nextn.shared_head_norm.weight",
+)
+_OUTER = {
+    "mtp.fc.weight": HEADS[0],
+    "mtp.pre_fc_norm_embedding.weight": HEADS[1],
+    "mtp.pre_fc_norm_hidden.weight": HEADS[2],
+    "mtp.norm.weight": HEADS[3],
+}
+"""What stands outside the draft module's layer, and what llama.cpp's converter makes of it as a
+part of one more layer of the decoder (conversion/qwen.py). gguf 0.19 has no such names for these
+architectures yet."""
+
+
 class Hybrid(Architecture):
     """What Qwen3-Next and Qwen3.5 have in common. The draft module for multi-token prediction is
-    left out."""
+    left out unless `keep_heads` was called."""
 
     feed_forward: tuple[str, ...] = ()
     beta_alpha: tuple[str, ...] = ()
@@ -66,11 +83,26 @@ class Hybrid(Architecture):
             )
 
     def ignored(self, name: str) -> bool:
-        """The draft module and, of multimodal checkpoints, the encoders."""
-        return super().ignored(name) or name.startswith(("mtp.", "model.mtp.")) or "visual." in name
+        """The draft module unless it is kept and, of multimodal checkpoints, the encoders."""
+        draft = name.startswith(("mtp.", "model.mtp.")) and not self.draft_layers
+        return super().ignored(name) or draft or "visual." in name
+
+    def keep_heads(self) -> None:
+        """See Architecture."""
+        self.draft_layers = 1
+        arch = gguf.MODEL_ARCH[self.arch]
+        self.names = gguf.get_tensor_name_map(arch, self.layers + self.draft_layers)
+
+    def new_name(self, name: str) -> str:
+        """The draft module is one more layer."""
+        if name in _OUTER:
+            return f"blk.{self.layers}.{_OUTER[name]}"
+        return super().new_name(name.replace("mtp.layers.0.", f"model.layers.{self.layers}.", 1))
 
     def full_attention(self, layer: int) -> bool:
         """Whether the layer keeps a key-value cache."""
+        if layer >= self.layers:
+            return True
         kinds = self.config.get("layer_types")
         if isinstance(kinds, list) and len(kinds) == self.layers:
             return bool(kinds[layer] == "full_attention")
@@ -79,11 +111,13 @@ class Hybrid(Architecture):
     def required(self, layer: int) -> tuple[str, ...]:
         """Full attention or DeltaNet, and the feed-forward part."""
         attention = (*FULL, *QK_NORM) if self.full_attention(layer) else (*LINEAR, *self.beta_alpha)
-        return (*attention, *self.feed_forward)
+        return (*attention, *self.feed_forward, *(HEADS if layer >= self.layers else ()))
 
     def convert_one(self, name: str, shape: tuple[int, ...]) -> Iterable[OutTensor]:
         """Norms, decay, convolution; then what the generation arranges itself."""
-        if name.endswith(".A_log"):
+        if name in _OUTER:
+            yield self.take(name, shape, change=plus_one if len(shape) == 1 else None)
+        elif name.endswith(".A_log"):
             yield self.arrange(self.take(name, shape, change=minus_exp))
         elif name.endswith(".dt_bias"):
             taken = self.take(name.removesuffix("dt_bias") + "dt_proj.bias", shape)
@@ -110,6 +144,8 @@ class Hybrid(Architecture):
     def describe(self, writer: gguf.GGUFWriter) -> None:
         """The state's dimensions besides."""
         super().describe(writer)
+        if self.draft_layers:
+            writer.add_nextn_predict_layers(self.draft_layers)
         writer.add_ssm_conv_kernel(self.number("linear_conv_kernel_dim"))
         writer.add_ssm_state_size(self.key_dim)
         writer.add_ssm_group_count(self.key_heads)
@@ -117,7 +153,8 @@ class Hybrid(Architecture):
         writer.add_ssm_inner_size(self.value_dim * self.value_heads)
         if self.config.get("layer_types") is not None:
             # gguf 0.19 has no method for it yet.
-            recurrent = [not self.full_attention(layer) for layer in range(self.layers)]
+            whole = range(self.layers + self.draft_layers)
+            recurrent = [not self.full_attention(layer) for layer in whole]
             writer.add_array(f"{self.gguf_name}.attention.recurrent_layers", recurrent)
         writer.add_full_attention_interval(self.interval)
         writer.add_rope_dimension_count(self.positions.width)

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels.hpp"
 #include "llama.h"
 #include "machine.hpp"
 #include "model.hpp"
@@ -20,7 +21,9 @@
 namespace agent {
 namespace {
 
-constexpr int kProtocol = 1;
+constexpr int kProtocol = 2;
+constexpr int kMostThreads = 4096;
+constexpr int kLongestMs = 60 * 1000;
 
 std::vector<llama_token> ids_of(std::istringstream & words) {
     std::vector<llama_token> ids;
@@ -46,7 +49,7 @@ int number(std::istringstream & words, int least, int most) {
     return value;
 }
 
-void obey(const std::string & name, std::istringstream & words, Input & input, Model & model) {
+void obey(const std::string & name, std::istringstream & words, Input & input, Model & model, Kernels & kernels) {
     if (name == "hello") {
         say("{\"protocol\":" + std::to_string(kProtocol) + ",\"engine\":" + quoted(llama_print_system_info()) + ",\"mask\":" + mask() + "}");
     } else if (name == "mask") {
@@ -60,18 +63,32 @@ void obey(const std::string & name, std::istringstream & words, Input & input, M
             ",\"available\":" + kilobytes("/proc/meminfo", "MemAvailable:") + "}");
     } else if (name == "forget") {
         say("{\"cached\":" + forget(rest_of(words)) + "}");
+    } else if (name == "meter") {
+        const std::string source = meter.open(rest_of(words));
+        say("{\"source\":" + (source.empty() ? "null" : quoted(source)) + "}");
+    } else if (name == "read") {
+        const int bytes = number(words, 1 << 16, 1 << 30), threads = number(words, 1, kMostThreads);
+        say(read_memory(size_t(bytes), threads, number(words, 0, kLongestMs) / 1e3));
+    } else if (name == "weights") {
+        std::string type;
+        words >> type;
+        const int bytes = number(words, 1, 1 << 30), columns = number(words, 1, 1 << 16);
+        say("{\"bytes\":" + std::to_string(kernels.lay(Kernels::type_of(type), size_t(bytes), columns, number(words, 1, 1 << 16))) + "}");
+    } else if (name == "product") {
+        const int tokens = number(words, 1, kBatch), threads = number(words, 1, kMostThreads);
+        say(kernels.run(tokens, threads, number(words, 0, kLongestMs) / 1e3));
     } else if (name == "open") {
         const int context = number(words, 1, 1 << 28);
         std::string kv;
         words >> kv;
-        const int threads = number(words, 1, 4096), batch_threads = number(words, 1, 4096);
+        const int threads = number(words, 1, kMostThreads), batch_threads = number(words, 1, kMostThreads);
         const int64_t began = clock_ns();
         model.load(context, kv, threads, batch_threads, rest_of(words));
         const double seconds = double(clock_ns() - began) / 1e9;
         say("{\"load_s\":" + std::to_string(seconds) + "," + model.facts() + "}");
     } else if (name == "threads") {
-        const int threads = number(words, 1, 4096);
-        model.use_threads(threads, number(words, 1, 4096));
+        const int threads = number(words, 1, kMostThreads);
+        model.use_threads(threads, number(words, 1, kMostThreads));
         say("{\"threads\":" + std::to_string(threads) + "}");
     } else if (name == "encode") {
         say("{\"ids\":[" + joined(model.encode(input.bytes(size_t(number(words, 0, int(kMostText)))))) + "]}");
@@ -88,6 +105,7 @@ void obey(const std::string & name, std::istringstream & words, Input & input, M
         model.logits(ids_of(words));
     } else if (name == "close") {
         model.free();
+        kernels.free();
         say("{\"closed\":true}");
     } else {
         throw Refusal("usage", "no such command");
@@ -104,12 +122,13 @@ int main() {
     watch_input();
     Input input;
     Model model;
+    Kernels kernels;
     for (std::string line; input.line(line);) {
         std::istringstream words(line);
         std::string name;
         words >> name;
         try {
-            obey(name, words, input, model);
+            obey(name, words, input, model, kernels);
         } catch (const Refusal & refusal) {
             say("{\"error\":" + quoted(refusal.what()) + ",\"kind\":" + quoted(refusal.kind) + "}");
         } catch (const std::exception & error) {

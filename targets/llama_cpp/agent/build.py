@@ -35,7 +35,15 @@ HERE = "this machine"
 """What the agent is for that is linked to this machine's own llama.cpp."""
 
 _STAGE = "agent"
-_CODE = ("agent.cpp", "protocol.hpp", "machine.hpp", "model.hpp")
+_CODE = (
+    "agent.cpp",
+    "energy.hpp",
+    "files.hpp",
+    "kernels.hpp",
+    "machine.hpp",
+    "model.hpp",
+    "protocol.hpp",
+)
 _SOURCES = (*_CODE, "CMakeLists.txt", "zig.cmake")
 _STEP = re.compile(r"^\[(\d+)/(\d+)\]")
 _MOST_SOURCE = 2 << 30
@@ -270,7 +278,8 @@ def _linked(program: Path, log: Path) -> None:
     _write(_CODE, sources)
     source = sources / "agent.cpp"
     command = [compiler, "-std=c++17", "-O2", str(source), f"-I{headers}", f"-L{lib}"]
-    command += ["-lllama", "-lggml-base", f"-Wl,-rpath,{lib}", "-pthread", "-o", str(program)]
+    command += ["-lllama", "-lggml", "-lggml-base", f"-Wl,-rpath,{lib}", "-pthread"]
+    command += ["-o", str(program)]
     command += ["-Wl,--allow-shlib-undefined"] if sys.platform == "linux" else []
     for _ in _run(command, log, dict(os.environ)):
         pass

@@ -1,7 +1,6 @@
 // What the machine reports of itself: clocks, heat, memory, the processors of this process.
 #pragma once
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -9,7 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
@@ -18,28 +16,11 @@
 #include <utility>
 #include <vector>
 
+#include "energy.hpp"
+#include "files.hpp"
 #include "protocol.hpp"
 
 namespace agent {
-
-inline std::string first_line(const std::string & path) {
-    std::ifstream file(path);
-    std::string text;
-    std::getline(file, text);
-    return text;
-}
-
-inline std::vector<std::string> names_in(const std::string & folder, const std::string & prefix) {
-    std::vector<std::string> names;
-    if (DIR * open = opendir(folder.c_str())) {
-        while (const dirent * entry = readdir(open)) {
-            if (std::string(entry->d_name).rfind(prefix, 0) == 0) names.push_back(entry->d_name);
-        }
-        closedir(open);
-    }
-    std::sort(names.begin(), names.end());
-    return names;
-}
 
 // Kilobytes of a row in a file of /proc, as bytes; null where it is not there.
 inline std::string kilobytes(const std::string & path, const std::string & key) {
@@ -91,14 +72,15 @@ inline std::string zones() {
     return "[" + out + "]";
 }
 
-// A point in time: our clock, the first line of /proc/stat, our own processor seconds, sensors.
+// A point in time: our clock, the first line of /proc/stat, our own processor seconds, sensors, joules.
 inline std::string mark(int64_t at) {
     rusage own{};
     getrusage(RUSAGE_SELF, &own);
     const double seconds = double(own.ru_utime.tv_sec + own.ru_stime.tv_sec) + (own.ru_utime.tv_usec + own.ru_stime.tv_usec) / 1e6;
     std::ostringstream out;
     out << "{\"at\":" << at << ",\"stat\":" << quoted(first_line("/proc/stat")) << ",\"own_s\":" << seconds
-        << ",\"hertz\":" << sysconf(_SC_CLK_TCK) << ",\"mhz\":" << megahertz() << ",\"zones\":" << zones() << "}";
+        << ",\"hertz\":" << sysconf(_SC_CLK_TCK) << ",\"mhz\":" << megahertz() << ",\"zones\":" << zones()
+        << ",\"joules\":" << meter.joules() << "}";
     return out.str();
 }
 

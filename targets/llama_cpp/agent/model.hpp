@@ -22,6 +22,14 @@ inline void listen(ggml_log_level level, const char * text, void *) {
     if (level == GGML_LOG_LEVEL_ERROR && complaint.empty() && text && *text) complaint = std::string(text).substr(0, 400);
 }
 
+// Joules are counted while one of these is there.
+struct Metered {
+    Metered() { meter.run(true); }
+    ~Metered() { meter.run(false); }
+    Metered(const Metered &) = delete;
+    Metered & operator=(const Metered &) = delete;
+};
+
 class Model {
   public:
     ~Model() { free(); }
@@ -91,8 +99,9 @@ class Model {
         return text;
     }
 
-    // Greedy from a cold cache. Tokens go out in groups, twice a second at most, each group with a
-    // mark; the time that writing them takes is in no stamp.
+    // Greedy from a cold cache. The first token goes out alone, so that what the prompt took is known;
+    // the others in groups, twice a second at most, each group with a mark. The time that writing them
+    // takes is in no stamp.
     void generate(const std::vector<llama_token> & prompt, int most, bool stop) {
         if (prompt.empty() || most < 0 || int64_t(prompt.size()) + most > room_) {
             throw Refusal("usage", "prompt and answer do not fit the context");
@@ -102,6 +111,7 @@ class Model {
         int64_t paused = 0, reported = clock_ns();
         const int64_t began = reported;
         std::string tokens, stamps;
+        const Metered answering; // also when a batch is refused
         feed(prompt);
         for (int count = 0; count < most; count++) {
             llama_token token = best();
@@ -109,7 +119,7 @@ class Model {
             const int64_t now = clock_ns();
             tokens += (tokens.empty() ? "" : ",") + std::to_string(token);
             stamps += (stamps.empty() ? "" : ",") + std::to_string(now - paused);
-            if (now - reported >= kReportNs) {
+            if (count == 0 || now - reported >= kReportNs) {
                 say("{\"tokens\":[" + tokens + "],\"at\":[" + stamps + "],\"mark\":" + mark(now - paused) + "}");
                 tokens.clear();
                 stamps.clear();

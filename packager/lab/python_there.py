@@ -1,0 +1,98 @@
+"""Our own code in a private virtual environment on a device that has Python and an engine: for
+packages that no agent runs (`--agent python`)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+from packager.errors import ExitCode, PackError, usage
+from packager.escapes import sh
+from packager.files import sha256
+from packager.lab.push import Sent, push
+from packager.lab.transport import Transport, last_line, run
+from packager.lab.wheel import own_wheel
+
+_INSTALL_S = 1200
+"""Seconds for pip, which may download what is missing there."""
+_NO_PYTHON, _OLD_PYTHON, _NO_VENV, _NO_PIP = 40, 41, 42, 43
+
+# The environment sees the packages of the Python that it was made with, also where that is a
+# virtual environment: the engines are there. Our own code comes first in any case. Dependencies
+# that are missing are installed as that machine's pip is set to.
+_SCRIPT = """cd {folder} || exit 1
+[ -f venv/{ready} ] && exit 0
+rm -rf venv
+command -v {python} >/dev/null || exit 40
+{python} -c 'import sys; sys.exit(sys.version_info < (3, 11))' || exit 41
+{python} -m venv --system-site-packages venv >&2 || exit 42
+{python} -c 'import sysconfig
+print("import site; site.addsitedir(" + repr(sysconfig.get_path("purelib")) + ")")' \\
+  > "$(venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/engines.pth"
+pip="venv/bin/python -m pip --disable-pip-version-check --no-input -q install"
+$pip --no-deps --force-reinstall ./{wheel} >&2 && $pip ./{wheel} >&2 || exit 43
+: > venv/{ready}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """Our code on the device: the folder there, the digest of its wheel, and what starts it, as a
+    child process here."""
+
+    folder: str
+    sha256: str
+    argv: tuple[str, ...]
+
+
+def install(
+    transport: Transport, python: str, work: Path
+) -> Generator[tuple[int, int], None, Installed]:
+    """Push the wheel and set the environment up, where that has not been done. Yields bytes done
+    and in all.
+
+    Raises PackError: exit code 2 where there is no Python that serves, or pip could not install
+    what is missing; as `push` does beside.
+    """
+    wheel = own_wheel(work)
+    digest = sha256(wheel)
+    sent = Sent(wheel, wheel.name, wheel.stat().st_size, digest)
+    folder = yield from push(transport, [sent])
+    ready = f"ready-{hashlib.sha256(python.encode()).hexdigest()[:12]}"
+    script = _SCRIPT.format(folder=sh(folder), python=sh(python), wheel=sh(wheel.name), ready=ready)
+    done = run(transport, script, _INSTALL_S)
+    if done.code:
+        raise _refused(done.code, python, last_line(done.said))
+    command = (
+        f'cd {sh(folder)} && export PYTHONSAFEPATH=1 XDG_CACHE_HOME="$PWD/cache" && '
+        "exec ./venv/bin/python -P -m packager.cli.there"
+    )
+    return Installed(folder, digest, tuple(transport.argv(command)))
+
+
+def _refused(code: int, python: str, said: str) -> PackError:
+    if code == _NO_PYTHON:
+        return usage(
+            f"The device has no {python}.",
+            "Name its Python with --agent python:PATH, or install Python 3.11 or later there.",
+        )
+    if code == _OLD_PYTHON:
+        return usage(
+            f"{python} on the device is older than 3.11.",
+            "Name another one with --agent python:PATH.",
+        )
+    if code == _NO_VENV:
+        return usage(
+            f"Python on the device makes no virtual environment: {said}.",
+            "Debian and Raspberry Pi OS have it in the package python3-venv.",
+        )
+    if code == _NO_PIP:
+        return usage(
+            f"pip on the device could not install qwen-pack: {said}.",
+            "Connect the device to a package index, or install there what is missing.",
+        )
+    return PackError(
+        f"The device could not set Python up: {said}.", "Check its disk.", ExitCode.SOURCE
+    )

@@ -1,0 +1,173 @@
+"""How a build drafts tokens: the ways that `--speculate` names, and the model that drafts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from packager.checkpoint import Checkpoint
+from packager.device.target import Target
+from packager.errors import ExitCode, PackError, usage
+from packager.files import expanded
+from packager.names import did_you_mean
+from packager.package import manifest
+from packager.package.manifest import Manifest
+from packager.package.package import MODEL
+from packager.plan.choose import NAMED, make_plan
+from packager.plan.plan import Draft, Plan
+from packager.predict.memory import Footprint
+from packager.runtime import Drafts, Runtime
+from packager.select.device_rules import room
+from packager.shape import Shape, heads
+from packager.units import human_bytes
+
+WAYS = ("off", "auto", "lookup", "mtp")
+_DRAFT = "draft:"
+_PADDING = 1024
+"""Rows by which the matrices of one vocabulary may differ: Qwen2.5 has 151,936 of them up to 3B,
+and 152,064 from 7B on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speculate:
+    """What `--speculate` says: a way, and for `draft` what names the model."""
+
+    way: str
+    draft: str | None = None
+
+
+def parse(text: str) -> Speculate:
+    """The value of `--speculate`. Raises PackError (usage)."""
+    if text.startswith(_DRAFT):
+        named = text.removeprefix(_DRAFT)
+        if not named:
+            raise usage(
+                "--speculate draft: names no model.",
+                "Write draft:VARIANT, draft:PACKAGE or draft:FOLDER.",
+            )
+        return Speculate("draft", named)
+    if text not in WAYS:
+        raise usage(
+            f"There is no way {text!r} to draft tokens.{did_you_mean(text, WAYS)}",
+            f"Known: {', '.join(WAYS)}, draft:VARIANT, draft:PACKAGE, draft:FOLDER.",
+        )
+    return Speculate(text)
+
+
+def speculating(plan: Plan, asked: Speculate, runtimes: Sequence[Runtime]) -> Plan:
+    """The plan with the ways of drafting that are to be measured. Raises PackError: usage for a
+    draft that cannot be, or a way that the runtime or the variant has not; exit code 3 where
+    the draft does not fit beside the model."""
+    if asked.way == "off":
+        return plan
+    known: tuple[str, ...] = plan.runtime.drafts if isinstance(plan.runtime, Drafts) else ()
+    if asked.way == "auto":
+        ways = tuple(
+            way for way in ("lookup", "mtp") if way in known and (way != "mtp" or _has(plan))
+        )
+        return (
+            _with_heads(replace(plan, speculate=ways))
+            if "mtp" in ways
+            else replace(plan, speculate=ways or ("lookup",))
+        )
+    plan = replace(plan, speculate=(asked.way,))
+    if asked.way not in known:
+        # Said with everything else that stops the build, see packager.pipeline.speculation_stage.
+        return plan
+    if asked.way == "mtp":
+        if not heads.may_have(plan.shape):
+            raise usage(
+                f"{plan.chosen.variant.name} has no heads for multi-token prediction.",
+                "Qwen3-Next and Qwen3.5 have some. Take --speculate lookup, or draft:VARIANT.",
+            )
+        return _with_heads(plan)
+    if asked.draft is None:
+        return plan
+    draft = _draft(plan, asked.draft, runtimes)
+    _refuse_crowd(plan.target, plan, draft.footprint)
+    return replace(plan, draft=draft)
+
+
+def _has(plan: Plan) -> bool:
+    """Whether the checkpoint has heads, as far as that is known before it is fetched."""
+    if not heads.may_have(plan.shape):
+        return False
+    if plan.source.kind == "local" and not plan.source.adapters:
+        return Checkpoint.open(Path(plan.source.location)).has_heads
+    return bool(plan.chosen.variant.params_mtp) or plan.source.kind == "dummy"
+
+
+def _with_heads(plan: Plan) -> Plan:
+    variant = plan.chosen.variant
+    shape = replace(plan.shape, draft_layers=heads.LAYERS)
+    chosen = replace(plan.chosen, variant=replace(variant, shape=shape))
+    return replace(plan, chosen=chosen, heads=True)
+
+
+def _draft(plan: Plan, named: str, runtimes: Sequence[Runtime]) -> Draft:
+    folder = expanded(named)
+    if (folder / manifest.NAME).is_file():
+        return _of_package(plan, folder.absolute())
+    is_folder = folder.is_dir() or ("/" in named and folder.exists())
+    weights = plan.source.kind if plan.source.kind in NAMED else "hub"
+    planned = make_plan(
+        plan.target,
+        replace(plan.workload, max_file_bytes=None),
+        [runtime for runtime in runtimes if runtime.name == plan.runtime.name],
+        model=None if is_folder else named,
+        weights=str(folder) if is_folder else weights,
+        recipe=f"{plan.runtime.prefix}:{plan.chosen.recipe.weights}",
+        offline=plan.source.offline,
+    )
+    _refuse_other_vocabulary(plan.shape, planned.shape, planned.chosen.variant.name)
+    return Draft(
+        planned.chosen.variant.repo_id,
+        planned.chosen.recipe.id,
+        planned.chosen.artifact_bytes,
+        planned.chosen.footprint,
+        plan=planned,
+    )
+
+
+def _of_package(plan: Plan, folder: Path) -> Draft:
+    """A finished package as draft: its files are taken as they are."""
+    found: Manifest = manifest.read(folder)
+    contents = found.contents
+    if contents.runtime.name != plan.runtime.name or contents.task != "generate":
+        raise usage(
+            f"{folder} cannot draft for {plan.runtime.name}: it is for {contents.runtime.name}"
+            f"{'' if contents.task == 'generate' else ', and gives no text'}.",
+            f"Name a package for {plan.runtime.name}.",
+        )
+    rows = [entry for entry in found.files if entry.path.startswith(f"{MODEL}/")]
+    size = sum(entry.size for entry in rows)
+    predicted = contents.predicted.footprint if contents.predicted else None
+    kept = predicted.to_json() if predicted else {}
+    parts = (kept.get(key) for key in ("weights", "kv_cache", "compute", "overhead"))
+    known = [part if isinstance(part, int) else 0 for part in parts]
+    footprint = Footprint(*known) if sum(known) else Footprint(size, 0, 0, 0)
+    variant = contents.variant.repo_id or found.name
+    return Draft(variant, contents.recipe.id or "", size, footprint, package=folder)
+
+
+def _refuse_other_vocabulary(ours: Shape, theirs: Shape, name: str) -> None:
+    if abs(ours.vocab - theirs.vocab) >= _PADDING:
+        raise usage(
+            f"{name} has another vocabulary: {theirs.vocab} rows for {ours.vocab}.",
+            "Take a draft of the same family; `qwen-pack fit` proposes one.",
+        )
+
+
+def _refuse_crowd(target: Target, plan: Plan, draft: Footprint) -> None:
+    """Raise PackError (exit code 3) where model and draft do not fit into the memory together."""
+    limit = room(plan.workload, target.device.available_bytes, target.device.gpus)
+    # One process loads both.
+    together = plan.chosen.footprint.peak + draft.peak - draft.overhead
+    if together > limit:
+        raise PackError(
+            f"The draft does not fit beside {plan.chosen.variant.name} on {target.name}: together "
+            f"they need {human_bytes(together)}, and there are {human_bytes(limit)}.",
+            "Take a smaller draft, or --speculate lookup, which takes no memory.",
+            ExitCode.NOTHING_FITS,
+        )

@@ -1,0 +1,220 @@
+"""The graph of an OpenVINO model that somebody else wrote: its matrices, how each is stored, and
+where it keeps its cache.
+
+Source of the subgraph of a compressed matrix: NNCF, weight_compression/openvino_backend.py: a
+constant, widened, less its zero points where it has any, times its scales.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from xml.parsers import expat
+
+from packager.errors import bad_input
+from packager.inspection.unsafe import shown, whole
+
+_CHUNK = 1 << 20
+_MOST_LAYERS = 1 << 20
+_LAYER = ["net", "layers", "layer"]
+_FLOATS = {"f32": 32, "f16": 16, "bf16": 16}
+_INDEXES = ("i32", "i64", "boolean", "string")
+_WIDENED = ("Convert",)
+_DEEPEST = 8
+_GET_AGAIN = "Get the model again from where it was published."
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A constant with more than one row: the type of its numbers, how many of them share a scale
+    (0: it has none), whether they are the whole of a row, and whether each has a zero point."""
+
+    elements: int
+    kind: str
+    per_scale: int
+    by_row: bool
+    zero_points: bool
+
+    @property
+    def bits(self) -> int | None:
+        """Of one number; None for a type that is no plain number."""
+        width = self.kind[1:]
+        return _FLOATS.get(self.kind, int(width) if width.isdigit() else None)
+
+    @property
+    def mode(self) -> str:
+        """NNCF's name of it with the group, e.g. `int4_sym_g128`."""
+        if self.kind in _FLOATS or self.bits is None:
+            return self.kind
+        group = "" if self.by_row else f"_g{self.per_scale}"
+        return f"int{self.bits}_{'asym' if self.zero_points else 'sym'}{group}"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What was read: matrices by size, the inputs' names, how many states it keeps, and what its
+    converters wrote about themselves."""
+
+    matrices: tuple[Matrix, ...]
+    inputs: frozenset[str]
+    states: int
+    info: Mapping[str, str]
+
+    @property
+    def by_elements(self) -> Mapping[int, int]:
+        """How many matrices there are of each size."""
+        return Counter(matrix.elements for matrix in self.matrices)
+
+
+@dataclass(slots=True)
+class _Layer:
+    kind: str
+    name: str
+    data: Mapping[str, str] = field(default_factory=dict)
+    sources: dict[int, int] = field(default_factory=dict)
+    readers: list[int] = field(default_factory=list)
+
+
+class _Reader:
+    """What the parser reports: layers of the outer graph, and what feeds what."""
+
+    def __init__(self) -> None:
+        self.path: list[str] = []
+        self.layers: dict[int, _Layer] = {}
+        self.info: dict[str, str] = {}
+        self._layer: _Layer | None = None
+
+    def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        """An element begins."""
+        self.path.append(name)
+        if self.path == _LAYER:
+            if len(self.layers) >= _MOST_LAYERS:
+                raise ValueError(f"it has more than {_MOST_LAYERS} layers")
+            self._layer = _Layer(attributes.get("type", ""), attributes.get("name", ""))
+            self.layers[_number(attributes, "id")] = self._layer
+        elif self.path == [*_LAYER, "data"] and self._layer is not None:
+            self._layer.data = dict(attributes)
+        elif self.path == ["net", "edges", "edge"]:
+            self._edge(attributes)
+        elif self.path[:2] == ["net", "rt_info"] and "value" in attributes and len(self.info) < 200:
+            self.info["/".join(self.path[2:])] = attributes["value"][:200]
+
+    def end(self, name: str) -> None:
+        """An element ends."""
+        self.path.pop()
+
+    def _edge(self, attributes: Mapping[str, str]) -> None:
+        source, reader = (_number(attributes, key) for key in ("from-layer", "to-layer"))
+        self.layers[reader].sources[_number(attributes, "to-port")] = source
+        self.layers[source].readers.append(reader)
+
+
+def read(path: Path) -> Graph:
+    """Read openvino_model.xml, as a stream. Raises PackError (exit code 6) for what is no graph;
+    that it is safe to open is looked at before."""
+    reader = _Reader()
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler = reader.start, reader.end
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                parser.Parse(chunk, False)
+            parser.Parse(b"", True)
+        layers = reader.layers
+        return Graph(
+            _matrices(layers),
+            frozenset(layer.name for layer in layers.values() if layer.kind == "Parameter"),
+            sum(layer.kind == "ReadValue" for layer in layers.values()),
+            reader.info,
+        )
+    except (expat.ExpatError, ValueError, KeyError) as error:
+        raise bad_input(
+            f"{path} is not a graph that can be followed: {shown(error)}.", _GET_AGAIN
+        ) from None
+
+
+def _number(attributes: Mapping[str, str], key: str) -> int:
+    value = whole(attributes.get(key, ""))
+    if value is None:
+        raise ValueError(f"a layer or an edge has no {key}")
+    return value
+
+
+def _matrices(layers: Mapping[int, _Layer]) -> tuple[Matrix, ...]:
+    rows, helpers = [], set()
+    for number, layer in layers.items():
+        kind = layer.data.get("element_type")
+        if layer.kind != "Const" or len(_wide(_dimensions(layer))) < 2 or kind in _INDEXES:
+            continue
+        scales, zeros = (None, None) if kind in _FLOATS else _beside(layers, number)
+        helpers |= {scales, zeros}
+        rows.append((number, layer, scales, zeros))
+    return tuple(
+        _matrix(layers, layer, scales, zeros)
+        for number, layer, scales, zeros in rows
+        if number not in helpers
+    )
+
+
+def _matrix(
+    layers: Mapping[int, _Layer], layer: _Layer, scales: int | None, zeros: int | None
+) -> Matrix:
+    dimensions = _dimensions(layer)
+    elements, kind = prod(dimensions), layer.data["element_type"]
+    count = 0 if scales is None else prod(_dimensions(layers[scales]))
+    if kind in _FLOATS or not count:
+        return Matrix(elements, kind, 0, True, False)
+    per_scale = elements // count
+    return Matrix(
+        *(elements, kind, per_scale, not (dimensions[-1] == per_scale and len(dimensions) > 2)),
+        zero_points=zeros is not None and prod(_dimensions(layers[zeros])) > 1,
+    )
+
+
+def _beside(layers: Mapping[int, _Layer], number: int) -> tuple[int | None, int | None]:
+    """The constants of the scales and of the zero points of a matrix."""
+    zeros = None
+    for _ in range(_DEEPEST):
+        reader = next(iter(layers[number].readers), None)
+        if reader is None:
+            break
+        layer = layers[reader]
+        if layer.kind in _WIDENED:
+            number = reader
+            continue
+        other = next((source for source in layer.sources.values() if source != number), None)
+        constant = None if other is None else _constant(layers, other)
+        if layer.kind == "Subtract" and constant is not None:
+            if layer.sources[min(layer.sources)] != number:
+                # These are the zero points themselves.
+                return None, None
+            zeros, number = constant, reader
+            continue
+        return (constant if layer.kind == "Multiply" else None), zeros
+    return None, zeros
+
+
+def _constant(layers: Mapping[int, _Layer], number: int) -> int | None:
+    """The constant that a value is, widened or not."""
+    while layers[number].kind in _WIDENED and layers[number].sources:
+        number = layers[number].sources[min(layers[number].sources)]
+    return number if layers[number].kind == "Const" else None
+
+
+def _dimensions(layer: _Layer) -> tuple[int, ...]:
+    text = layer.data.get("shape", "")
+    return tuple(_size(part) for part in text.split(",") if part.strip())
+
+
+def _size(part: str) -> int:
+    size = whole(part.strip())
+    if size is None:
+        raise ValueError("a constant has a size that is not a number")
+    return size
+
+
+def _wide(dimensions: tuple[int, ...]) -> list[int]:
+    return [size for size in dimensions if size > 1]

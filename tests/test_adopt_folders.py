@@ -1,0 +1,338 @@
+"""Folders that optimum-intel and the model builder of onnxruntime-genai wrote: told apart, refused
+in a sentence, or taken as they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from packager.checkpoint.folder import read_json
+from packager.errors import ExitCode, PackError
+from packager.plan.adopted import Adopted
+from packager.plan.adoption import adoptable, recognise
+from packager.process import resolve
+from targets import registry
+from targets.onnxruntime.adopted import AdoptedOnnx
+from targets.onnxruntime.adopted import recipe_of as onnx_recipe
+from targets.openvino.adopted import AdoptedOpenVino
+from targets.openvino.adopted import recipe_of as openvino_recipe
+from tests.conftest import REPOSITORY
+from tests.support.damage import edit_json
+from tests.support.make_checkpoint import Silent
+from tests.test_build import command
+
+pytestmark = pytest.mark.engine
+
+MODEL = REPOSITORY / "tests" / "models" / "tiny-qwen3"
+QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "DO_NOT_TRACK": "1",
+    "CI": "true",
+    "NNCF_CI": "1",
+}
+
+
+def exported(*words: str) -> None:
+    """Run another converter, as a person runs it."""
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        env={**os.environ, **QUIET},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.fixture(scope="module")
+def openvino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained model as optimum-intel exports it, in 4 bits."""
+    folder = tmp_path_factory.mktemp("exported") / "tiny-int4-ov"
+    exported(
+        *("optimum.commands.optimum_cli", "export", "openvino", "--model", str(MODEL)),
+        *("--task", "text-generation-with-past", "--weight-format", "int4"),
+        *("--group-size", "64", "--ratio", "1.0", "--sym", str(folder)),
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def onnx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained model as the model builder makes it with its own defaults, in 4 bits."""
+    home = tmp_path_factory.mktemp("builder")
+    exported(
+        *("onnxruntime_genai.models.builder", "-i", str(MODEL), "-o", str(home / "tiny-onnx")),
+        *("-p", "int4", "-e", "cpu", "-c", str(home / "cache")),
+    )
+    return home / "tiny-onnx"
+
+
+def told(place: Path) -> Adopted:
+    model = adoptable(str(place), registry.runtimes())
+    assert model is not None
+    return model
+
+
+def described(place: Path, out: Path) -> dict[str, Any]:
+    model = told(place)
+    files = [str(path) for path in model.files]
+    return dict(resolve(model.describe)(Silent(), files=files, out=str(out)))
+
+
+def test_a_folder_of_optimum_intel_is_named_by_how_its_matrices_are_stored(
+    openvino_folder: Path, tmp_path: Path
+) -> None:
+    model = told(openvino_folder)
+    assert (model.kind, model.recipe.id) == ("openvino", "openvino:int4_sym_g64")
+    assert model.types == {"int4_sym_g64": 28, "int8_asym": 1}
+    assert (model.says["mode"], model.says["group_size"]) == ("int4_sym", "64")
+    assert model.recipe.grade == "4-bit"
+    facts = described(openvino_folder, tmp_path / "out")
+    assert facts["ends"] == ["<|im_end|>", "<|endoftext|>"]
+    # What no engine reads is left where it lies.
+    assert "openvino_config.json" not in {path.name for path in model.files}
+    known = recognise(model, against=str(MODEL))
+    assert known.variant.repo_id == "local/tiny-int4-ov"
+    assert "tiny-int4-ov was converted already" in known.sentence()
+
+
+def test_a_folder_of_the_model_builder_is_named_by_how_its_matrices_are_stored(
+    onnx_folder: Path, tmp_path: Path
+) -> None:
+    model = told(onnx_folder)
+    assert (model.kind, model.recipe.id) == ("onnx", "onnx:int4_sym_b32")
+    assert model.types == {"int4_sym_b32": 21}
+    assert model.recipe.provider == "cpu"
+    assert described(onnx_folder, tmp_path / "out")["template"] is True
+    assert recognise(model, against=str(MODEL)).variant.repo_id == "local/tiny-onnx"
+    assert model.shape.intermediate == 512
+
+
+def test_matrices_that_no_recipe_stores_so_are_a_mixture_of_its_own(
+    openvino_folder: Path, onnx_folder: Path
+) -> None:
+    runtime: Any = told(openvino_folder).runtime
+    own = runtime._own
+    first = next(row for row in own.graph.matrices if row.kind == "i4")
+    wide = replace(first, kind="u8", per_scale=256, by_row=True, zero_points=True)
+    rows = tuple(wide if row is first else row for row in own.graph.matrices)
+    mixed = replace(own, graph=replace(own.graph, matrices=rows), known=None)
+    recipe = openvino_recipe(mixed)
+    assert recipe.id == "openvino:mixed"
+    assert "27 int4_sym_g64, 2 int8_asym" in recipe.summary
+    adapter = AdoptedOpenVino(mixed)
+    assert adapter.footprint(mixed.shape, recipe, 256).weights == 2 * mixed.weights
+    assert adapter.recipe("mixed", "f16").kv_bits == 16
+    runtime = told(onnx_folder).runtime
+    own = runtime._own
+    head = replace(own.graph.products[-1], bits=8, kind="int8")
+    other = replace(own, graph=replace(own.graph, products=(*own.graph.products[:-1], head)))
+    recipe = onnx_recipe(replace(other, known=None))
+    assert (recipe.id, recipe.kv) == ("onnx:mixed", "f32")
+    assert AdoptedOnnx(replace(other, known=None)).how_to_run(recipe, {"context": 256})
+
+
+def test_a_checkpoint_with_a_conversion_beside_it_stays_a_checkpoint(
+    openvino_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(openvino_folder, tmp_path / "both")
+    shutil.copy(MODEL / "model.safetensors", folder)
+    assert adoptable(str(folder), registry.runtimes()) is None
+    assert told(folder / "openvino_model.xml").name == "both"
+
+
+def replaced(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        text = (folder / name).read_text(encoding="utf-8")
+        assert old in text
+        (folder / name).write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    return change
+
+
+def cut(name: str, keep: float) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[: int(len(data) * keep)])
+
+    return change
+
+
+def edited(name: str, **keys: Any) -> Callable[[Path], None]:
+    return lambda folder: edit_json(folder / name, **keys)
+
+
+def without(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def linked(name: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        moved = folder.with_name("elsewhere")
+        (folder / name).rename(moved)
+        (folder / name).symlink_to(moved)
+
+    return change
+
+
+def beyond(folder: Path) -> None:
+    """A tokenizer of a larger vocabulary."""
+    definition: dict[str, Any] = dict(read_json(folder / "tokenizer.json"))
+    definition["model"]["vocab"]["larger"] = 151_643
+    (folder / "tokenizer.json").write_text(json.dumps(definition), "utf-8")
+
+
+TEMPLATE = "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+
+
+def template(text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "chat_template.jinja").write_text(text, "utf-8")
+
+
+XML = "openvino_model.xml"
+MATMUL = 'type="MatMul" version="opset1"'
+OPENVINO: list[tuple[str, Callable[[Path], object]]] = [
+    ("needs an extra library", replaced(XML, MATMUL, 'type="Mine" version="extension"')),
+    ("needs an extra library", replaced(XML, MATMUL, 'type="MatMul" version="mine"')),
+    ("outside of its weights", cut("openvino_model.bin", 0.5)),
+    ("is not valid XML", cut(XML, 0.5)),
+    ("declares a document type", replaced(XML, "<net ", '<!DOCTYPE a SYSTEM "/etc/passwd"><net ')),
+    ("within one another", replaced(XML, "<layers>", "<a>" * 70 + "</a>" * 70 + "<layers>")),
+    ("asks its device for", replaced(XML, "<runtime_options>", "<runtime_options><CACHE_DIR/>")),
+    ("keeps no cache in its states", replaced(XML, 'name="beam_idx"', 'name="beams"')),
+    ("a cache of 4 layers", edited("config.json", num_hidden_layers=5)),
+    ("does not hold the decoder", edited("config.json", intermediate_size=1024)),
+    ("describes it|a llama|is not", edited("config.json", model_type="llama")),
+    ("names code", edited("config.json", auto_map={"AutoModel": "x.Y"})),
+    ("has the key", edited("generation_config.json", custom_generate="me/mine")),
+    ("has no openvino_tokenizer.xml", without("openvino_tokenizer.xml")),
+    ("has no tokenizer.json", without("tokenizer.json")),
+    ("embedding has only 2048 rows", beyond),
+    ("link out of its folder", linked("openvino_model.bin")),
+    (r"writes '<\|start\|>', which is not a token", template(TEMPLATE)),
+    (r"ends a turn with '<\|im_end\|>'", edited("generation_config.json", eos_token_id=2022)),
+    ("cannot be rendered", template("{{ ''.__class__.__mro__ }}{% for m in messages %}")),
+]  # fmt: skip
+
+
+def graph(change: Callable[[Any], object]) -> Callable[[Path], None]:
+    """A change of model.onnx, its weights left where they are."""
+
+    def done(folder: Path) -> None:
+        model = onnx.load(str(folder / "model.onnx"), load_external_data=False)
+        change(model)
+        (folder / "model.onnx").write_bytes(model.SerializeToString())
+
+    return done
+
+
+def place(key: str, value: str) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        weights = next(row for row in model.graph.initializer if row.name.endswith("weight_Q4"))
+        next(row for row in weights.external_data if row.key == key).value = value
+
+    return change
+
+
+def first_row(model: Any, size: int) -> None:
+    next(row for row in model.graph.initializer if row.name.endswith("weight_Q4")).dims[0] = size
+
+
+def of_domain(domain: str, operator: str) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        node = next(row for row in model.graph.node if row.op_type == "MatMulNBits")
+        node.domain, node.op_type = domain, operator
+
+    return change
+
+
+def genai(**keys: Any) -> Callable[[Path], None]:
+    """A change of genai_config.json's model."""
+
+    def change(folder: Path) -> None:
+        config: dict[str, Any] = dict(read_json(folder / "genai_config.json"))
+        decoder = keys.get("decoder", {})
+        config["model"] |= {key: value for key, value in keys.items() if key != "decoder"}
+        config["model"]["decoder"] |= decoder
+        (folder / "genai_config.json").write_text(json.dumps(config), "utf-8")
+
+    return change
+
+
+ONNX: list[tuple[str, Callable[[Path], object]]] = [
+    ("takes weights from '../secret'", graph(place("location", "../secret"))),
+    ("takes weights from '/etc/passwd'", graph(place("location", "/etc/passwd"))),
+    ("takes weights from outside of", graph(place("offset", "999999999"))),
+    ("takes weights from outside of", cut("model.onnx.data", 0.5)),
+    ("is not an ONNX graph", cut("model.onnx", 0.5)),
+    ("bytes instead of", graph(lambda model: first_row(model, 1 << 40))),
+    ("bytes instead of", graph(place("length", "16"))),
+    ("needs an extra library", graph(of_domain("com.mine", "Run"))),
+    ("which no package of qwen-pack has", graph(of_domain("com.microsoft", "Tokenizer"))),
+    ("defines functions", graph(lambda model: model.functions.add(name="f"))),
+    ("is not allowed", genai(decoder={"session_options": {"custom_ops_library": "x.so"}})),
+    ("where a file of the package", genai(decoder={"filename": "../model.onnx"})),
+    ("describes a 'llama'", genai(type="llama")),
+    ("as num_hidden_layers, where", genai(decoder={"num_hidden_layers": 1 << 40})),
+    ("layer 4 has 0 weights", genai(decoder={"num_hidden_layers": 5})),
+    ("its output has 524288 weights instead of", genai(vocab_size=4096)),
+    ("has no model.onnx.data", without("model.onnx.data")),
+    ("embedding has only 2048 rows", beyond),
+    ("ends a turn with", genai(eos_token_id=[2022])),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnx"])
+def test_a_folder_that_is_not_what_it_says_is_refused_in_one_sentence(
+    engine: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder = request.getfixturevalue(f"{engine}_folder")
+    for number, (words, change) in enumerate(OPENVINO if engine == "openvino" else ONNX):
+        wrong = shutil.copytree(folder, tmp_path / f"{number}" / "wrong")
+        change(wrong)
+        with pytest.raises(PackError, match=words) as caught:
+            described(wrong, tmp_path / f"{number}" / "out")
+        assert caught.value.exit_code == ExitCode.INPUT, words
+        shutil.rmtree(tmp_path / f"{number}")
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnx"])
+def test_the_package_is_the_folder_and_says_so(
+    engine: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder: Path = request.getfixturevalue(f"{engine}_folder")
+    package, cache = tmp_path / "package", tmp_path / "cache"
+    run = command(
+        *("build", "--weights", str(folder), "--target", "laptop-cpu", "--context", "256"),
+        *("--against", str(MODEL), "--out", str(package)),
+        cache=cache,
+    )
+    assert run.returncode == 0, run.stderr
+    manifest = json.loads((package / "manifest.json").read_text(encoding="utf-8"))
+    source, rows = manifest["source"], {row["path"]: row for row in manifest["files"]}
+    assert (source["kind"], source["location"]) == (engine, folder.name)
+    for row in source["files"]:
+        assert rows[f"model/{row['path']}"]["sha256"] == row["sha256"]
+    assert {name for name in rows if name.startswith("model/")} == {
+        f"model/{row['path']}" for row in source["files"]
+    }
+    assert source["adopted"]["against"]["location"] == "tiny-qwen3"
+    assert 0 < manifest["quality"]["kl_mean"] < 0.15
+    assert manifest["runtime"]["minimum"]
+    assert "by somebody else" in (package / "NOTICE").read_text(encoding="utf-8")
+    assert command("verify", str(package), cache=cache).returncode == ExitCode.DONE
+    again = command("verify", str(package), "--rebuild", cache=cache)
+    assert "cannot be built again" in again.stderr
+    said = command("run", str(package), "What is 2 + 3?", cache=cache)
+    assert said.returncode == ExitCode.DONE, said.stderr
