@@ -28,7 +28,7 @@ BAD: dict[str, tuple[str, str, bytes, str]] = {
         f"genai_config {name}": ("onnxruntime", "model/genai_config.json", data, "genai_config")
         for name, data in ENGINE_KEYS.items()
     },
-    "an adapter": ("onnxruntime", "model/a.onnx_adapter", b"x", "kind"),
+    "an adapter": ("onnxruntime", "model/a.onnx_adapter", b"x", "is not an adapter"),
     "a preprocessor": ("onnxruntime", "model/processor_config.json", b"{}", "configuration"),
     "code in config.json": (
         "openvino",
