@@ -24,11 +24,11 @@ from targets.gguf.given import read_given
 from targets.gguf.given_shape import ARCHITECTURES, shape_of
 from targets.llama_cpp.adopt import describe
 from tests.conftest import REPOSITORY
+from tests.support.building import command
 from tests.support.gguf_checkpoints import OTHERS, SHAPES, build, checkpoint
 from tests.support.given_gguf import quantized, with_keys
 from tests.support.make_checkpoint import tiny_shape
 from tests.support.tiny_gguf import tiny_gguf
-from tests.test_build import command
 
 pytestmark = pytest.mark.engine
 

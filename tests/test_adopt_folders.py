@@ -27,9 +27,9 @@ from targets.onnxruntime.adopted import recipe_of as onnx_recipe
 from targets.openvino.adopted import AdoptedOpenVino
 from targets.openvino.adopted import recipe_of as openvino_recipe
 from tests.conftest import REPOSITORY
+from tests.support.building import command
 from tests.support.damage import edit_json
 from tests.support.make_checkpoint import Silent
-from tests.test_build import command
 
 pytestmark = pytest.mark.engine
 

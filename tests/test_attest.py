@@ -15,10 +15,10 @@ from packager.errors import ExitCode, PackError
 from targets.gguf.attest import attest
 from targets.gguf.given import read_given
 from tests.conftest import REPOSITORY
+from tests.support.building import command
 from tests.support.gguf_checkpoints import SHAPES, build, checkpoint
 from tests.support.given_gguf import quantized, with_keys
 from tests.test_adopt import Silent
-from tests.test_build import command
 
 pytestmark = pytest.mark.engine
 

@@ -26,7 +26,7 @@ from packager.pipeline.stage_record import RECORD, sealed
 from packager.pipeline.stages import look_up
 from packager.quality.verdict import judged, lacking, refuse_incomplete
 from packager.sources.reread import Evidence
-from tests.test_quality_gate import facts_with
+from tests.support.quality_facts import facts_with
 
 pytestmark = pytest.mark.slow
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 import pytest
@@ -80,16 +81,21 @@ def test_a_difference_is_recorded_only_where_there_is_one() -> None:
             assert count.value != variant.params_total and count.reason, variant.name
 
 
+@cache
+def counted() -> frozenset[tuple[Any, ...]]:
+    """The geometries of which there is a published count."""
+    return frozenset(
+        geometry(other)
+        for other, count in COUNTS
+        if other.shape is not None and expected(other, count) is not None
+    )
+
+
 @pytest.mark.parametrize("variant", WITH_SHAPE, ids=named)
 def test_every_row_is_held_against_a_count_of_its_own_or_of_its_geometry_or_against_its_name(
     variant: Variant,
 ) -> None:
-    counted = {
-        geometry(other)
-        for other, count in COUNTS
-        if other.shape is not None and expected(other, count) is not None
-    }
-    if geometry(variant) in counted:
+    if geometry(variant) in counted():
         return
     label = re.search(r"-(\d+(?:\.\d+)?)([BT])(?:-|$)", variant.name)
     assert label is not None, "no published count and no size in the name"

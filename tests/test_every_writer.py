@@ -49,8 +49,8 @@ from targets.openvino import adopted as openvino_folder
 from tests.attack.packages import rich_manifest
 from tests.conftest import REPOSITORY
 from tests.support import tui_data
+from tests.support.sweep_rows import row, run_of
 from tests.test_names import HOSTILE
-from tests.test_sweep_report import row, run_of
 from tui.ask import build_command
 from tui.screens.export import ExportScreen
 from tui.screens.sweeps import SweepsScreen

@@ -29,8 +29,8 @@ import pytest
 from packager.chat import speech
 from packager.quality.parity_corpus import CONVERSATIONS
 from tests.conftest import REPOSITORY
+from tests.support.building import TINY, command
 from tests.support.openai_form import as_a_client_sends_it
-from tests.test_build import TINY, command
 from training.questions import held_out
 from training.tasks import TOOLS
 

@@ -22,8 +22,9 @@ import pytest
 from packager.chat import speech
 from packager.cli import main
 from packager.errors import ExitCode
-from packager.package import content, manifest
+from packager.package import manifest
 from packager.package.content import content_sha256
+from packager.shipping.apps import routed
 from packager.shipping.router import check
 from packager.shipping.router.keeper import Busy, Gone, Keeper
 from packager.shipping.router.table import Entry, Table, Unknown, Unusable, read
@@ -453,10 +454,13 @@ def test_a_package_that_was_changed_is_not_opened_and_an_engine_that_died_is_sta
 
 def test_the_router_stands_alone_beside_the_server() -> None:
     folder = REPOSITORY / "packager" / "shipping" / "router"
-    digests = Path(content.__file__)
-    """What an export has in the place of the module of that name."""
-    others = [path for path in folder.glob("*.py") if path.name != digests.name]
-    for path in (*others, digests):
+    instead = [Path(str(module.__file__)) for module in routed.STAND_INS]
+    """What an export has in the place of the modules of their names."""
+    others = [
+        path for path in folder.glob("*.py") if path.name not in {one.name for one in instead}
+    ]
+    assert len(instead) == 3 and len(others) >= 5
+    for path in (*others, *instead):
         lines = path.read_text().splitlines()
         names = {line.split()[1].partition(".")[0] for line in lines if line.startswith("import ")}
         names |= {line.split()[1].partition(".")[0] for line in lines if line.startswith("from ")}

@@ -43,7 +43,7 @@ def _refused(look: Callable[[], None]) -> None:
 
 def _good(runtime: str, name: str) -> Callable[[Path], bytes]:
     def seed(folder: Path) -> bytes:
-        from tests.test_inspection import GOOD
+        from tests.support.safe_packages import GOOD
 
         return GOOD[runtime][f"model/{name}"]
 

@@ -26,7 +26,7 @@ from packager.units import human_bytes
 SCHEMA = "qwen-pack/route/1"
 ROUTE = "route.json"
 _ROUTER = Path(__file__).parent.parent / "router"
-_STAND_INS = (content, connections, parsed)
+STAND_INS = (content, connections, parsed)
 """Modules in place of those of the router that import them from here."""
 _MOST_BYTES = 1 << 26
 _START = (
@@ -209,7 +209,7 @@ def _written(
         serving.write_modules(folder / "server", {serving.module_of(own) for own in facts.values()})
         for path in sorted(_ROUTER.glob("*.py")):
             write_atomically(folder / "router" / path.name, path.read_bytes())
-        for module in _STAND_INS:
+        for module in STAND_INS:
             data = Path(str(module.__file__)).read_bytes()
             write_atomically(folder / "router" / Path(str(module.__file__)).name, data)
         write_atomically(folder / "serve.py", _START)
