@@ -172,7 +172,7 @@ def files_to_export(name: str) -> None:
 
 def sentences_of_others(name: str) -> None:
     for text_of in (
-        link._refusal(name, "input").message,
+        link._refusal({"error": name, "kind": "input"}).message,
         decode._sentence(ValueError(name)),
         decode_sounds._sentence(ValueError(name)),
         one_line(name),
@@ -218,7 +218,10 @@ WRITERS: dict[str, tuple[Callable[[str], None], tuple[str, ...]]] = {
             "packager/cli/fit_tables.py",
             "tui/ask.py",
             "tui/leaving.py",
+            "packager/lab/python_there.py",
+            "tui/screens/adapter.py",
             "tui/screens/need.py",
+            "tui/screens/options.py",
         ),
     ),
     "what a converted model says": (

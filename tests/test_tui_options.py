@@ -88,7 +88,8 @@ def options_of(name: str) -> set[str]:
         for text in one.opts
         if text.startswith("--")
     }
-    return found - {"--concurrent-users"}
+    # The other names of --parallel and --language.
+    return found - {"--concurrent-users", "--languages"}
 
 
 def test_every_flag_of_a_build_and_of_a_fit_has_its_control_or_a_reason_why_it_has_none() -> None:
@@ -120,6 +121,8 @@ def test_every_flag_of_a_build_and_of_a_fit_has_its_control_or_a_reason_why_it_h
 HIDDEN = {
     "#hub-file",
     "#limit-dimension",
+    "#limit-documents_per_second",
+    "#limit-query_ms",
     "#limit-max_audio_seconds",
     "#limit-max_image_tokens",
     "#weights-folder",
@@ -145,6 +148,7 @@ def samples(folder: Path) -> dict[str, str]:
         "calibration": "",
         "tensor-type": "attn_v=Q8_0 ffn_down=Q6_K",
         "repack": "",
+        "adapter-inputs": "",
         "sustained": "30 s",
         "quality-text": str(folder / "t.txt"),
         "quality-tokens": "1,000",
@@ -271,7 +275,7 @@ def test_sources_and_starts_are_in_the_plan_and_in_its_command(
     assert found.chosen is not None
     drafted = replace(there.profile, speculate="lookup")
     plan = core.plan(given, replace(there, profile=drafted), found.chosen, None)
-    assert (plan.source.kind, plan.warm, plan.speculate) == ("modelscope", True, "lookup")
+    assert (plan.source.kind, plan.warm, plan.speculate) == ("modelscope", True, ("lookup",))
     words = parsed(build_command(replace(there, profile=drafted), found.chosen))
     assert (words["weights"], words["warm"], words["speculate"]) == ("modelscope", True, "lookup")
 

@@ -49,6 +49,8 @@ class Wish:
     licenses: tuple[str, ...] | None = None
     min_scores: tuple[tuple[str, float], ...] | None = None
     dimension: int | None = None
+    documents_per_second: float | None = None
+    query_ms: float | None = None
     max_image_tokens: int | None = None
     max_audio_seconds: int | None = None
     parallel: int | None = None
@@ -139,6 +141,7 @@ class BuildOptions:
     calibration: str | None = None
     tensor_types: tuple[str, ...] = ()
     repack: bool = False
+    adapter_inputs: bool = False
     sustained_s: float = 0
     quality_text: str | None = None
     quality_tokens: int | None = None
@@ -163,6 +166,7 @@ class BuildOptions:
         consents = {
             "--offline": self.offline,
             "--repack": self.repack,
+            "--adapter-inputs": self.adapter_inputs,
             "--allow-quality-loss": self.allow_quality_loss,
         }
         return [*words, *(flag for flag, said in consents.items() if said)]
@@ -174,7 +178,7 @@ class BuildOptions:
         matrix, text = (
             None if name is None else Path(name) for name in (self.imatrix, self.calibration)
         )
-        return parse(matrix, text, self.tensor_types, self.repack)
+        return parse(matrix, text, self.tensor_types, self.repack, self.adapter_inputs)
 
     def gate(self) -> Gate:
         """How the quality gate is to be held."""

@@ -33,6 +33,8 @@ _STEPS: dict[str, Sequence[float]] = {
         size * _MB
         for size in (500, 750, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 16000, 24000, 48000)
     ],
+    "documents_per_second": [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500],
+    "query_ms": [5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000],
     "dimension": [32, 64, 128, 256, 512, 768, 1024, 2048, 4096],
     "max_image_tokens": [64, 128, 256, 512, 1024, 2048, 4096],
     "max_audio_seconds": [5, 10, 20, 30, 60, 120, 300, 600, 1200],
@@ -84,14 +86,16 @@ def _number(field: str, word: str) -> int | float:
         return int(digits.removesuffix("k")) * (1024 if digits.endswith("k") else 1)
     if field == "min_decode_tps":
         return float(word.removesuffix("tok/s").strip())
+    if field == "documents_per_second":
+        return float(word.removesuffix("/s").strip())
     if field == "max_audio_seconds":
         return int(word.removesuffix("s").strip())
-    if field == "max_ttft_ms":
-        return (
-            float(word.removesuffix("ms"))
-            if word.endswith("ms")
-            else 1000 * float(word.removesuffix("s").strip())
-        )
+    if field in ("max_ttft_ms", "query_ms"):
+        # A wait for a text is typed in seconds, the much shorter one for a query in ms.
+        bare = 1000 if field == "max_ttft_ms" or word.endswith("s") else 1
+        if word.endswith("ms"):
+            return float(word.removesuffix("ms"))
+        return bare * float(word.removesuffix("s").strip())
     return round(float(word) * _MB) if word.replace(".", "").isdigit() else parse_bytes(word)
 
 
@@ -103,6 +107,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "max_artifact_bytes": (_MB, 64e6 * _MB),
     "max_memory_bytes": (_MB, 64e6 * _MB),
     "dimension": (1, 2**24),
+    "documents_per_second": (0.001, 1e6),
+    "query_ms": (1, 1e9),
     "max_image_tokens": (8, 4096),
     "max_audio_seconds": (1, 1200),
 }
@@ -115,6 +121,8 @@ UNITS = {
     "max_artifact_bytes": " MB",
     "max_memory_bytes": " MB",
     "dimension": " numbers",
+    "documents_per_second": " /s",
+    "query_ms": " ms",
     "max_image_tokens": " tokens",
     "max_audio_seconds": " s",
 }
@@ -131,7 +139,9 @@ def quantity(field: str, value: float | None) -> str:
         return f"{value:g} tok/s" if value else "any rate"
     if field == "max_audio_seconds":
         return f"{value:,.0f} s of sound"
-    if field == "max_ttft_ms":
+    if field == "documents_per_second":
+        return f"{value:g} /s"
+    if field in ("max_ttft_ms", "query_ms"):
         return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:g} s"
     return human_bytes(value)
 
@@ -167,6 +177,9 @@ def reason(field: str, base: Workload) -> str:
         "smaller.",
         "max_audio_seconds": "The longest sound that is taken at once; longer ones are cut into "
         "pieces.",
+        "documents_per_second": "Least rate at which texts as long as the prompt become vectors or "
+        "scores.",
+        "query_ms": "The longest that a query may take to become a vector.",
         "dimension": "Numbers of a vector that are kept, the first so many (Matryoshka): fewer "
         "make a smaller index and a search that finds a little less.",
     }

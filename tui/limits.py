@@ -20,6 +20,8 @@ FIELDS = (
     ("max_artifact_bytes", "Files"),
     ("max_memory_bytes", "Memory"),
     ("dimension", "Dimension"),
+    ("documents_per_second", "Documents"),
+    ("query_ms", "Query"),
     ("prefer", "Prefer"),
 )
 """Fields of Workload in the order of their lines, each with what its line is called."""
@@ -30,8 +32,15 @@ _LIMITS = {
     "max_ttft_ms": "within {}",
     "max_artifact_bytes": "up to {}",
     "max_memory_bytes": "up to {}",
+    "documents_per_second": "at least {}",
+    "query_ms": "within {}",
 }
-_ONLY_FOR = {"min_decode_tps": "generate", "dimension": "embed"}
+_ONLY_FOR = {
+    "min_decode_tps": ("generate",),
+    "dimension": ("embed",),
+    "documents_per_second": ("embed", "rerank"),
+    "query_ms": ("embed",),
+}
 """Limits that mean something only where a model gives this."""
 INPUTS = ("max_image_tokens", "max_audio_seconds")
 """Limits of what comes in besides text: the prompt holds one of each."""
@@ -50,7 +59,8 @@ def applies(field: str, base: Workload) -> bool:
         return base.pictures
     if field == "max_audio_seconds":
         return base.sound
-    return use_case(base.use_case).task == _ONLY_FOR.get(field, use_case(base.use_case).task)
+    task = use_case(base.use_case).task
+    return task in _ONLY_FOR.get(field, (task,))
 
 
 def reads(field: str, value: Any) -> str:

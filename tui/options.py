@@ -292,6 +292,15 @@ OPTIONS = (
         **_consent("repack"),
     ),
     Option(
+        "adapter-inputs",
+        "Adapter inputs",
+        "Conversion",
+        "The graph of an onnx recipe gets inputs for the matrices of an adapter, which is packaged "
+        "by itself.",
+        example="the graph takes adapters",
+        **_consent("adapter_inputs"),
+    ),
+    Option(
         "sustained",
         "Sustained",
         "Measuring",

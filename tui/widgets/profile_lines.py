@@ -47,7 +47,7 @@ _TEXTS = {
     "speculate": (
         "Tokens are drafted, and the model checks them at once: lookup takes them from the text so "
         "far, mtp from the model's own heads, auto tries what there is. It is measured here, and "
-        "packaged only where it pays. A model of its own: --speculate draft:VARIANT."
+        "packaged only where it pays. A second model drafts with --speculate draft:VARIANT."
     ),
 }
 _EXAMPLES = {

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
+from .parsed import Parsed
 from .pictures import PARTS, picture_of
 from .refused import Refused
 from .settings import Settings
 from .sounds import PART, sound_of
-
-# Any: the client's JSON.
 
 OTHER_PARTS = {
     **dict.fromkeys(PARTS, "a picture"),
@@ -35,7 +33,7 @@ class Attached:
         """Nothing yet, for the package of these settings."""
         return cls(settings.sees, settings.hears)
 
-    def take(self, part: dict[str, Any], kind: str, index: int) -> dict[str, str]:
+    def take(self, part: Parsed, kind: str, index: int) -> dict[str, str]:
         """A part that is not text, as templates take it; its file is kept. Raises Refused for what
         the package does not take, and for a second sound."""
         if kind in PARTS and self.sees:

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any
 
+from .parsed import Parsed
 from .refused import Refused
-
-# Any: the client's JSON.
 
 PART = "input_audio"
 """The type of the part of a message that is a sound, by OpenAI's name."""
@@ -17,7 +15,7 @@ _FORMATS = ("wav", "mp3", "flac", "ogg", "opus")
 """What `format` may say: OpenAI's own are wav and mp3. What the file is, its content says."""
 
 
-def sound_of(part: dict[str, Any], index: int) -> bytes:
+def sound_of(part: Parsed, index: int) -> bytes:
     """The file in a part of a message. Raises Refused for what is not in base64, and for a format
     that is not read."""
     given = part.get(PART)
