@@ -26,7 +26,7 @@ from packager.catalog import own
 from packager.chat.templates import literal
 from packager.errors import PackError
 from packager.files import write_json
-from packager.lab import link, machines, push, transport
+from packager.lab import link, machines, push, python_there, transport
 from packager.package import adapters
 from packager.papers import _json as paper_json
 from packager.papers import card, licence, measured
@@ -128,6 +128,8 @@ def lines_of_the_shell(name: str) -> None:
         adapters.of(cast("Manifest", model), Path("/x") / name)
     hint = no_adapter.value.hint or ""
     assert shlex.split(hint.partition("--base ")[2]) == [str(Path("/x") / name)]
+    words = shlex.split(python_there.script(name, name, name), posix=True)
+    assert words[:2] == ["cd", name] and words.count(name) == 5
     sent = push.Sent(Path("x"), name, 1, "0" * 64)
     assert shlex.split(escapes.sh(sent.name)) == [name]
     try:
@@ -165,7 +167,7 @@ def files_to_export(name: str) -> None:
 
 def sentences_of_others(name: str) -> None:
     for text_of in (
-        link._refusal(name, "input").message,
+        link._refusal({"error": name, "kind": "input"}).message,
         decode._sentence(ValueError(name)),
         decode_sounds._sentence(ValueError(name)),
         one_line(name),
@@ -203,6 +205,7 @@ WRITERS: dict[str, tuple[Callable[[str], None], tuple[str, ...]]] = {
         lines_of_the_shell,
         (
             "packager/lab/push.py",
+            "packager/lab/python_there.py",
             "packager/package/adapters.py",
             "packager/lab/transport.py",
             "packager/lab/agent.py",

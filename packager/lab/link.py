@@ -209,7 +209,7 @@ def _refusal(answer: JsonObject) -> PackError:
     text = bare(str(answer["error"]).strip())
     text = f"On the device: {text}{'' if text.endswith('.') else '.'}"
     code, kind = answer.get("code"), answer.get("kind")
-    if code in _CODES:
+    if isinstance(code, int) and code in _CODES:
         return PackError(text, bare(str(answer.get("hint") or "")), ExitCode(code))
     if kind == "room":
         return no_room(text, "Take a shorter context or a smaller variant.")
