@@ -26,7 +26,7 @@ from packager.catalog import own
 from packager.chat.templates import literal
 from packager.errors import PackError
 from packager.files import write_json
-from packager.lab import link, machines, push, transport
+from packager.lab import link, machines, push, python_there, transport
 from packager.package import adapters
 from packager.papers import _json as paper_json
 from packager.papers import card, licence, measured
@@ -132,6 +132,8 @@ def lines_of_the_shell(name: str) -> None:
     assert shlex.split(hint.partition("--base ")[2]) == [str(Path("/x") / name)]
     hint = added._taken(Path("/x") / name, "style").hint or ""
     assert shlex.split(hint.partition("NAME=")[2]) == [str(Path("/x") / name)]
+    words = shlex.split(python_there.script(name, name, name), posix=True)
+    assert words[:2] == ["cd", name] and words.count(name) == 5
     sent = push.Sent(Path("x"), name, 1, "0" * 64)
     assert shlex.split(escapes.sh(sent.name)) == [name]
     try:
@@ -210,6 +212,7 @@ WRITERS: dict[str, tuple[Callable[[str], None], tuple[str, ...]]] = {
         lines_of_the_shell,
         (
             "packager/lab/push.py",
+            "packager/lab/python_there.py",
             "packager/package/adapters.py",
             "packager/shipping/added.py",
             "packager/lab/transport.py",
@@ -218,7 +221,6 @@ WRITERS: dict[str, tuple[Callable[[str], None], tuple[str, ...]]] = {
             "packager/cli/fit_tables.py",
             "tui/ask.py",
             "tui/leaving.py",
-            "packager/lab/python_there.py",
             "tui/screens/adapter.py",
             "tui/screens/need.py",
             "tui/screens/options.py",

@@ -63,6 +63,7 @@ REFUSED = {
     "--image": "takes no pictures",
     "--audio": "takes no sound",
     "--adapter ADAPTER": "ADAPTER",
+    "probe --on": "neither an address nor the name of a machine",
 }
 """What the commands say for which the page's package is the wrong one."""
 SHORT = "--context 512"
@@ -298,7 +299,8 @@ def test_a_command_of_the_pages_works(
     refusal = next((words for part, words in REFUSED.items() if part in line), None)
     if refusal is not None:
         # The page's package gives text and has no adapter; tests of their own ask an embedder, a
-        # reranker, a model that sees, one that listens, and a package with its adapter.
+        # reranker, a model that sees, one that listens, and a package with its adapter; others
+        # reach a machine.
         there = ExitCode.INPUT if "ADAPTER" in line else ExitCode.USAGE
         assert (done.returncode, done.stdout) == (there, "")
         assert refusal in done.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packager.cli.output import emit_json, say
+from packager.cli.probe_rows import rows_of, say_rows
 from packager.errors import ExitCode, usage
 from packager.json_values import JsonObject
 
@@ -145,7 +146,6 @@ def _payload(found: Probed, saved: str | None) -> JsonObject:
 
 def _print(found: Probed) -> None:
     """What `probe` prints of this machine, and what only a device tells."""
-    from packager.cli.probe import rows_of, say_rows
     from packager.units import human_bytes
 
     rows = rows_of(found.machine, found.rates.measurement, found.target)

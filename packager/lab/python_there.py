@@ -60,9 +60,7 @@ def install(
     digest = sha256(wheel)
     sent = Sent(wheel, wheel.name, wheel.stat().st_size, digest)
     folder = yield from push(transport, [sent])
-    ready = f"ready-{hashlib.sha256(python.encode()).hexdigest()[:12]}"
-    script = _SCRIPT.format(folder=sh(folder), python=sh(python), wheel=sh(wheel.name), ready=ready)
-    done = run(transport, script, _INSTALL_S)
+    done = run(transport, script(folder, python, wheel.name), _INSTALL_S)
     if done.code:
         raise _refused(done.code, python, last_line(done.said))
     command = (
@@ -70,6 +68,12 @@ def install(
         "exec ./venv/bin/python -P -m packager.cli.there"
     )
     return Installed(folder, digest, tuple(transport.argv(command)))
+
+
+def script(folder: str, python: str, wheel: str) -> str:
+    """What sets the environment up in a folder there, in words of the POSIX shell."""
+    ready = f"ready-{hashlib.sha256(python.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+    return _SCRIPT.format(folder=sh(folder), python=sh(python), wheel=sh(wheel), ready=ready)
 
 
 def _refused(code: int, python: str, said: str) -> PackError:
