@@ -6,8 +6,8 @@ AWQ is packed by AutoAWQ's own WQLinear_GEMM and unpacked by its dequantize_gemm
 is packed by its own helpers; GPTQ (act-order too), FP8 in blocks and compressed-tensors, packed
 after the published layouts as in the tests, are read by llama.cpp's converter; NF4 and FP4 are
 packed and read by bitsandbytes on the CPU. pip downloads all four into the scratch folder; torch
-and transformers must be there. The last line is one JSON
-object: the largest difference of a weight, by case.
+and transformers must be there. A case that another implementation does not read is null. The last
+line is one JSON object: the largest difference of a weight, by case.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import ml_dtypes
 import numpy as np
 import torch
 
@@ -35,7 +36,7 @@ from benchmarks.peer import source
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.numbers import to_float32
 from tests.support.make_checkpoint import tiny_shape, write_tiny
-from tests.support.quantized_checkpoints import compressed, fp8, gptq, grouped, write
+from tests.support.quantized_checkpoints import by_rows, compressed, fp8, gptq, grouped, write
 
 AWQ, COMPRESSED = "autoawq==0.2.9", "compressed-tensors==0.20.0"
 BITSANDBYTES = "bitsandbytes==0.50.2"
@@ -206,6 +207,13 @@ def compressed_config(bits: int) -> dict[str, Any]:
     }
 
 
+def scaled_config(form: str, kind: str) -> dict[str, Any]:
+    """The description of 8 bits with a scale for every row."""
+    weights = {"num_bits": 8, "type": kind, "strategy": "channel", "symmetric": True}
+    groups = {"group_0": {"targets": ["Linear"], "weights": weights}}
+    return {"quant_method": "compressed-tensors", "format": form, "config_groups": groups}
+
+
 def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(
@@ -234,6 +242,16 @@ def main() -> int:
     read: dict[str, tuple[Any, dict[str, Any]]] = {
         "gptq read by llama.cpp": (gptq(4, GROUP, symmetric=False), told),
         "gptq of 8 bits read by llama.cpp": (gptq(8, GROUP), told | {"bits": 8}),
+        "gptq of 3 bits read by llama.cpp": (gptq(3, GROUP), told | {"bits": 3}),
+        "gptq of 2 bits read by llama.cpp": (gptq(2, GROUP), told | {"bits": 2}),
+        "8 bits of compressed-tensors read by llama.cpp": (
+            by_rows(np.int8),
+            scaled_config("int-quantized", "int"),
+        ),
+        "fp8 of compressed-tensors read by llama.cpp": (
+            by_rows(ml_dtypes.float8_e4m3fn),
+            scaled_config("float-quantized", "float"),
+        ),
         "gptq with act-order read by llama.cpp": (
             gptq(4, GROUP, act=True),
             told | {"desc_act": True},
@@ -248,14 +266,19 @@ def main() -> int:
         ),
     }
     peer = source(scratch)
-    rows: dict[str, float] = {}
+    rows: dict[str, float | None] = {}
     for number, (case, way) in enumerate({**written, **read}.items()):
         folder = scratch / f"case-{number}"
         wanted = write(plain, folder, *way, dtype="float32")
         if case in read:
-            wanted = by_llama_cpp(peer, folder, scratch)
-        rows[case] = difference(wanted, ours(folder))
-        print(f"{case}: {rows[case]:g}")
+            try:
+                wanted = by_llama_cpp(peer, folder, scratch)
+            except subprocess.CalledProcessError as error:
+                rows[case] = None
+                print(f"{case}: {error.stderr.decode().strip().splitlines()[-1]}")
+                continue
+        rows[case] = largest = difference(wanted, ours(folder))
+        print(f"{case}: {largest:g}")
     print(json.dumps({"largest_difference": rows}))
     return 0
 

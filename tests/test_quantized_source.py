@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -19,11 +20,18 @@ from packager.errors import ExitCode, PackError
 from tests.support.damage import WEIGHTS, edit_json
 from tests.support.gguf_checkpoints import FIRST, build, values
 from tests.support.make_checkpoint import Silent, tiny_shape, write_tiny
-from tests.support.quantized_checkpoints import awq, compressed, fp8, gptq, nf4, write
+from tests.support.quantized_checkpoints import awq, by_rows, compressed, fp8, gptq, nf4, write
 
 GPTQ = {"quant_method": "gptq", "sym": True}
 BITSANDBYTES = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
 SMALL = tiny_shape("qwen3", hidden=64, intermediate=128)
+
+
+def compressed_config(form: str, bits: int, kind: str) -> dict[str, Any]:
+    weights = {"num_bits": bits, "type": kind, "strategy": "channel", "symmetric": True}
+    groups = {"group_0": {"targets": ["Linear"], "weights": weights}}
+    return {"quant_method": "compressed-tensors", "format": form, "config_groups": groups}
+
 
 LAYOUTS: dict[str, tuple[Any, dict[str, Any], str]] = {
     f"GPTQ of {bits} bits": (
@@ -81,6 +89,21 @@ LAYOUTS: dict[str, tuple[Any, dict[str, Any], str]] = {
         },
         "compressed-tensors, 8 bits, groups of 32",
     ),
+    "compressed-tensors of 8 bits": (
+        by_rows(np.int8),
+        compressed_config("int-quantized", 8, "int"),
+        "compressed-tensors, 8 bits, a scale for every row",
+    ),
+    "compressed-tensors FP8": (
+        by_rows(ml_dtypes.float8_e4m3fn),
+        compressed_config("float-quantized", 8, "float"),
+        "compressed-tensors, F8_E4M3, a scale for every row",
+    ),
+    "FP8 with a scale for every row": (
+        by_rows(ml_dtypes.float8_e4m3fn),
+        {"quant_method": "fp8", "fmt": "e4m3"},
+        "FP8, F8_E4M3, a scale for every row",
+    ),
     "NF4": (nf4(64), BITSANDBYTES, "bitsandbytes, NF4, blocks of 64"),
     # Blocks that no row divides, rows that share a byte.
     "NF4, doubly quantized": (
@@ -135,10 +158,11 @@ def test_sizes_of_groups_that_no_matrix_has_mean_one_group_or_are_refused(tmp_pa
                 Checkpoint.open(folder)
 
 
-def test_the_first_generation_as_it_was_published(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bits", [4, 8])
+def test_the_first_generation_as_it_was_published(bits: int, tmp_path: Path) -> None:
     plain = write_tiny(tmp_path / "plain", shape=FIRST)
-    described = {**GPTQ, "bits": 4, "group_size": 128, "desc_act": False}
-    expected = write(plain, tmp_path / "q", gptq(4, 128), described, "bfloat16")
+    described = {**GPTQ, "bits": bits, "group_size": 128, "desc_act": False}
+    expected = write(plain, tmp_path / "q", gptq(bits, 128), described, "bfloat16")
     opened = Checkpoint.open(tmp_path / "q")
     for name, wanted in expected.items():
         np.testing.assert_array_equal(to_float32(opened.array(name)), wanted)

@@ -260,7 +260,7 @@ def test_zero_points_that_q4_1_does_not_hold_are_refused_with_the_number(
 ) -> None:
     folder = stored(plain, tmp_path / "stored", TAKEN["AWQ"])
     with pytest.raises(
-        PackError, match=r"zero point \d+ in row \d+.*no number of 16 bits"
+        PackError, match=r"zero point \d+ in row \d+.*does not fit into the 16 bits"
     ) as caught:
         convert(folder, tmp_path / "out.gguf", "Q8_0", repack=True)
     assert caught.value.exit_code is ExitCode.USAGE

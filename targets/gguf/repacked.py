@@ -63,8 +63,8 @@ def no_type(part: codes.Part) -> str | None:
     with np.errstate(over="ignore"):
         row, group = np.argwhere(least.astype(np.float16) != least)[0]
     return (
-        f"has the zero point {zeros[row, group]} in row {row}, and {zeros[row, group]} times the "
-        f"scale {scales[row, group]:.7g} does not fit into the 16 bits of Q4_1"
+        f"has the zero point {zeros[row, group]} in row {row}, and its product with the scale "
+        f"{scales[row, group]:.7g} does not fit into the 16 bits of Q4_1"
     )
 
 

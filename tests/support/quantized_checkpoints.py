@@ -139,6 +139,20 @@ def fp8(block: tuple[int, int] | None) -> Callable[[str, Array], tuple[Parts, Ar
     return of
 
 
+def by_rows(kind: Any) -> Callable[[str, Array], tuple[Parts, Array]]:
+    """Numbers of 8 bits with a scale for every row, as compressed-tensors' int-quantized (int8) and
+    float-quantized (float8) store them, and FP8 with a scale for a channel."""
+    largest = 127 if np.dtype(kind) == np.int8 else 448
+
+    def of(name: str, weight: Array) -> tuple[Parts, Array]:
+        scales = (abs(weight).max(1, keepdims=True) / largest).astype(np.float32)
+        scaled = weight / scales
+        stored = (np.round(scaled) if largest == 127 else scaled).astype(kind)
+        return {"weight": stored, "weight_scale": scales}, stored.astype(np.float32) * scales
+
+    return of
+
+
 NF4 = (
     *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635),
     *(-0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725),
