@@ -72,6 +72,12 @@ def task_of(name: str) -> str:
     return RETRIEVAL_KINDS.get(kind, "generate")
 
 
+def planned_shape(name: str) -> Shape:
+    """The shape that is planned for: an embedder or a reranker has no output matrix."""
+    shape, task = shape_of(name), task_of(name)
+    return shape if task == "generate" else shape.for_task(task)
+
+
 def versions(recipes: Iterable[str]) -> dict[str, str | None]:
     """Versions of what builds and runs these recipes."""
     return {
@@ -120,7 +126,7 @@ def built(
             "packager.sources.dummy:fetch",
             log,
             repo_id=catalog.find(name).repo_id,
-            shape=asdict(shape_of(name)),
+            shape=asdict(planned_shape(name)),
             out=str(own),
         )
     for place, recipe_id in missing.items():

@@ -6,8 +6,8 @@ contexts and cache types.
 
 Artifacts are built from checkpoints with random weights in the true shape: size and memory do not
 depend on the values. Each combination is one fresh process that loads the model and fills the whole
-context with one prompt, or with one text for embedders and rerankers; its peak is VmHWM, which
-other programs do not disturb. The full set takes about an hour on two idle cores, 16 GB of memory
+context with one prompt, or measures an embedder or a reranker; its peak is VmHWM, which other
+programs do not disturb. The full set takes about an hour on two idle cores, 16 GB of memory
 (ONNX Runtime's builder) and 10 GB of disk. With --scratch artifacts are kept, and taken as they are
 the next time. Exit code 1 when a bar is missed. The last line is one JSON object.
 """
@@ -29,18 +29,18 @@ from benchmarks.artifacts import (
     built,
     finish,
     found,
+    planned_shape,
     scratch_folder,
-    shape_of,
     task_of,
     versions,
 )
 from packager.device.this_machine import describe_machine
 from packager.errors import PackError
 from packager.files import tree_bytes
-from packager.shape import Shape
 from packager.units import human_bytes
 
 NEW_TOKENS = 8
+REPEATS = 2
 WITHIN_PERCENT = 5.0
 LOW_PERCENT = 2.0
 SIZE_PERCENT = {"gguf": 0.1, "openvino": 0.5, "onnx": 0.5}
@@ -101,12 +101,6 @@ def percent(predicted: float, actual: float) -> float:
     return round(100 * (predicted / actual - 1), 3)
 
 
-def planned_shape(name: str) -> Shape:
-    """The shape that is planned for: an embedder or a reranker has no output matrix."""
-    shape, task = shape_of(name), task_of(name)
-    return shape if task == "generate" else shape.for_task(task)
-
-
 def memory_row(name: str, recipe_id: str, context: int, artifact: Path) -> dict[str, Any]:
     """One combination in a fresh process."""
     runtime, recipe = found(recipe_id)
@@ -126,8 +120,10 @@ def memory_row(name: str, recipe_id: str, context: int, artifact: Path) -> dict[
         order |= {"session": runtime.session, "new_tokens": NEW_TOKENS}
         order["prompt_tokens"] = context - NEW_TOKENS
     else:
-        job = "benchmarks.jobs:longest_text"
-        order |= {"session": runtime.retrieval_session, "tokens": context}  # type: ignore[attr-defined]
+        # As a package is measured: words of many texts bring in the pages of a mapped embedding.
+        job = "packager.measure.retrieval:measure"
+        order |= {"session": runtime.retrieval_session, "repeats": REPEATS}  # type: ignore[attr-defined]
+        order["prompt_tokens"] = context // 2
     log = artifact.parent / "run.log"
     try:
         result = finish(job, log, PATIENT, **order)

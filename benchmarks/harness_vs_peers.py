@@ -45,9 +45,9 @@ WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPIN}
 """How our llama.cpp waits for its threads; its peer gets the same."""
 
 
-def llama_bench(scratch: Path) -> Path:
-    """llama.cpp's own benchmark, built from the archive of the version that is installed here."""
-    program = scratch / "peer-build" / "bin" / "llama-bench"
+def peer_tool(scratch: Path, name: str) -> Path:
+    """A tool of llama.cpp's own, built from the archive of the version that is installed here."""
+    program = scratch / "peer-build" / "bin" / name
     if not program.exists():
         off = [f"-DLLAMA_BUILD_{part}=OFF" for part in ("TESTS", "EXAMPLES", "SERVER", "APP")]
         place = ["-S", str(source(scratch)), "-B", str(scratch / "peer-build")]
@@ -63,7 +63,7 @@ def llama_bench(scratch: Path) -> Path:
                 "--build",
                 str(scratch / "peer-build"),
                 "--target",
-                "llama-bench",
+                name,
                 "-j",
                 jobs,
             ],
@@ -243,7 +243,7 @@ def main() -> int:
     options = parser.parse_args()
     options.scratch.mkdir(parents=True, exist_ok=True)
     program = (
-        llama_bench(options.scratch.resolve())
+        peer_tool(options.scratch.resolve(), "llama-bench")
         if any(recipe.startswith("gguf") for recipe in options.recipes)
         else None
     )

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from packager.measure.benchmark import prompt_ids
-from packager.measure.trials import answer, words_of
+from packager.measure.trials import answer
 from packager.process import resolve
 from packager.runtime import Report
-from packager.session import RetrievalSession, Session
+from packager.session import Session
 
 
 def fill_context(
@@ -32,22 +32,6 @@ def fill_context(
     finally:
         model.close()
     return {"answered": len(reply)}
-
-
-def longest_text(
-    report: Report, *, session: str, artifact: str, settings: dict[str, Any], tokens: int
-) -> dict[str, Any]:
-    """Load an embedder or a reranker and compute short texts together and one of `tokens` alone;
-    the caller reads the peak memory of this process."""
-    model: RetrievalSession = resolve(session)(artifact, settings)
-    compute = model.embed if settings["task"] == "embed" else model.score
-    short = min(128, tokens)
-    try:
-        compute([words_of(model.plain, short, seed) for seed in range(4)])
-        compute([words_of(model.plain, tokens, 4)])
-    finally:
-        model.close()
-    return {"tokens": tokens}
 
 
 def log_probabilities(report: Report, *, artifact: str, tokens: int, out: str) -> dict[str, Any]:
@@ -190,35 +174,150 @@ def warm_start(
     }
 
 
-def drafted(
+def same_answers(
+    report: Report, *, session: str, artifact: str, settings: dict[str, Any], asked: dict[str, Any]
+) -> dict[str, Any]:
+    """Whether an answer is the `same` as plain decoding with what the engine drafts itself, and
+    with drafts that are right, half right and wrong."""
+    from packager.measure.speculation import proposer_of
+
+    model: Any = resolve(session)(artifact, {**settings, "speculation": asked})
+    try:
+        prompt = prompt_ids(model, 64, 3)
+        plain = model.generate(prompt, 40, lambda token: None, stop=False)
+        told = [*prompt, *plain]
+        proposer = proposer_of(model, asked)
+
+        def partly(right: int) -> Any:
+            def draft(tokens: Any) -> list[int]:
+                following = told[len(tokens) : len(tokens) + 4]
+                return [*following[:right], *(token ^ 1 for token in following[right:])]
+
+            return draft
+
+        drafts = [lambda tokens: proposer(tokens, 4), *(partly(right) for right in (4, 2, 0))]
+        answers = [model.speculate(prompt, 40, draft, stop=False).tokens for draft in drafts]
+    finally:
+        model.close()
+    return {"same": all(answer == plain for answer in answers)}
+
+
+def fitted_heads(report: Report, *, folder: str, shape: dict[str, Any]) -> dict[str, Any]:
+    """A small hybrid with fitted heads: `acceptance` of what they draft, and whether the answers
+    are the `same`."""
+    # Here: it brings the engine and numpy.
+    from packager.checkpoint.control_tokens import control_tokens
+    from packager.measure.speculation import way
+    from packager.shape import Shape
+    from packager.sources.dummy import write_checkpoint
+    from targets.gguf.convert import convert
+    from targets.llama_cpp.session import Session as LlamaSession
+    from training.heads import fit, sharpen
+
+    place = Path(folder)
+    source = place / "checkpoint"
+    shutil.rmtree(place, ignore_errors=True)
+    source.mkdir(parents=True)
+    known, name = Shape.from_dict(shape), "Qwen/Qwen3.5-0.8B"
+    control = control_tokens(name, known.model_type)
+    write_checkpoint(report, source, repo_id=name, shape=known, control=control, dtype="F32")
+    sharpen(source)
+    convert(source, place / "plain.gguf", "BF16")
+    fit(source, place / "plain.gguf", [[n, n + 300, n + 600] for n in range(24)], 32)
+    convert(source, place / "heads.gguf", "BF16", heads=True)
+    asked = way("mtp")
+    settings: Any = {"context": 128, "kv": "f16", "threads": 1, "speculation": asked}
+    model = LlamaSession(str(place / "heads.gguf"), settings)
+    proposer = model.proposer(asked)
+    same, drafted, accepted = True, 0, 0
+    for first in (700, 720, 740):
+        prompt = [first, first + 100, first + 200]
+        plain = model.generate(prompt, 40, lambda token: None, stop=False)
+        answer = model.speculate(prompt, 40, lambda tokens: proposer(tokens, 3), stop=False)
+        same = same and answer.tokens == plain
+        drafted, accepted = drafted + answer.drafted, accepted + answer.accepted
+    model.close()
+    return {"acceptance": accepted / drafted, "same": same}
+
+
+def openvino_as_it_comes(
+    report: Report, *, artifact: str, prompt_tokens: int, new_tokens: int, repeats: int
+) -> dict[str, Any]:
+    """What openvino_genai itself says of its pipeline with nothing set, over fresh prompts."""
+    # Here, since only this job needs the engine.
+    import numpy as np
+    import openvino
+    import openvino_genai
+
+    pipeline = openvino_genai.LLMPipeline(artifact, "CPU")
+    config = openvino_genai.GenerationConfig()
+    config.max_new_tokens, config.do_sample, config.ignore_eos = new_tokens, False, True
+    rates = []
+    for seed in range(repeats + 1):
+        ids = np.random.default_rng(seed).integers(5, 1000, (1, prompt_tokens), np.int64)
+        seen = pipeline.generate(openvino.Tensor(ids), config).perf_metrics
+        rates.append(1000 / seen.get_tpot().mean)
+    # The first answer warms it up.
+    return {"decode_tps": sum(rates[1:]) / repeats}
+
+
+def onnx_as_it_comes(
+    report: Report, *, artifact: str, prompt_tokens: int, new_tokens: int, repeats: int
+) -> dict[str, Any]:
+    """The loop of onnxruntime_genai's own examples with nothing set, over fresh prompts."""
+    # Here, since only this job needs the engine.
+    import time
+
+    import numpy as np
+    import onnxruntime_genai as og
+
+    model = og.Model(artifact)
+    rates = []
+    for seed in range(repeats + 1):
+        params = og.GeneratorParams(model)
+        most = prompt_tokens + new_tokens
+        params.set_search_options(max_length=most, min_length=most, do_sample=False)
+        generator = og.Generator(model, params)
+        ids = np.random.default_rng(seed).integers(5, 1000, prompt_tokens, np.int32)
+        generator.append_tokens(ids)
+        generator.generate_next_token()
+        began, count = time.perf_counter(), 0
+        while count < new_tokens - 1 and not generator.is_done():
+            generator.generate_next_token()
+            count += 1
+        rates.append(count / (time.perf_counter() - began))
+        del generator
+    return {"decode_tps": sum(rates[1:]) / repeats}
+
+
+def divergence_from(
     report: Report,
     *,
     session: str,
     artifact: str,
-    draft: str,
-    settings: dict[str, Any],
-    texts: dict[str, str],
+    kv: str,
+    truth: str,
+    context: int,
+    tokens: int,
 ) -> dict[str, Any]:
-    """Answers with another model's drafts: `acceptance` by kind and of all, and whether all answers
-    are the `same`. The draft reads its prompt anew in every step, so that nothing is timed."""
-    make: Any = resolve(session)
-    model, helper = make(artifact, settings), make(draft, settings)
-    kinds: dict[str, float] = {}
-    same, said, right = True, 0, 0
-    try:
-        for name, text in texts.items():
-            prompt = model.encode(text)[:128]
-            plain = model.generate(prompt, 32, lambda token: None, stop=False)
-            seen = model.speculate(
-                prompt,
-                32,
-                lambda tokens: helper.generate(tokens, 4, lambda token: None, stop=False),
-                stop=False,
-            )
-            same = same and seen.tokens == plain
-            said, right = said + seen.drafted, right + seen.accepted
-            kinds[name] = seen.accepted / seen.drafted
-    finally:
-        model.close()
-        helper.close()
-    return {"kinds": kinds, "acceptance": right / said, "same": same}
+    """Mean nats by which what an artifact expects differs from what the F16 GGUF in `truth`
+    expects, after each of so many random tokens."""
+    # Here: most jobs need no numpy.
+    import numpy as np
+
+    ids = [int(token) for token in np.random.default_rng(7).integers(5, 1000, tokens)]
+
+    def logged(model: Session) -> Any:
+        try:
+            rows = np.concatenate([np.array(block, np.float64) for block in model.logits(ids)])
+        finally:
+            model.close()
+        rows -= rows.max(axis=1, keepdims=True)
+        return rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+
+    settings = {"context": context, "threads": None}
+    exact = logged(resolve("targets.llama_cpp.session:Session")(truth, {**settings, "kv": "f16"}))
+    seen = logged(resolve(session)(artifact, {**settings, "kv": kv}))
+    width = min(exact.shape[1], seen.shape[1])
+    exact, seen = exact[:, :width], seen[:, :width]
+    return {"mean": float((np.exp(exact) * (exact - seen)).sum(axis=1).mean())}

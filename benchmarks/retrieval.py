@@ -76,7 +76,7 @@ def checkpoint(scratch: Path, layers: int | None = None) -> Path:
             "packager.sources.dummy:fetch",
             scratch / "build.log",
             repo_id=catalog.find(MODEL).repo_id,
-            shape=asdict(replace(shape, layers=layers or shape.layers)),
+            shape=asdict(replace(shape, layers=layers or shape.layers).for_task("embed")),
             out=str(half),
         )
         _for_sentence_transformers(half)
@@ -173,8 +173,9 @@ def _embedding_run(
     file = scratch / "texts.txt"
     file.write_text(_SEPARATOR.join(texts), "utf-8")
     order = [str(program), "-m", str(model), "-f", str(file), "--embd-separator", _SEPARATOR]
-    order += ["--pooling", "last", "--embd-normalize", "2", "-c", str(CONTEXT), "--kv-unified"]
-    order += ["-np", str(len(texts)), "-t", str(threads), "-tb", str(threads), "-fa", "on"]
+    # Without a number of sequences it takes one cache for all of them, as ours does.
+    order += ["--pooling", "last", "--embd-normalize", "2", "-c", str(CONTEXT)]
+    order += ["-t", str(threads), "-tb", str(threads), "-fa", "on", "--no-escape"]
     began = time.perf_counter()
     process = subprocess.Popen(order, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     most = 0

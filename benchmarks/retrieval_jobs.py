@@ -89,6 +89,57 @@ def sentence_transformers(
     return _timed(lambda some: model.encode(some), texts, began)
 
 
+def _pairs(documents: int, seed: int) -> list[str]:
+    """Prompts of a reranker: queries of the gate's corpus with documents of other queries, too."""
+    import random
+
+    from packager.checkpoint.retrieval import rerank_text
+    from packager.quality.retrieval_corpus import queries
+
+    asked, chance = queries(), random.Random(seed)
+    every = [text for query in asked for text in query.documents]
+    return [rerank_text(chance.choice(asked).text, chance.choice(every)) for _ in range(documents)]
+
+
+def scores(
+    report: Report,
+    *,
+    session: str,
+    artifact: str,
+    settings: dict[str, Any],
+    documents: int,
+    seed: int,
+) -> dict[str, Any]:
+    """By the session of a runtime, from prompts to scores."""
+    model = resolve(session)(artifact, settings)
+    try:
+        return {"scores": model.score([model.plain(text) for text in _pairs(documents, seed)])}
+    finally:
+        model.close()
+
+
+def scores_of_transformers(
+    report: Report, *, checkpoint: str, documents: int, seed: int
+) -> dict[str, Any]:
+    """By transformers in float32: the share of yes beside no behind each prompt."""
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import AutoModelForCausalLM
+
+    from packager.checkpoint.retrieval import answer_ids
+
+    tokenizer = Tokenizer.from_file(str(Path(checkpoint) / "tokenizer.json"))
+    rows = list(answer_ids(tokenizer, checkpoint))
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    made = []
+    with torch.no_grad():
+        for text in _pairs(documents, seed):
+            ids = tokenizer.encode(text, add_special_tokens=False).ids
+            last = model(torch.tensor([ids]), logits_to_keep=1).logits[0, -1, rows]
+            made.append(float(last.double().softmax(0)[0]))
+    return {"scores": made}
+
+
 def texts_of(
     report: Report, *, checkpoint: str, tokens: int, count: int, seed: int
 ) -> dict[str, Any]:

@@ -2,12 +2,19 @@
 true shapes with random weights, and what is accepted on the small trained model. The last line is
 one JSON object.
 
-    python benchmarks/speculation.py [--pair Qwen3-0.6B ...] [--draft Qwen3-0.6B] [--scratch FOLDER]
+    python benchmarks/speculation.py [--pair MODEL ...] [--draft MODEL] [--heads MODEL ...]
+                                     [--layers N] [--tiny] [--scratch FOLDER]
 
-For every model: milliseconds of a token and of a step that checks 1 to 8 drafted ones, and from
-which share of them on that pays, with prompt lookup and with the draft model, whose token costs
-what it costs to decode. On the trained model: prompt lookup, and its own Q4_0 as a draft of its
-Q8_0; every answer is compared with plain decoding, token by token.
+True shapes: every `--pair` with the draft beside it, both loaded, in the layers that it has or the
+first `--layers` of them where it would not fit into memory; every `--heads` with its own heads for
+multi-token prediction. For each: milliseconds of a token, of a drafted one and of a step that
+checks 1 to 8 of them, and from which share on that pays; and answers with drafts that are right,
+half right and wrong compared token by token with plain decoding, for hybrids with their state put
+back.
+
+Trained: the small model of the tests with prompt lookup, with its own Q4_0 and with the draft that
+was trained for it, by kind of text; and a small hybrid with heads that were fitted. `--tiny` leaves
+the true shapes out. Exit code 1 where an answer is another one.
 """
 
 from __future__ import annotations
@@ -15,95 +22,167 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.artifacts import ROOT, built, finish, scratch_folder, versions
+from benchmarks.artifacts import ROOT, built, finish, scratch_folder, shape_of, versions
+from packager import catalog
 from packager.device.this_machine import describe_machine
-from packager.measure.speculation import Costs
+from packager.measure.speculation import way
 from packager.quality.text import shipped
+from packager.shape import Hybrid, Shape, heads
 from targets.llama_cpp import LlamaCpp
 
-RECIPE, TRAINED = "gguf:Q4_K_M", ("gguf:Q8_0", "gguf:Q4_0")
+RECIPE, TRAINED, DRAFT = "gguf:Q4_K_M", ("gguf:Q8_0", "gguf:Q4_0"), "gguf:Q8_0"
 CONTEXT = 512
+SMALL_HYBRID = Shape(
+    "qwen3_5_text",
+    *(256, 2, 4, 2, 64, 512, 1024),
+    *(False, False, True, 2048),
+    hybrid=Hybrid(2, 2, 4, 64, 64, 4),
+)
+"""That of the tests."""
 
 
-def settings(context: int = CONTEXT) -> dict[str, Any]:
-    return {"context": context, "kv": "f16", "threads": None, "gpu_layers": 0}
+def settings() -> dict[str, Any]:
+    return {"context": CONTEXT, "kv": "f16", "threads": None, "gpu_layers": 0}
 
 
-def measured(artifact: Path, log: Path, texts: dict[str, str] | None) -> dict[str, Any]:
+def measured(
+    artifact: Path, log: Path, asked: dict[str, Any], texts: dict[str, str] | None
+) -> dict[str, Any]:
     value: dict[str, Any] = finish(
         "packager.measure.speculation:measure",
         log,
         session=LlamaCpp.session,
         artifact=str(artifact),
         settings=settings(),
+        asked=asked,
         texts=texts,
     ).value
     return value
 
 
-def with_draft(facts: dict[str, Any], draft_ms: float) -> list[dict[str, Any]]:
-    """The steps of a cost model with another cost of drafting."""
-    check = {step["drafted"]: step["check_ms"] for step in facts["steps"]}
-    costs = Costs(facts["decode_ms"], draft_ms, check)
-    return [{"drafted": width, "break_even": costs.break_even(width)} for width in check]
+def same(artifact: Path, log: Path, asked: dict[str, Any]) -> bool:
+    """Whether answers are the same with whatever is drafted."""
+    value = finish(
+        "benchmarks.jobs:same_answers",
+        log,
+        session=LlamaCpp.session,
+        artifact=str(artifact),
+        settings=settings(),
+        asked=asked,
+    ).value
+    return bool(value["same"])
 
 
-def shown(steps: list[dict[str, Any]]) -> str:
-    return ", ".join(
+def shape_built(name: str, shape: Shape, scratch: Path) -> Path:
+    """A GGUF of random weights in that shape, with heads where it has some; kept in the scratch
+    folder."""
+    place = scratch / name / "artifact"
+    if not place.is_dir():
+        folder, half = scratch / name / "checkpoint", scratch / name / ".artifact"
+        log = scratch / f"{name}.log"
+        repo_id = catalog.find(name.partition("+")[0]).repo_id
+        fetch = "packager.sources.dummy:fetch"
+        if not folder.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            finish(fetch, log, repo_id=repo_id, shape=asdict(shape), out=str(folder))
+        recipe = asdict(LlamaCpp().recipe(RECIPE.partition(":")[2]))
+        order = {
+            "checkpoint": str(folder),
+            "recipe": {**recipe, "inputs": {"heads": bool(shape.draft_layers)}},
+            "workload": {"context": CONTEXT},
+            "out": str(half),
+        }
+        finish(LlamaCpp.build_job, log, **order)
+        half.rename(place)
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+    return place
+
+
+def shown(facts: dict[str, Any]) -> str:
+    edges = ", ".join(
         f"{step['drafted']}: "
         + ("never" if step["break_even"] is None else f"{step['break_even']:.0%}")
-        for step in steps
+        for step in facts["steps"]
     )
+    costs = f"{facts['decode_ms']:.1f} ms a token, {facts['draft_ms']:.1f} ms drafted"
+    return f"{costs}; pays from {edges}"
+
+
+def true_shapes(asked: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    log = scratch / "speculation.log"
+    draft = shape_built(asked.draft, shape_of(asked.draft), scratch)
+    for name in asked.pair:
+        shape = shape_of(name)
+        layers = min(shape.layers, asked.layers or shape.layers)
+        label = name if layers == shape.layers else f"{name}+{layers}-layers"
+        model = shape_built(label, replace(shape, layers=layers), scratch)
+        for how, artifact in (("lookup", None), ("draft", str(draft))):
+            facts = measured(model, log, way(how, artifact), None)
+            facts["same"] = same(model, log, way(how, artifact))
+            rows[f"{label} {how}"] = {**facts, "layers": layers, "of_layers": shape.layers}
+            print(f"{label}, {how}: {shown(facts)}", flush=True)
+    for name in asked.heads:
+        shape = replace(shape_of(name), draft_layers=heads.LAYERS)
+        model = shape_built(f"{name}+heads", shape, scratch)
+        for how in ("lookup", "mtp"):
+            facts = measured(model, log, way(how), None)
+            facts["same"] = same(model, log, way(how))
+            rows[f"{name} {how}"] = facts
+            print(f"{name}, {how}: {shown(facts)}", flush=True)
+    return rows
+
+
+def trained(scratch: Path) -> dict[str, Any]:
+    texts = {part.name: part.text[:2000] for part in shipped().parts}
+    log, models = scratch / "speculation.log", ROOT / "tests" / "models"
+    places, _ = built("tiny-qwen3", TRAINED, scratch, models / "tiny-qwen3", CONTEXT)
+    small, _ = built("tiny-qwen3-draft", [DRAFT], scratch, models / "tiny-qwen3-draft", CONTEXT)
+    main = places[TRAINED[0]]
+    rows = {
+        "prompt lookup": measured(main, log, way("lookup"), texts),
+        "its own Q4_0": measured(main, log, way("draft", str(places[TRAINED[1]])), texts),
+        "a trained draft": measured(main, log, way("draft", str(small[DRAFT])), texts),
+    }
+    folder = scratch / "small-hybrid"
+    hybrid = finish(
+        "benchmarks.jobs:fitted_heads", log, folder=str(folder), shape=asdict(SMALL_HYBRID)
+    ).value
+    rows["fitted heads of a small hybrid"] = hybrid
+    for name, row in rows.items():
+        answers = "the same answers" if row["same"] else "OTHER ANSWERS"
+        speed = f", {row['speed_up']:.2f} times as fast" if row.get("speed_up") else ""
+        print(f"trained, {name}: {row['acceptance']:.0%} accepted{speed}, {answers}", flush=True)
+    return rows
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--pair", action="append", metavar="MODEL")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pair", nargs="*", default=["Qwen3-8B"], metavar="MODEL")
     parser.add_argument("--draft", default="Qwen3-0.6B")
+    both = ["Qwen3.5-0.8B", "Qwen3.5-2B"]
+    parser.add_argument("--heads", nargs="*", default=both, metavar="MODEL")
+    parser.add_argument("--layers", type=int, default=18, help="of a pair at most; 0: all")
+    parser.add_argument("--tiny", action="store_true", help="the small models of the tests alone")
     parser.add_argument("--scratch", type=Path)
     asked = parser.parse_args()
-    models = list(dict.fromkeys([asked.draft, *(asked.pair or ["Qwen3-1.7B"])]))
-    document: dict[str, Any] = {"shapes": {}, "draft": asked.draft}
     with scratch_folder(asked.scratch) as scratch:
-        log = scratch / "speculation.log"
-        for model in models:
-            places, failed = built(model, [RECIPE], scratch)
-            if failed:
-                print(f"{model}: {failed[RECIPE]}", file=sys.stderr)
-                continue
-            facts = measured(places[RECIPE], log, None)
-            print(f"{model}: {facts['decode_ms']:.1f} ms a token", flush=True)
-            print(f"  prompt lookup pays from {shown(facts['steps'])}", flush=True)
-            if model != asked.draft and asked.draft in document["shapes"]:
-                draft_ms = document["shapes"][asked.draft]["decode_ms"]
-                facts["with_draft"] = with_draft(facts, draft_ms)
-                print(f"  {asked.draft} as draft pays from {shown(facts['with_draft'])}")
-            document["shapes"][model] = facts
-        texts = {part.name: part.text[:2000] for part in shipped().parts}
-        trained = ROOT / "tests" / "models" / "tiny-qwen3"
-        places, _ = built("tiny-qwen3", TRAINED, scratch, trained, CONTEXT)
-        lookup = measured(places[TRAINED[0]], log, texts)
-        drafted = finish(
-            "benchmarks.jobs:drafted",
-            log,
-            session=LlamaCpp.session,
-            artifact=str(places[TRAINED[0]]),
-            draft=str(places[TRAINED[1]]),
-            settings=settings(),
-            texts=texts,
-        ).value
-        document["trained"] = {"lookup": lookup, "draft": drafted}
-        for kind, row in (("prompt lookup", lookup), ("its own Q4_0", drafted)):
-            same = "the same answers" if row["same"] else "OTHER ANSWERS"
-            print(f"trained, {kind}: {row['acceptance']:.0%} accepted, {same}", flush=True)
+        rows = {} if asked.tiny else true_shapes(asked, scratch)
+        document = {"shapes": rows, "draft": asked.draft, "trained": trained(scratch)}
     document |= {"machine": describe_machine(), "versions": versions([RECIPE])}
     print(json.dumps(document))
-    return 0 if document["trained"]["lookup"]["same"] and drafted["same"] else 1
+    every = [*document["shapes"].values(), *document["trained"].values()]
+    return 0 if all(row["same"] for row in every) else 1
 
 
 if __name__ == "__main__":

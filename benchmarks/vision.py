@@ -4,7 +4,8 @@ encoder, first token, most memory resident.
     python benchmarks/vision.py --tools FOLDER --packages PACKAGE... [--tokens N...] [--rounds N]
                                 [--threads N]
 
-FOLDER holds llama-mtmd-cli, built from the source archive of the installed llama-cpp-python.
+FOLDER holds llama-mtmd-cli; where it does not, the tool is built there from the source archive of
+the installed llama-cpp-python, which pip downloads.
 Packages are those of `qwen-pack build --use-case vision`; random weights will do. Both sides read
 the same PNG and take the same threads, context and limit of image tokens. They take turns, each
 first in every other round, each in a process of its own; compared are the ratios of a round's two
@@ -32,7 +33,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.artifacts import finish, versions
-from benchmarks.harness_vs_peers import BAR_PERCENT, WAITING, Pair, watched
+from benchmarks.harness_vs_peers import BAR_PERCENT, WAITING, Pair, peer_tool, watched
 from packager.cores import cores
 from packager.device.this_machine import describe_machine
 from packager.measure.noise import BUSY_CORES
@@ -153,6 +154,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=cores().computing)
     options = parser.parse_args()
+    if not (options.tools / "llama-mtmd-cli").exists():
+        options.tools.mkdir(parents=True, exist_ok=True)
+        options.tools = peer_tool(options.tools.resolve(), "llama-mtmd-cli").parent
     rows: list[dict[str, Any]] = []
     pairs: list[Pair] = []
     with tempfile.TemporaryDirectory(prefix="qwen-pack-vision-") as folder:

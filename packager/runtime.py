@@ -237,6 +237,14 @@ class Drafts(Protocol):
 
 
 @runtime_checkable
+class RefusesDrafts(Protocol):
+    """What a Runtime has besides where its engine could draft, and why that is not used."""
+
+    no_drafts: str
+    """The reason, as the end of a sentence."""
+
+
+@runtime_checkable
 class Serves(Protocol):
     """What a Runtime has besides where `qwen-pack serve` takes another engine than the servers that
     are exported, whose own are in packager.shipping.server."""

@@ -254,6 +254,9 @@ def test_a_base_that_is_not_that_of_the_adapter_is_a_sentence(
     with pytest.raises(PackError, match="other weights") as caught:
         built(rewritten(source=changed_source), tmp_path / "none")
     assert caught.value.exit_code is ExitCode.INPUT
+    with pytest.raises(PackError, match="somebody else converted it"):
+        adopted = {**source(), "adopted": {"variant": "local/tiny-qwen3"}}
+        built(rewritten(source=adopted), tmp_path / "none")
     with pytest.raises(PackError, match="holds no model"):
         built(adapter, tmp_path / "none")
     assert not (tmp_path / "none").exists()

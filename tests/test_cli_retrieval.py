@@ -56,7 +56,7 @@ def test_a_package_says_how_its_vectors_are_made_and_what_they_lost(
     assert measured.documents_512_dps and measured.documents_128_dps and measured.query_ms
     assert measured.decode_tps is None and measured.task == "embed"
     readme = (packages["embed"] / "README.md").read_text("utf-8")
-    assert "--embedding" in readme and "[:64]" in readme and "tok/s of" not in readme
+    assert "--embedding --pooling last" in readme and "[:64]" in readme and "tok/s of" not in readme
     assert not (packages["embed"] / "chat_template.jinja").exists()
     card = (packages["embed"] / "MODEL_CARD.md").read_text("utf-8")
     assert "feature-extraction" in card and "a vector of 64 numbers" in card
@@ -111,6 +111,8 @@ def test_bench_measures_vectors_again(
         (["rerank", "embed", "a", "b"], "not made for `rerank`"),
         (["embed", "rerank", "a"], "not made for `embed`"),
         (["embed", "embed"], "There is no text"),
+        (["embed", "embed", "a", " "], "A text is empty"),
+        (["rerank", "rerank", "", "a"], "The query is empty"),
         (["embed", "embed", "a", "--dimension", "999"], "fewer than 999"),
         (["rerank", "rerank", "a"], "There is no document"),
         (["embed", "embed", "--file", "nowhere.txt"], "cannot be read"),

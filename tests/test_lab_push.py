@@ -129,7 +129,7 @@ def test_a_push_that_is_killed_anywhere_leaves_no_wrong_file_and_the_next_one_en
     shutil.rmtree(tmp_path / "d")
     chance = random.Random(4)
     # Anywhere, however fast this machine is at the moment.
-    for _ in range(16):
+    for _ in range(17):
         with started() as child:
             time.sleep(chance.random() * whole_s)
             child.kill()

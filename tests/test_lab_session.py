@@ -4,7 +4,6 @@ the device's own; and whatever happens to the device ends in a sentence."""
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import threading
 import time
@@ -24,7 +23,6 @@ from packager.lab.session import Session
 from packager.measure.gauges.machine import gauges_of
 from packager.measure.thread_search import search
 from packager.measure.trials import answer
-from packager.pipeline.cache import BuildCache
 from packager.records.measurement import Through
 from packager.session import Stamped
 from targets.llama_cpp.agent import build
@@ -37,9 +35,6 @@ pytestmark = pytest.mark.engine
 
 CONTEXT = 256
 PROMPT = [5, 300, 17, 411, 42, 256, 8, 77]
-KEPT = "QWEN_PACK_AGENTS"
-"""Names a cache in which agents for other machines have been built before: minutes of compiling are
-no part of a test."""
 
 
 @pytest.fixture(scope="module")
@@ -374,63 +369,8 @@ def test_a_device_that_does_not_know_an_instruction_gets_the_next_agent(
         run(here(tmp_path / "d"), [newer])
     with pytest.raises(PackError, match="no agent for the device"):
         run(here(tmp_path / "d"), [])
-
-
-def emulated(name: str) -> Agent:
-    if shutil.which("qemu-aarch64-static") is None:
-        pytest.skip("needs qemu-aarch64-static (Debian: qemu-user-static)")
-    folder = os.environ.get(KEPT)
-    found = build.cached(name, BuildCache(Path(folder))) if folder else None
-    if found is None:
-        pytest.skip(f"needs {KEPT} with a cache where `qwen-pack agent build --for {name}` has run")
-    return found
-
-
-@pytest.mark.parametrize("name", ["armv8.2-dotprod", "aarch64"])
-def test_an_agent_for_arm_is_one_static_file_that_new_phones_can_map_and_answers_alike(
-    name: str, model: Path, local: Any
-) -> None:
-    agent = emulated(name)
-    data = agent.path.read_bytes()
-    assert len(data) < 30_000_000
-    headers = program_headers(data)
-    assert not [kind for kind, _ in headers if kind in (2, 3)], "PT_DYNAMIC or PT_INTERP"
-    assert min(align for kind, align in headers if kind == 1) >= 16384
-    session = Session("", settings(["qemu-aarch64-static", str(agent.path)], model))
-    try:
-        tokens = (PROMPT * 4)[:32]
-        mine = np.concatenate([block.copy() for block in local.logits(tokens)])
-        theirs = np.concatenate([block.copy() for block in session.logits(tokens)])
-        # Kernels of another architecture round otherwise; the likeliest token stays.
-        assert np.abs(mine - theirs).max() < 0.35 * np.ptp(mine)
-        margin = np.sort(mine, axis=1)
-        clear = (margin[:, -1] - margin[:, -2]) > 0.1
-        assert (mine.argmax(1) == theirs.argmax(1))[clear].all()
-        assert clear.sum() > 16
-        assert greedy(session, 4) == greedy(session, 4)
-    finally:
-        Device.leave()
-
-
-def test_an_arm_without_dot_products_refuses_the_agent_that_uses_them_and_takes_the_other(
-    tmp_path: Path,
-) -> None:
-    newer, older = emulated("armv8.2-dotprod"), emulated("aarch64")
-    from packager.lab.transport import Local
-
-    pi4 = Local(str(tmp_path / "d"), ("qemu-aarch64-static", "-cpu", "cortex-a72"))
-    found, _ = run(pi4, [newer, older])
-    assert found.built_for == "aarch64"
-
-
-def program_headers(elf: bytes) -> list[tuple[int, int]]:
-    """Type and alignment of each, of a 64-bit little-endian ELF (System V ABI, AArch64)."""
-    start, size, count = (
-        int.from_bytes(elf[32:40], "little"),
-        int.from_bytes(elf[54:56], "little"),
-        int.from_bytes(elf[56:58], "little"),
-    )
-    rows = [elf[start + size * place :][:size] for place in range(count)]
-    return [
-        (int.from_bytes(row[:4], "little"), int.from_bytes(row[48:56], "little")) for row in rows
-    ]
+    # A folder that is mounted noexec answers as a file without the right to be run.
+    program.chmod(0o644)
+    with pytest.raises(PackError, match=r"does not run the agent: .*ermission denied") as caught:
+        run(here(tmp_path / "e"), [build.from_file(program)])
+    assert "noexec" in caught.value.hint

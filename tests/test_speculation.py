@@ -3,6 +3,7 @@ on both."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from packager.plan.choose import make_plan
 from packager.plan.draft import parse, speculating
 from packager.records.speculation import Speculation
 from packager.shape import heads
+from packager.shipping.server.settings import Settings
 from targets import registry
 from tests.conftest import REPOSITORY
 from tests.support.gguf_checkpoints import SHAPES, build, checkpoint
@@ -227,9 +229,12 @@ def test_a_build_measures_it_and_packages_the_draft_that_pays(
     assert {kind.name for kind in found.kinds} >= {"code", "json", "dialogue"}
     assert found.acceptance is not None and found.acceptance > 0.1
     assert found.draft.files == ("draft/model.gguf",) and (out / found.draft.files[0]).is_file()
+    assert (out / "draft-licence" / "NOTICE").is_file()
     assert found.memory_bytes is not None and found.memory_bytes >= found.draft.memory_bytes > 0
     assert found.sentence() in capsys.readouterr().out
-    assert "--model-draft draft/model.gguf" in (out / "README.md").read_text()
+    readme = (out / "README.md").read_text()
+    assert "--model model/model.gguf" in readme and "--model-draft draft/model.gguf" in readme
+    assert "llama-gguf-split" not in readme
     assert found.sentence() in (out / "MODEL_CARD.md").read_text()
     assert main(["verify", str(out)]) == ExitCode.DONE
     capsys.readouterr()
@@ -270,7 +275,8 @@ def test_the_verdict_says_its_figure() -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--recipe", "onnx:int8_sym_b32", "--speculate", "mtp"], "is not measured here"),
+        (["--recipe", "onnx:int8_sym_b32", "--speculate", "mtp"], "the last token alone"),
+        (["--recipe", "openvino:int8_asym", "--speculate", "lookup"], "other tokens"),
         (["--recipe", "gguf:Q8_0", "--speculate", "mtp"], "has no heads"),
         (["--recipe", "gguf:Q8_0", "--speculate", "magic"], "magic"),
         (["--recipe", "gguf:Q8_0", "--speculate", "draft:"], "names no model"),
@@ -298,7 +304,7 @@ def test_a_draft_that_does_not_fit_beside_the_model_is_refused() -> None:
     assert both.draft is not None and both.draft.as_dict()["recipe"] == "gguf:Q8_0"
     peak = plan.chosen.footprint.peak
     tight = replace(plan, workload=replace(workload, max_memory_bytes=peak + 1))
-    with pytest.raises(PackError, match="does not fit beside") as caught:
+    with pytest.raises(PackError, match="does not fit next to") as caught:
         speculating(tight, asked, runtimes)
     assert caught.value.exit_code is ExitCode.NOTHING_FITS
 
@@ -314,3 +320,59 @@ def test_auto_takes_the_heads_where_a_variant_has_some() -> None:
         assert found.speculate == ways and found.heads is ("mtp" in ways)
         assert found.shape.draft_layers == ("mtp" in ways)
         assert speculating(plan, parse("off"), runtimes) is plan
+
+
+def test_fit_proposes_drafts_of_the_same_vocabulary(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [
+        "fit",
+        "--target",
+        "laptop-32gb",
+        "--model",
+        "Qwen3-8B",
+        "--recipe",
+        "gguf:Q4_K_M",
+        "--max-ttft-ms",
+        "60000",
+    ]
+    assert main([*asked, "--steps", "--json"]) == ExitCode.DONE
+    found = json.loads(capsys.readouterr().out)
+    names = [row["variant"] for row in found["drafts"]]
+    assert names[0] == "Qwen/Qwen3-0.6B" and len(names) <= 3
+    assert all(name.startswith("Qwen/Qwen3-") for name in names)
+    first = found["drafts"][0]
+    assert 0 < first["break_even_at_least"] < 1 and first["memory_bytes"] > 400_000_000
+    assert main([*asked, "--steps"]) == ExitCode.DONE
+    assert "--speculate draft:Qwen3-0.6B" in capsys.readouterr().out
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("sampling", [{"temperature": 0.0}, {"temperature": 0.8, "seed": 5.0}])
+def test_a_server_that_drafts_says_the_same(
+    sampling: dict[str, float], trained: Path, draft: Path, tmp_path: Path
+) -> None:
+    from targets.llama_cpp.serving import Engine
+
+    known = Settings("x", "x", trained, "", 512, "f16", "CPU", frozenset(), (), {}, None)
+    options = {"context": 512, "kv": "f16", "threads": 1}
+    drafting = {**way("draft", str(draft)), "drafted": 4}
+    plain = Engine(known, options, tmp_path / "log")
+    speculating = Engine(known, {**options, "speculation": drafting}, tmp_path / "log")
+    ids = plain.encode("def add(a, b):\n    return a + b\n\ndef")
+
+    def told(engine: Engine, prompt: list[int], most: int, until: int) -> list[int]:
+        said: list[int] = []
+
+        def on_token(token: int) -> bool:
+            said.append(token)
+            return len(said) < until
+
+        engine.generate(prompt, most, sampling, None, on_token)
+        return said
+
+    first = told(plain, ids, WANTED, 99)
+    assert told(speculating, ids, WANTED, 99) == first
+    # Ended by the client among drafted tokens, and gone on with from what is kept.
+    for until in (3, 7, 12):
+        assert told(speculating, ids, WANTED, until) == first[:until]
+        longer = [*ids, *first[:until], *ids[:4]]
+        assert told(speculating, longer, 8, 99) == told(plain, longer, 8, 99)

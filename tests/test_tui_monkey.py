@@ -223,9 +223,12 @@ TEXTS = ("a/b", "m.gguf", "/nowhere", "4", "IFEval=60", "any", "text, image", "Â
 async def wander(pilot: Pilot[Any], chance: random.Random, steps: int, trail: list[str]) -> None:
     """So many random steps; `trail` tells the last of them where one went wrong."""
     app = pilot.app
-    for step in range(steps):
-        kind = chance.random()
-        if step % LEAP == LEAP - 1:
+    since = 0
+    for _ in range(steps):
+        kind, since = chance.random(), since + 1
+        # A person comes to no other step past a dialog.
+        if since >= LEAP and not app.screen.is_modal:
+            since = 0
             place = chance.choice(PLACES)()
             trail.append(f"{type(app.screen).__name__}: put down on {type(place).__name__}")
             app.push_screen(place)

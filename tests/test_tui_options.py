@@ -215,7 +215,9 @@ def test_options_are_typed_refused_once_kept_and_shown_in_the_need(tmp_path: Pat
         assert "Options (o)  all as usual" in text_of(pilot)
         await pilot.press("o")
         options = await screen(pilot, OptionsScreen)
-        await pilot.press(*"4x", "enter")
+        await pilot.press("tab")
+        assert "Largest single file of the model" in text_of(pilot)
+        await pilot.press("shift+tab", *"4x", "enter")
         problem = options.query_one(Problem)
         assert "'4x' is not a whole number" in problem.text and pilot.app.screen is options
         assert pilot.app.focused is options.query_one("#parallel")
@@ -341,6 +343,16 @@ def test_a_file_of_the_hub_is_fetched_on_the_way_on_once_and_can_be_cancelled() 
         await pilot.press("n")
         await screen(pilot, CandidatesScreen)
         assert asked == [("a/b", "m.gguf", None, False)] * 3
+        # Another revision is another file.
+        await pilot.press("escape", "o")
+        options = await screen(pilot, OptionsScreen)
+        options.query_one("#revision", Input).value = "v2"
+        await pilot.press("enter")
+        await screen(pilot, NeedScreen)
+        await pilot.press("n")
+        last = await screen(pilot, CandidatesScreen)
+        assert asked[-1] == ("a/b", "m.gguf", "v2", False)
+        assert "--revision v2" in build_command(last.ask, data.CHOSEN)
 
     drive(walk, data.services(hub_file=hub_file))
 

@@ -291,9 +291,11 @@ EVERY_SCREEN = (
     "sweep",
     "options",
 )
+ONLY_LARGE = ("compare", "pareto_candidates", "sweeps", "sweep", "shelf", "options", "export")
+"""Screens that show no more in a window of middle size than in one of the others."""
 SIZED = [
     *((name, SMALL) for name in PICTURES),
-    *((name, size) for name in EVERY_SCREEN for size in WIDER),
+    *((name, size) for name in EVERY_SCREEN for size in WIDER[1 if name in ONLY_LARGE else 0 :]),
 ]
 
 

@@ -93,8 +93,8 @@ class Transcriber(nn.Module):
             )
         )
         self._words = words
-        # What stands at each audio token, and the how manieth digit it is. Only training has them:
-        # without, the encoder learns nothing for hundreds of steps.
+        # What stands at each audio token, and which digit of the sound it is. Only training has
+        # them: without, the encoder learns nothing for hundreds of steps.
         self.digit, self.order = nn.Linear(TOWER.out, 11), nn.Linear(TOWER.out, _MOST)
 
     def ids(self, text: str) -> list[int]:

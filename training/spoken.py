@@ -45,8 +45,12 @@ class Said:
 
 
 def has_espeak() -> bool:
-    """Whether espeak-ng can speak here."""
-    return shutil.which("espeak-ng") is not None
+    """Whether espeak-ng can speak here, with its voices."""
+    if shutil.which("espeak-ng") is None:
+        return False
+    words = ["espeak-ng", "-v", HELD_OUT[0], "--stdout", WORDS[1]]
+    done = subprocess.run(words, capture_output=True, check=False)
+    return done.returncode == 0 and len(done.stdout) > RATE // 10
 
 
 def dialled(digit: int, seconds: float) -> Samples:

@@ -186,12 +186,13 @@ class BuildOptions:
 
 @dataclass(frozen=True, slots=True)
 class FileOfHub:
-    """A converted model in a repository of the hub: its repository, its name there, and the file
-    once it is fetched."""
+    """A converted model in a repository of the hub: its repository, its name there, the revision
+    that was asked for, and the file once it is fetched."""
 
     repo_id: str
     name: str
     file: HubFile | None = None
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,7 +205,7 @@ def _transcript(answer: Answer, check: Check) -> Failure | None:
     errors = word_errors(answer.text, check.text)
     if errors.rate <= check.within:
         return None
-    return _wrong(f"has {errors.edits} wrong words beside the {errors.words} that were said")
+    return _wrong(f"has {errors.edits} wrong words; {errors.words} were said")
 
 
 def _stops(answer: Answer, check: Check) -> Failure | None:

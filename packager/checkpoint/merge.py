@@ -25,6 +25,12 @@ from packager.shape.tensors import naming_of, outer_tensors
 
 Doubles = npt.NDArray[np.float64]
 
+_ONE_THREAD = 1 << 18
+"""Multiplications up to which OpenBLAS stays in the thread that asks. Those who ask are threads
+themselves, and wait for each other where it does not. Source: interface/gemm.c of OpenBLAS
+(SMP_THRESHOLD_MIN * GEMM_MULTITHREAD_THRESHOLD)."""
+_TILE_ROWS = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Merged:
@@ -41,7 +47,7 @@ class Merged:
         else:
             up, down = _doubles(added.up, inside), _doubles(added.down)
         merged: Doubles = rows_of(self.base).rows(first, end).astype(np.float64)
-        merged += added.scaling * (up @ down)
+        _add_product(merged, up, down, added.scaling)
         if added.magnitude is not None:
             length = np.sqrt((merged * merged).sum(axis=1))
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -73,6 +79,16 @@ class Whole:
     def rows(self, first: int, end: int) -> npt.NDArray[np.float32]:
         """See packager.checkpoint.header.Rows."""
         return rows_of(self.tensor).rows(first, end)
+
+
+def _add_product(sums: Doubles, up: Doubles, down: Doubles, scaling: float) -> None:
+    """`sums` plus `scaling` times up @ down, in tiles."""
+    width = max(1, _ONE_THREAD // (_TILE_ROWS * up.shape[1]))
+    for row in range(0, sums.shape[0], _TILE_ROWS):
+        rows = slice(row, row + _TILE_ROWS)
+        for column in range(0, sums.shape[1], width):
+            columns = slice(column, column + width)
+            sums[rows, columns] += scaling * (up[rows] @ down[:, columns])
 
 
 def _doubles(tensor: TensorInfo, *where: slice) -> Doubles:

@@ -62,6 +62,8 @@ def command(
     given = [*texts, *lines_of(file)]
     if not given:
         raise usage("There is no text.", "Give texts, or a file with --file.")
+    if not all(text.strip() for text in given):
+        raise usage("A text is empty.", "Leave it out: its vector says nothing.")
     if is_query or instruction is not None:
         conventions = rules.Conventions(own.end, own.query or "")
         given = [rules.query_text(conventions, text, instruction) for text in given]

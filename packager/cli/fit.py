@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from packager.cli.fit_tables import Answer
     from packager.device.target import Target
     from packager.need.workload import Workload
+    from packager.plan.drafts import Proposal
     from packager.runtime import Runtime
     from packager.select import Candidate, Elsewhere, Miss
 
@@ -292,6 +293,7 @@ def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
     """What one target says. Raises PackError (usage) where it is not served at all."""
     from packager import catalog
     from packager.cli.fit_tables import Answer
+    from packager.plan.drafts import proposals
     from packager.select import candidates, choose, elsewhere, larger_than, nearest_misses, steps
     from targets import registry
 
@@ -323,6 +325,9 @@ def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
         )
         misses = nearest_misses(target, workload, measured, runtimes, larger=larger, named=named)
         other_machine = elsewhere(target, measured, larger, runtimes, named=named)
+    drafts: tuple[Proposal, ...] = ()
+    if chosen is not None and with_misses:
+        drafts = proposals(target, workload, chosen, catalog.load(), runtimes)
     return Answer(
         target,
         workload,
@@ -330,6 +335,7 @@ def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
         chosen,
         misses,
         steps(measured) if wish.show_steps else None,
+        drafts=drafts,
         elsewhere=other_machine,
         hour=wish.price_of_hour,
         instead=_instead(target, workload, wish) if wish.show_steps and named else None,
@@ -386,6 +392,8 @@ def _payload(answer: Answer) -> JsonObject:
         payload["elsewhere"] = answer.elsewhere.as_dict() if answer.elsewhere else None
     if answer.steps is not None:
         payload["steps"] = [step.as_dict() for step in answer.steps]
+    if answer.drafts:
+        payload["drafts"] = [draft.as_dict() for draft in answer.drafts]
     if answer.instead is not None:
         payload["instead"] = answer.instead.as_dict()
     return payload

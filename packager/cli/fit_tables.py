@@ -14,6 +14,7 @@ from packager.escapes import command
 from packager.need.languages import in_words
 from packager.need.usecases import use_case
 from packager.need.workload import Workload
+from packager.plan.drafts import Proposal
 from packager.predict.forecast import Forecast
 from packager.recipe import marks_of
 from packager.select import Candidate, Elsewhere, Miss, Step, none_fits
@@ -54,6 +55,8 @@ class Answer:
     problem: str = ""
     elsewhere: Elsewhere | None = None
     hour: float | None = None
+    drafts: tuple[Proposal, ...] = ()
+    """Variants that can draft for the chosen one."""
     instead: Candidate | None = None
     """What would be chosen of the whole catalogue, where a variant was named and steps are asked
     for."""
@@ -91,6 +94,8 @@ def show_one(answer: Answer, show_all: bool, words: Sequence[str]) -> None:
         say()
         _steps(answer.steps)
         _instead(answer)
+        for draft in answer.drafts:
+            say(f"Draft: {draft.sentence()}")
     if answer.chosen is None:
         say()
         _misses(answer)

@@ -38,6 +38,8 @@ def command(
     given = [*documents, *lines_of(file)]
     if not given:
         raise usage("There is no document.", "Give documents, or a file with --file.")
+    if not query.strip():
+        raise usage("The query is empty.", "Say what the documents are to be about.")
     wanted: JsonObject = {"query": query, "documents": given, "instruction": instruction}
     result = asked("packager.behaviour.retrieval:rerank", {**arguments, **wanted})
     scores = msgspec.convert(result["scores"], list[float])

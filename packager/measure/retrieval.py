@@ -1,4 +1,4 @@
-"""The benchmark of an embedder or a reranker: documents per second of two lengths, and how long a
+"""The benchmark of an embedder or a reranker: documents per second by their length, and how long a
 query takes.
 
 `measure` is a job for a child process, as packager.measure.benchmark:measure is for text.
@@ -30,15 +30,14 @@ from packager.session import RetrievalSession
 VERSION = 2
 """Raised when the same artifact would give other figures."""
 
-DOCUMENTS = (128, 512)
-"""Tokens of the documents whose rate is told."""
+DOCUMENTS = {128: 8, 512: 8, 2048: 1}
+"""Tokens of the documents whose rate is told, and how many are handed over together. Every engine
+here computes 512 tokens at once at most and a longer text alone: more make no difference."""
 QUERY = 32
 """Tokens of a query with its instruction."""
 LONGEST = 2048
 """Tokens of the longest text that is computed, where the context has as many."""
 REPEATS = 5
-BATCH = 8
-"""Documents that are handed over together."""
 _QUERIES = 20
 _LEAST_REPEATS = 2
 _PATIENCE_S = 20.0
@@ -62,8 +61,8 @@ def measure(
 
     `settings` are those of the session. `ttft_ms` and `prefill_tps` are of one text of
     `prompt_tokens`, from its tokens to its vector or score; `documents_N_dps` are documents of N
-    tokens per second, eight handed over together; `query_ms` is one text of 32 tokens. Every text
-    is new. Raises PackError (budget) for a model that gives two results for one text.
+    tokens per second, handed over together as DOCUMENTS says; `query_ms` is one text of 32 tokens.
+    Every text is new. Raises PackError (budget) for a model that gives two results for one text.
     """
     make = resolve(session)  # which imports the engine: no part of loading a model
     processors = keep_on_strongest(at_or_none(settings, "threads", int))
@@ -84,7 +83,8 @@ def measure(
         }
         again = run.result(check)
         # What stands between the layers grows with a text: the longest one shows it.
-        run.result(run.text(min(LONGEST, run.context)))
+        if run.context < LONGEST:
+            run.result(run.text(run.context))
         megahertz = clock.megahertz()
         steady, proportional = resident_bytes(), proportional_bytes()
         on_gpu = process_bytes()
@@ -161,17 +161,17 @@ class _Run:
         return figures, spread
 
     def documents(self, repeats: int) -> tuple[dict[str, float], float]:
-        """Documents of the two lengths, eight at a time."""
+        """Documents of each length, as many at a time as DOCUMENTS says."""
         figures: dict[str, float] = {}
         spread = 0.0
-        for tokens in DOCUMENTS:
+        for tokens, together in DOCUMENTS.items():
             if tokens > self.context:
                 text = f"documents of {tokens} tokens: the context has {self.context}"
                 self.left_out += [text] if text not in self.left_out else []
                 continue
-            batches = [[self.text(tokens) for _ in range(BATCH)] for _ in range(repeats)]
+            batches = [[self.text(tokens) for _ in range(together)] for _ in range(repeats)]
             seconds = self._timed(batches)
-            rate = BATCH / statistics.median(seconds)
+            rate = together / statistics.median(seconds)
             figures[f"documents_{tokens}_dps"] = rate
             spread = max(spread, quartile_spread(seconds))
             self._report.note(f"documents of {tokens} tokens: {rate:.3g} a second")

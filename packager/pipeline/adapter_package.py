@@ -115,6 +115,8 @@ def _refuse_base(known: Manifest) -> None:
         why = "it gives no text"
     elif contents.source.dummy:
         why = "its weights are random"
+    elif contents.source.adopted is not None:
+        why = "somebody else converted it, and from which weights is not proved"
     elif contents.source.adapters:
         why = "an adapter is merged into it already"
     else:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
 
+from packager.catalog.licences import stated
 from packager.events import Event, StageNote
 from packager.pipeline import speculation_stage, stages, warm_stage
 from packager.pipeline.cache import BuildCache, Entry
 from packager.pipeline.engine_start import Engine, on_ladder
-from packager.pipeline.job import Job
+from packager.pipeline.job import Job, checkpoint_of
 from packager.pipeline.speculation_stage import DraftFiles, Verdict
 from packager.pipeline.stage_run import Events, failures, kept, work
 from packager.plan.plan import Plan
@@ -95,4 +96,5 @@ def _draft(cache: BuildCache, plan: Plan) -> Generator[Event, None, DraftFiles |
     fetched = (yield from kept(cache, fetch)) or (yield from work(cache, fetch))
     convert = replace(stages.convert(own, fetched), row=_SHOWN)
     entry = (yield from kept(cache, convert)) or (yield from work(cache, convert))
-    return speculation_stage.of_entry(entry, convert)
+    license_name = stated(own.chosen.variant.license, own.source.kind, fetched.facts)
+    return speculation_stage.of_entry(entry, convert, checkpoint_of(fetched), license_name)

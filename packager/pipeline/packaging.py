@@ -41,6 +41,7 @@ from packager.sources import adapters
 
 _OUT = "out/"
 _DRAFT = f"{DRAFT}/"
+_DRAFT_LICENCE = "draft-licence"
 
 
 def write(
@@ -75,7 +76,9 @@ def write(
                 done += size
                 yield done, total
             entries.append(entry)
-        entries += _papers(plan, checkpoint, folder, tuple(entries), made)
+        model = tuple(entry for entry in entries if entry.role != manifest.DRAFT)
+        entries += _draft_papers(plan, folder, made)
+        entries += _papers(plan, checkpoint, folder, model, made)
         manifest.write(
             folder, papers.added(folder, _describe(plan, build_key, made, tuple(entries), losers))
         )
@@ -91,6 +94,21 @@ def _draft_entries(made: Made) -> list[FileEntry]:
     if draft is None:
         return []
     return [replace(row, path=f"{_DRAFT}{row.path}", role=manifest.DRAFT) for row in draft.files]
+
+
+def _draft_papers(plan: Plan, folder: Path, made: Made) -> list[FileEntry]:
+    """The licence of a draft that pays, which may be another one than the model's."""
+    draft = made.drafting.draft if made.drafting else None
+    if draft is None or plan.draft is None:
+        return []
+    place = folder / _DRAFT_LICENCE
+    place.mkdir()
+    variant: JsonObject = {"repo_id": plan.draft.variant, "license": draft.license}
+    names = licence.write(place, draft.papers, variant, plan.draft.recipe, dummy=False)
+    paths = [f"{_DRAFT_LICENCE}/{name}" for name in names]
+    return [
+        FileEntry(path, (folder / path).stat().st_size, sha256(folder / path)) for path in paths
+    ]
 
 
 def _copied(source: Path, destination: Path, entry: FileEntry) -> Iterator[int]:

@@ -75,6 +75,8 @@ def make(plan: Plan, cache: BuildCache) -> Generator[Event, None, Made]:
         measured = yield from _stage(cache, measure(engine.plan), engine=engine, again=measure)
     warm = yield from gains.warm(cache, engine, fetched, converted, convert, measured)
     keys = stages.keys_of(convert, measure(engine.plan), measured)
+    if drafting is not None:
+        keys = {**keys, "drafting": drafting.key}
     return Made(fetched, converted, measured, keys, quality, engine.plan.start, warm, drafting)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packager.digests import key_of
 from packager.errors import PackError, usage
 from packager.json_values import JsonObject
 from packager.measure.speculation import NGRAM, VERSION, WIDTHS, way
@@ -18,7 +19,7 @@ from packager.pipeline.job import Job
 from packager.pipeline.measured_job import measured_job
 from packager.quality.text import shipped
 from packager.records.speculation import Draft, OtherWay, Speculation
-from packager.runtime import Drafts
+from packager.runtime import Drafts, RefusesDrafts
 
 if TYPE_CHECKING:
     from packager.plan.plan import Plan
@@ -30,11 +31,13 @@ _CHARACTERS = 2000
 @dataclass(frozen=True, slots=True)
 class DraftFiles:
     """The model that drafts, as it lies on this machine: the folder, its files below that, and what
-    names their bytes."""
+    names their bytes; where its licence lies, and what that is called."""
 
     folder: Path
     files: tuple[FileEntry, ...]
     key: str
+    papers: Path
+    license: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,11 @@ class Verdict:
 
     speculation: Speculation
     draft: DraftFiles | None = None
+
+    @property
+    def key(self) -> str:
+        """What names verdict and draft for whoever keeps a package of them."""
+        return key_of([self.speculation.to_json(), self.draft.key if self.draft else None])
 
 
 def obstacle(plan: Plan) -> PackError | None:
@@ -61,8 +69,10 @@ def obstacle(plan: Plan) -> PackError | None:
     missing = next((name for name in plan.speculate if name not in known), None)
     if missing is None:
         return None
+    because = f": {plan.runtime.no_drafts}" if isinstance(plan.runtime, RefusesDrafts) else ""
     return usage(
-        f"Speculation of the kind {missing!r} with {plan.runtime.name} is not measured here.",
+        f"Speculation of the kind {missing!r} with {plan.runtime.name} is not measured here"
+        f"{because}.",
         f"It knows {', '.join(known)}." if known else "Take llama.cpp, or leave --speculate out.",
     )
 
@@ -77,18 +87,19 @@ def of_package(folder: Path, runtime_name: str) -> DraftFiles:
         for entry in found.files
         if entry.path.startswith(f"{MODEL}/") and not entry.role
     )
-    return DraftFiles(folder / MODEL, rows, artifact_key(found))
+    license_name = found.contents.variant.license
+    return DraftFiles(folder / MODEL, rows, artifact_key(found), folder, license_name)
 
 
-def of_entry(entry: Entry, artifact: Job) -> DraftFiles:
-    """A draft that was converted in this build."""
+def of_entry(entry: Entry, artifact: Job, papers: Path, license_name: str | None) -> DraftFiles:
+    """A draft that was converted in this build from the checkpoint in `papers`."""
     prefix = "out/"
     rows = tuple(
         FileEntry(row.path.removeprefix(prefix), row.size, row.sha256)
         for row in entry.files
         if row.path.startswith(prefix)
     )
-    return DraftFiles(entry.folder / "out", rows, str(artifact.key))
+    return DraftFiles(entry.folder / "out", rows, str(artifact.key), papers, license_name)
 
 
 def measure(

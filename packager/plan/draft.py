@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packager.checkpoint import Checkpoint
-from packager.device.target import Target
 from packager.errors import ExitCode, PackError, usage
 from packager.files import expanded
 from packager.names import did_you_mean
@@ -15,6 +14,7 @@ from packager.package import manifest
 from packager.package.manifest import Manifest
 from packager.package.package import MODEL
 from packager.plan.choose import NAMED, make_plan
+from packager.plan.drafts import same_vocabulary
 from packager.plan.plan import Draft, Plan
 from packager.predict.memory import Footprint
 from packager.runtime import Drafts, Runtime
@@ -24,9 +24,6 @@ from packager.units import human_bytes
 
 WAYS = ("off", "auto", "lookup", "mtp")
 _DRAFT = "draft:"
-_PADDING = 1024
-"""Rows by which the matrices of one vocabulary may differ: Qwen2.5 has 151,936 of them up to 3B,
-and 152,064 from 7B on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +78,13 @@ def speculating(plan: Plan, asked: Speculate, runtimes: Sequence[Runtime]) -> Pl
                 f"{plan.chosen.variant.name} has no heads for multi-token prediction.",
                 "Qwen3-Next and Qwen3.5 have some. Take --speculate lookup, or draft:VARIANT.",
             )
+        _refuse_crowd(plan, 0, "mtp")
         return _with_heads(plan)
     if asked.draft is None:
         return plan
     draft = _draft(plan, asked.draft, runtimes)
-    _refuse_crowd(plan.target, plan, draft.footprint)
+    # One process loads both.
+    _refuse_crowd(plan, draft.footprint.peak - draft.footprint.overhead, "draft")
     return replace(plan, draft=draft)
 
 
@@ -152,22 +151,25 @@ def _of_package(plan: Plan, folder: Path) -> Draft:
 
 
 def _refuse_other_vocabulary(ours: Shape, theirs: Shape, name: str) -> None:
-    if abs(ours.vocab - theirs.vocab) >= _PADDING:
+    if not same_vocabulary(ours.vocab, theirs.vocab):
         raise usage(
             f"{name} has another vocabulary: {theirs.vocab} rows for {ours.vocab}.",
             "Take a draft of the same family; `qwen-pack fit` proposes one.",
         )
 
 
-def _refuse_crowd(target: Target, plan: Plan, draft: Footprint) -> None:
-    """Raise PackError (exit code 3) where model and draft do not fit into the memory together."""
-    limit = room(plan.workload, target.device.available_bytes, target.device.gpus)
-    # One process loads both.
-    together = plan.chosen.footprint.peak + draft.peak - draft.overhead
+def _refuse_crowd(plan: Plan, draft: int, how: str) -> None:
+    """Raise PackError (exit code 3) where the model and what drafts do not fit into the memory
+    together; `draft` are the bytes of a draft model."""
+    assert isinstance(plan.runtime, Drafts)
+    device = plan.target.device
+    limit = room(plan.workload, device.available_bytes, device.gpus)
+    own = plan.runtime.drafting_bytes(plan.shape, plan.chosen.recipe, plan.workload.context, how)
+    together = plan.chosen.footprint.peak + draft + own
     if together > limit:
         raise PackError(
-            f"The draft does not fit beside {plan.chosen.variant.name} on {target.name}: together "
-            f"they need {human_bytes(together)}, and there are {human_bytes(limit)}.",
-            "Take a smaller draft, or --speculate lookup, which takes no memory.",
+            f"What drafts does not fit next to {plan.chosen.variant.name} on {plan.target.name}: "
+            f"together they need {human_bytes(together)}, and there are {human_bytes(limit)}.",
+            "Take a smaller draft or a shorter --context, or --speculate lookup.",
             ExitCode.NOTHING_FITS,
         )

@@ -116,6 +116,7 @@ class Measurement(Record, frozen=True, kw_only=True):
     full_context_tokens: Count | None = None
     documents_128_dps: Number | None = None
     documents_512_dps: Number | None = None
+    documents_2048_dps: Number | None = None
     query_ms: Number | None = None
     query_ms_p95: Number | None = None
     image_tokens: Tokens | None = None
@@ -194,7 +195,11 @@ class Measurement(Record, frozen=True, kw_only=True):
         at a time; None where text is given."""
         if self.task == "generate":
             return None
-        timed = {128: self.documents_128_dps, 512: self.documents_512_dps}
+        timed = {
+            128: self.documents_128_dps,
+            512: self.documents_512_dps,
+            2048: self.documents_2048_dps,
+        }
         together = timed.get(self.prompt_tokens or 0)
         if together is not None or not self.ttft_ms:
             return together

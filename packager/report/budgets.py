@@ -91,4 +91,8 @@ def sentence(verdict: Verdict) -> str:
 
 def quantity(value: float, unit: str) -> str:
     """A number with its unit, bytes in readable steps."""
-    return human_bytes(value) if unit == "B" else f"{value:,.{0 if value >= 100 else 1}f} {unit}"
+    if unit == "B":
+        return human_bytes(value)
+    if value < 1:
+        return f"{value:.3g} {unit}"
+    return f"{value:,.{0 if value >= 100 else 1}f} {unit}"

@@ -75,9 +75,9 @@ class Heads:
         """See packager.measure.speculation.Proposer."""
         import numpy as np
 
-        position = len(tokens) - 1
         proposed: list[int] = []
-        token, state = tokens[-1], self._state(len(tokens) - 2)
+        position, token = len(tokens) - 1, tokens[-1]
+        state = self._state(position - 1)
         self._lib.llama_memory_seq_rm(self._memory, 0, position, -1)
         while len(proposed) < most:
             self._decode([token], state[None], position, last=True)

@@ -36,13 +36,13 @@ def _embed(model: str, common: str, context: int, dimension: int | None, layers:
         if dimension
         else ""
     )
-    return f"""Pooling (the last token) and the end of text are stored in the file: leave them out of commands, so that nothing contradicts it.
+    return f"""Pooling (the last token) and the end of text are stored in the file; the command says the pooling once more.
 {shortened}
 With [llama.cpp](https://github.com/ggml-org/llama.cpp), as a server at http://127.0.0.1:8080/v1/embeddings, which brings vectors to
 length 1:
 
 ```
-llama-server --model {model} {common} --embedding --batch-size {batch} --ubatch-size {batch} --port 8080
+llama-server --model {model} {common} --embedding --pooling last --batch-size {batch} --ubatch-size {batch} --port 8080
 curl http://127.0.0.1:8080/v1/embeddings --header "Content-Type: application/json" --data '{{"input": ["A document."]}}'
 ```
 

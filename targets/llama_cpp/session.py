@@ -7,20 +7,18 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packager.cores import cores, fewest
 from packager.errors import bad_input, no_room, usage
 from packager.json_values import JsonObject, at, at_or_none, object_or_empty
-from packager.measure.speculation import Drafter, Proposer, Speculated
 from packager.session import LOGITS_BLOCK
 from targets.gguf import library
 from targets.gguf.presets import KV_BITS, PROJECTOR
-from targets.llama_cpp import speculation
 from targets.llama_cpp.heads import Heads
 from targets.llama_cpp.prefix import StoredPrefix
+from targets.llama_cpp.speculating import Speculating
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +33,7 @@ _CLOSE = 0.05
 """A few tokens vary by this much; see packager.cores.fewest."""
 
 
-class Session:
+class Session(Speculating):
     """See packager.session.Session. `threads` says how many decode: given, or the fastest of a
     short trial."""
 
@@ -218,84 +216,13 @@ class Session:
         self.prefix_note = f"Cold start: {done}; {kept} for the next one."
         return prompt[count:]
 
-    def proposer(self, asked: JsonObject) -> Proposer:
-        """See packager.measure.speculation.Speculates. Raises PackError: usage for a draft of
-        another vocabulary."""
-        if self._heads is not None:
-            return self._heads.propose
-        self._draft = Session(
-            at(asked, "artifact", str),
-            {
-                "context": self.context,
-                "kv": "f16",
-                "threads": self.threads,
-                "gpu_layers": asked.get("gpu_layers"),
-                "speculation": {"rollback": at(asked, "rollback", int)},
-            },
-        )
-        speculation.same_vocabulary(self._lib, self._vocab, self._draft._vocab)
-        width = self._lib.llama_vocab_n_tokens(self._vocab)
-        return speculation.ModelDraft(self._draft, width)
-
-    def speculate(
-        self,
-        prompt: Sequence[int],
-        max_new_tokens: int,
-        draft: Drafter,
-        on_token: Callable[[int], None] = lambda _: None,
-        *,
-        stop: bool = True,
-    ) -> Speculated:
-        """See packager.measure.speculation.Speculates. Raises PackError (usage) when prompt and
-        answer exceed the context, or where a recurrent state cannot take back tokens."""
-        self._must_fit(prompt, max_new_tokens)
-        self._feed(self._after_prefix(prompt))
-        with self.stepping():
-            return speculation.answer(
-                self.checks(),
-                self._best(),
-                prompt,
-                max_new_tokens,
-                draft,
-                self.ends() if stop else (),
-                on_token,
-            )
-
-    def check_ms(self, prompt: Sequence[int], count: int) -> float:
-        """See packager.measure.speculation.Speculates."""
-        self._must_fit(prompt, count)
-        self._lib.llama_memory_clear(self._memory, False)
-        self._feed(prompt)
-        checks = self.checks()
-        with self.stepping():
-            started = time.perf_counter()
-            checks.put([prompt[-1]] * count, len(prompt))
-            for row in range(count):
-                checks.likeliest(row)
-            return 1000 * (time.perf_counter() - started)
-
-    def checks(self) -> speculation.Checks:
-        """Steps of several tokens over this session's cache."""
-        lib = self._lib
-        hybrid = lib.llama_model_is_hybrid(self._model)
-        copied = bool(hybrid and not lib.llama_n_rs_seq(self._context))
-        return speculation.Checks(
-            lib, self._context, self._memory, self._vocab, self._compute, copied
-        )
-
-    @contextmanager
-    def stepping(self) -> Iterator[None]:
-        """Within the block a few tokens at once take the threads of decoding: they wait for memory
-        as one token does, and more threads than idle cores wait for each other."""
-        self._lib.llama_set_n_threads(self._context, self.threads, self.threads)
-        try:
-            yield
-        finally:
-            self.use_threads(self.threads)
-
     def best(self) -> int:
         """The likeliest token after what was computed last."""
         return self._best()
+
+    def _other(self, artifact: str, settings: JsonObject) -> Session:
+        """A session of another model."""
+        return Session(artifact, settings)
 
     def _must_fit(self, prompt: Sequence[int], max_new_tokens: int) -> None:
         if not prompt or len(prompt) + max_new_tokens > self.context:

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from packager.errors import usage
 from packager.measure.speculation import Drafter, Speculated
-
-if TYPE_CHECKING:
-    from targets.llama_cpp.session import Session
 
 
 @dataclass(slots=True)
@@ -128,6 +126,8 @@ def answer(
             checks.take_back(position)
 
 
+_STEP = 16
+"""Tokens at once up to which a model waits for memory as it does for one."""
 _PADDING = "[PAD"
 """How names of tokens begin that a vocabulary has only to be as wide as the matrix."""
 
@@ -151,10 +151,28 @@ def _shown(text: bytes) -> str:
     return repr(text.decode("utf-8", "replace"))
 
 
+class Feeds(Protocol):
+    """What a draft's session must have; see targets.llama_cpp.session.Session."""
+
+    context: int
+
+    def keep_until(self, position: int) -> bool:
+        """Forget what was computed at a position and after it."""
+
+    def feed_at(self, tokens: Sequence[int], position: int) -> int:
+        """Compute text at a position; the position after it."""
+
+    def best(self) -> int:
+        """The likeliest token after what was computed last."""
+
+    def stepping(self) -> AbstractContextManager[None]:
+        """A few tokens at once within the block."""
+
+
 class ModelDraft:
     """A second model that says what may follow; what its cache holds is not computed again."""
 
-    def __init__(self, session: Session, vocabulary: int) -> None:
+    def __init__(self, session: Feeds, vocabulary: int) -> None:
         self._session, self._vocabulary = session, vocabulary
         self._known: list[int] = []
 
@@ -167,6 +185,17 @@ class ModelDraft:
             shared = 0
         # Whatever happens now, nobody knows what the cache holds until it is over.
         self._known = []
+        if len(tokens) - shared > _STEP:
+            session.feed_at(tokens[shared:-1], shared)
+            shared = len(tokens) - 1
+        with session.stepping():
+            proposed, position = self._proposed(tokens, shared, most)
+        self._known = [*tokens, *proposed][:position]
+        return proposed
+
+    def _proposed(self, tokens: Sequence[int], shared: int, most: int) -> tuple[list[int], int]:
+        """What may follow, and the position after what the cache holds then."""
+        session = self._session
         position = session.feed_at(tokens[shared:], shared)
         proposed: list[int] = []
         room = min(most, session.context - len(tokens))
@@ -177,5 +206,4 @@ class ModelDraft:
             proposed.append(token)
             if len(proposed) < room:
                 position = session.feed_at([token], position)
-        self._known = [*tokens, *proposed][:position]
-        return proposed
+        return proposed, position

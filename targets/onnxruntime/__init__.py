@@ -33,6 +33,7 @@ class OnnxRuntime:
     prefix = data.PREFIX
     extra = "onnx"
     more_tools = ()
+    no_drafts = "the graphs that are built for it give the logits of the last token alone"
     build_job = "targets.onnxruntime.convert:convert"
     session = "targets.onnxruntime.session:OnnxRuntimeSession"
     retrieval_session = "targets.onnxruntime.retrieval:Session"

@@ -23,7 +23,7 @@ PREFIX = "onnx"
 CHUNK = 512
 """Tokens of a prompt that are worked on at once: what stands between the layers grows with them."""
 
-ADAPTER_INPUTS = 8_700
+ADAPTER_INPUTS = 6_100
 """Bytes of a layer's inputs for adapters in model.onnx: seven pairs of them with their products."""
 
 _FOLDER = Path(__file__).parent

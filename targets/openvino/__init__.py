@@ -47,6 +47,9 @@ class OpenVino:
     extra = _TOOLS.extra
     distributions = _TOOLS.distributions
     more_tools = (_EXPORTER,)
+    no_drafts = (
+        "with its cache in 8 bits the engine says other tokens where it checks several at once"
+    )
     build_job = "targets.openvino.convert:convert"
     session = "targets.openvino.session:OpenVinoSession"
     retrieval_session = "targets.openvino.retrieval:Session"

@@ -21,8 +21,16 @@ if TYPE_CHECKING:
     from packager.package.package import Package
 
 
-LEAST = 20
-"""Cells of a package: no two recipes look the same in them."""
+LEAST = 18
+"""Cells of a package."""
+
+
+def cut(label: str, text: str, cells: int) -> str:
+    """A value in so many cells: recipes tell themselves apart at their end, names there and at
+    their beginning."""
+    if label == "recipe" and len(text) > cells:
+        return f"…{text[1 - cells :]}"
+    return shortened(text, cells)
 
 
 class CompareScreen(StepScreen):
@@ -81,7 +89,7 @@ class CompareScreen(StepScreen):
         for row in self._rows:
             cells = [
                 Text(
-                    shortened(f"{text} ★" if index == row.best else text, width),
+                    cut(row.label, f"{text} ★" if index == row.best else text, width),
                     style="bold" if index == row.best else "",
                 )
                 for index, text in enumerate(row.texts)

@@ -93,10 +93,14 @@ class OptionsScreen(StepScreen):
         self.query_one("#option-why").border_title = "Why"
         self.set_focus(self.query_one(f"#{OPTIONS[0].name}"))
 
+    def on_descendant_focus(self) -> None:
+        """Explain the line that was come to."""
+        self._explain()
+
     @on(Input.Changed)
     @on(Slider.Moved)
-    def on_descendant_focus(self) -> None:
-        """Explain the line that was come to, and say what all of them are as flags."""
+    def _explain(self) -> None:
+        """What the focused line means, and what all of them are as flags."""
         name = None if self.focused is None else self.focused.id
         means = next((option.means for option in OPTIONS if option.name == name), "")
         self.query_one("#option-text", Static).update(

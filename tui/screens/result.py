@@ -11,7 +11,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Grid, Horizontal, Vertical
 from textual.content import Content
-from textual.events import Resize
 from textual.widgets import Static
 
 from tui import figures
@@ -31,8 +30,6 @@ _OFF = 9
 """Cells of the last column, with the space before it: `+143 %`."""
 _DIGITS = 16
 """Of a hash: enough to compare by eye; the whole of it is copied."""
-_WHOLE = 190
-"""Cells of the window from which there is room for all of it."""
 
 
 class ResultScreen(PackageScreen):
@@ -90,7 +87,6 @@ class ResultScreen(PackageScreen):
     def __init__(self, package: Package) -> None:
         super().__init__()
         self._package = package
-        self._whole = False
 
     @property
     def package(self) -> Package:
@@ -132,27 +128,11 @@ class ResultScreen(PackageScreen):
             plot.border_title = "Milliseconds per token"
         table = self.query_one("#files", VimTable)
         table.border_title = "Files"
-        self._files(self.app.size.width)
-        # The eye begins at the top, also where the table lies below the edge.
-        self.set_focus(table, scroll_visible=False)
-
-    def on_resize(self, event: Resize) -> None:
-        """A wide window has room for a whole hash."""
-        super().on_resize(event)
-        if (event.size.width >= _WHOLE) != self._whole:
-            self._files(event.size.width)
-
-    def _files(self, width: int) -> None:
-        """The rows of the files for a window of that width; the cursor stays where it was."""
-        self._whole = width >= _WHOLE
-        table = self.query_one("#files", VimTable)
-        row = table.cursor_row
-        table.clear(columns=True)
         table.add_columns("file", "size", "sha256")
         for path, size, digest in figures.files(self._package.manifest):
-            shown = digest if self._whole else f"{digest[:_DIGITS]}…"
-            table.add_row(Text(path), Text(size, justify="right"), shown)
-        table.move_cursor(row=row)
+            table.add_row(Text(path), Text(size, justify="right"), f"{digest[:_DIGITS]}…")
+        # The eye begins at the top, also where the table lies below the edge.
+        self.set_focus(table, scroll_visible=False)
 
     def _evidence(self) -> None:
         """Budgets, quality, behaviour, and where all of it comes from."""

@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Input
 
-from packager.errors import usage
+from packager.errors import PackError, usage
 from packager.files import expanded
 from tui.ask import SOURCES, FileOfHub, specs
 from tui.widgets.paths import PathSuggester
@@ -129,9 +129,14 @@ class OwnModel(Vertical):
     def standing(self, ask: Ask) -> Ask:
         """The ask with what stands here, nothing of it checked."""
         kind, lora = self.query_one("#weights", Slider).value, self._text("lora")
-        weights = {_HUB_FILE: "hub", "folder": self._text("weights-folder")}.get(kind, kind)
-        hub_file = self._named if kind == _HUB_FILE else None
-        return replace(ask, weights=weights, hub_file=hub_file, lora=(lora,) if lora else ())
+        folder = self._text("weights-folder") or "hub"
+        weights = {_HUB_FILE: "hub", "folder": folder}.get(kind, kind)
+        hub_file = self._named(ask) if kind == _HUB_FILE else None
+        try:
+            adapters = specs(lora)
+        except PackError:
+            adapters = (lora,)
+        return replace(ask, weights=weights, hub_file=hub_file, lora=adapters)
 
     def into(self, ask: Ask) -> Ask:
         """The ask with what stands here. Raises PackError (usage) for a folder that is none, a file
@@ -139,7 +144,7 @@ class OwnModel(Vertical):
         kind = self.query_one("#weights", Slider).value
         lora = specs(self.query_one("#lora", Input).value)
         if kind == _HUB_FILE:
-            return replace(ask, weights="hub", lora=lora, hub_file=self._file_of_hub())
+            return replace(ask, weights="hub", lora=lora, hub_file=self._file_of_hub(ask))
         if kind != "folder":
             return replace(ask, weights=kind, lora=lora, hub_file=None)
         text = self.query_one("#weights-folder", Input).value.strip()
@@ -152,18 +157,17 @@ class OwnModel(Vertical):
             )
         return replace(ask, weights=str(folder), lora=lora, hub_file=None)
 
-    def _file_of_hub(self) -> FileOfHub:
+    def _file_of_hub(self, ask: Ask) -> FileOfHub:
         """The file that is named, as it was fetched before where it is still the same."""
         from packager.sources.hub_file import check_name
 
-        named = self._named
+        named = self._named(ask)
         check_name(named.repo_id, named.name)
         return named
 
-    @property
-    def _named(self) -> FileOfHub:
+    def _named(self, ask: Ask) -> FileOfHub:
         repo_id, name = (self._text(field) for field in ("hub-repository", "hub-file"))
-        named, known = FileOfHub(repo_id, name), self._taken
+        named, known = FileOfHub(repo_id, name, revision=ask.options.revision), self._taken
         return known if known is not None and replace(known, file=None) == named else named
 
     def _text(self, field: str) -> str:

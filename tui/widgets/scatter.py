@@ -68,7 +68,7 @@ class ScatterPlot(Static):
         title = f"↑ {UNITS[y]} · {scatter.title}, {scatter.kind}"
         # Where there is no room for all of it, what the points are is said by what stands beside.
         room = self.content_size.width - _FRAME
-        self.border_title = title if len(title) <= room else f"↑ {UNITS[y]}, {scatter.kind}"
+        self.border_title = title if len(title) <= room else f"↑ {UNITS[y]}"
 
     def draw(self) -> None:
         """Dots first, then lines, letters on top."""

@@ -98,6 +98,9 @@ def facts(shipment: Shipment) -> Facts:
     data, contents = shipment.manifest.data, shipment.manifest.contents
     predicted = contents.predicted
     peak = (predicted.footprint.peak if predicted and predicted.footprint else None) or 0
+    drafts = contents.speculation
+    if peak and drafts is not None and drafts.pays:
+        peak += drafts.memory_bytes or 0
     profile = contents.chat.profile if contents.chat else None
     return Facts(
         name=shipment.name,

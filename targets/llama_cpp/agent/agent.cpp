@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -115,12 +116,14 @@ void obey(const std::string & name, std::istringstream & words, Input & input, M
 } // namespace
 } // namespace agent
 
-int main() {
+// An argument is the seconds without a command after which it leaves.
+int main(int count, char ** arguments) {
     using namespace agent;
     llama_log_set(listen, nullptr);
     llama_backend_init();
     watch_input();
-    Input input;
+    const int idle_s = count > 1 ? atoi(arguments[1]) : 0;
+    Input input(idle_s > 0 ? idle_s * 1000 : kIdleMs);
     Model model;
     Kernels kernels;
     for (std::string line; input.line(line);) {

@@ -61,6 +61,8 @@ inline std::string quoted(const std::string & text) {
 
 class Input {
   public:
+    explicit Input(int idle_ms) : idle_ms_(idle_ms) {}
+
     // The next line without its end; false at the end of the input, or after a long silence.
     bool line(std::string & out) {
         size_t end;
@@ -84,11 +86,12 @@ class Input {
     }
 
   private:
+    int idle_ms_;
     std::string held_;
 
     bool more() {
         pollfd waiting{STDIN_FILENO, POLLIN, 0};
-        if (poll(&waiting, 1, kIdleMs) <= 0) return false;
+        if (poll(&waiting, 1, idle_ms_) <= 0) return false;
         char piece[65536];
         const ssize_t count = read(STDIN_FILENO, piece, sizeof piece);
         if (count <= 0) return false;

@@ -1,0 +1,129 @@
+"""Agents for other processors, as `qwen-pack agent build` makes them: each is one static file, answers
+as the session of this machine does, and gives way to an older one."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from packager.errors import PackError
+from packager.lab.agent import Agent
+from packager.lab.answers import wholes
+from packager.lab.gauges import Device
+from packager.lab.session import Session
+from packager.lab.transport import Local
+from packager.pipeline.cache import BuildCache
+from targets.llama_cpp.agent import build
+from targets.llama_cpp.agent.variants import agents, fitting
+from targets.machine.here import here as this_machine
+from tests.support import gguf_checkpoints
+from tests.support.trained_package import TRAINED
+from tests.test_lab_session import CONTEXT, PROMPT, greedy, run, settings
+
+pytestmark = pytest.mark.engine
+
+KEPT = "QWEN_PACK_AGENTS"
+"""Names a cache in which agents for other machines have been built before: minutes of compiling are
+no part of a test."""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return gguf_checkpoints.build(
+        TRAINED, tmp_path_factory.mktemp("the model's") / "model.gguf", "Q8_0"
+    )
+
+
+@pytest.fixture
+def local(model: Path) -> Iterator[Any]:
+    from targets.llama_cpp.session import Session as Here
+
+    session = Here(str(model), {"context": CONTEXT, "kv": "f16", "threads": 1})
+    yield session
+    session.close()
+
+
+def built_before(name: str) -> tuple[list[str], Agent]:
+    """The words that run a variant here, and the agent."""
+    architecture = agents().variants[name].needs[0]
+    words = [] if platform.machine() == architecture else [f"qemu-{architecture}-static"]
+    if words and shutil.which(words[0]) is None:
+        pytest.skip(f"needs {words[0]} (Debian: qemu-user-static)")
+    if not words and name not in fitting(this_machine().isa):
+        pytest.skip("this processor does not run the variant")
+    folder = os.environ.get(KEPT)
+    found = build.cached(name, BuildCache(Path(folder))) if folder else None
+    if found is None:
+        pytest.skip(f"needs {KEPT} with a cache where `qwen-pack agent build --for {name}` has run")
+    return words, found
+
+
+@pytest.mark.parametrize(
+    "name", ["armv8.6-i8mm", "armv8.2-dotprod", "aarch64", "x86_64", "riscv64"]
+)
+def test_an_agent_of_zig_is_one_static_file_that_new_phones_can_map_and_answers_alike(
+    name: str, model: Path, local: Any
+) -> None:
+    words, agent = built_before(name)
+    data = agent.path.read_bytes()
+    assert len(data) < 30_000_000
+    headers = program_headers(data)
+    assert not [kind for kind, _ in headers if kind in (2, 3)], "PT_DYNAMIC or PT_INTERP"
+    assert min(align for kind, align in headers if kind == 1) >= 16384
+    session = Session("", settings([*words, str(agent.path)], model))
+    try:
+        tokens = (PROMPT * 4)[:32]
+        mine = np.concatenate([block.copy() for block in local.logits(tokens)])
+        theirs = np.concatenate([block.copy() for block in session.logits(tokens)])
+        # Kernels of another architecture round otherwise; the likeliest token stays.
+        assert np.abs(mine - theirs).max() < 0.35 * np.ptp(mine)
+        margin = np.sort(mine, axis=1)
+        clear = (margin[:, -1] - margin[:, -2]) > 0.1
+        assert (mine.argmax(1) == theirs.argmax(1))[clear].all()
+        assert clear.sum() > 16
+        assert greedy(session, 4) == greedy(session, 4)
+        # That its kernels can be timed; the figures of an emulator mean nothing.
+        link = session._link
+        for kind in ("q4_K", "q4_0", "q8_0"):
+            assert link.ask(f"weights {kind} 100 256 64")["bytes"]
+            assert len(wholes(link.ask("product 2 1 0"), "ns")) >= 3
+    finally:
+        Device.leave()
+
+
+def test_an_arm_that_lacks_an_instruction_refuses_the_agent_that_uses_it_and_takes_the_next(
+    tmp_path: Path,
+) -> None:
+    (words, oldest) = built_before("aarch64")
+    if not words:
+        pytest.skip("needs an emulator of older processors")
+    for cpu, name in (("cortex-a53", "armv8.6-i8mm"), ("cortex-a72", "armv8.2-dotprod")):
+        folder = os.environ[KEPT]
+        newer = build.cached(name, BuildCache(Path(folder)))
+        if newer is None:
+            continue
+        board = Local(str(tmp_path / cpu), (*words, "-cpu", cpu))
+        found, _ = run(board, [newer, oldest])
+        assert found.built_for == "aarch64"
+        with pytest.raises(PackError, match="does not know an instruction"):
+            run(board, [newer])
+
+
+def program_headers(elf: bytes) -> list[tuple[int, int]]:
+    """Type and alignment of each, of a 64-bit little-endian ELF (System V ABI, AArch64)."""
+    start, size, count = (
+        int.from_bytes(elf[32:40], "little"),
+        int.from_bytes(elf[54:56], "little"),
+        int.from_bytes(elf[56:58], "little"),
+    )
+    rows = [elf[start + size * place :][:size] for place in range(count)]
+    return [
+        (int.from_bytes(row[:4], "little"), int.from_bytes(row[48:56], "little")) for row in rows
+    ]
