@@ -128,7 +128,11 @@ def jobs_of_tests() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def warm_start(jobs_of_tests: None) -> Iterator[Any]:
-    """Jobs are forked from a process that has imported what they need."""
+    """Jobs are forked from a process that has imported what they need; None where the system does
+    not tell by a descriptor that a process has ended."""
+    if not hasattr(os, "pidfd_open"):
+        yield None
+        return
     from tests.support.warm_start import servers
 
     with servers() as warm:
@@ -138,9 +142,9 @@ def warm_start(jobs_of_tests: None) -> Iterator[Any]:
 @pytest.fixture(autouse=True, scope="module")
 def cold_where_it_matters(warm_start: Any, request: pytest.FixtureRequest) -> None:
     """But where their start is what is tested."""
-    from tests.support.warm_start import COLD
-
     if warm_start is not None:
+        from tests.support.warm_start import COLD
+
         warm_start.on = request.path.name not in COLD
 
 

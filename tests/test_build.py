@@ -407,3 +407,37 @@ def test_the_documentation_names_every_field_of_the_manifest(built: tuple[Path, 
     assert named(page) - elsewhere == manifest.keys()
     told = set(re.findall(r"`([a-z0-9_]+)(?:\[\])?`", measurement))
     assert manifest["measured"].keys() - {"seconds", "peak_bytes"} <= told
+
+
+def test_what_qwen_pack_did_not_make_is_never_replaced(
+    checkpoint: Path, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holiday = tmp_path / "photos"
+    holiday.mkdir()
+    (holiday / "beach.jpg").write_text("sand")
+    (package / "notes.txt").write_text("mine")
+    for out in (holiday, package, holiday / "beach.jpg"):
+        assert (
+            main(["build", *FLAGS, "--weights", str(checkpoint), "--out", str(out)])
+            == ExitCode.USAGE
+        )
+        assert "did not write" in capsys.readouterr().err or out.name == "beach.jpg"
+    assert (holiday / "beach.jpg").read_text() == "sand"
+    assert (package / "notes.txt").read_text() == "mine"
+
+
+def test_a_disk_that_fills_up_on_the_way_leaves_no_package(
+    built: tuple[Path, Path], checkpoint: Path, tmp_path: Path
+) -> None:
+    """The conversion is in the cache; a limit on file size stands for a disk that others fill while
+    the package is written."""
+    script = (
+        f"ulimit -f 20; exec {sys.executable} -m packager.cli build {' '.join(FLAGS)} "
+        f"--weights {checkpoint} --out {tmp_path}/out/p"
+    )
+    run = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, env=environment(built[1]), check=False
+    )
+    assert run.returncode == ExitCode.RESOURCE, run.stderr
+    assert "disk is full" in run.stderr
+    assert list((tmp_path / "out").iterdir()) == []

@@ -15,12 +15,14 @@ import pytest
 from packager import process
 from packager.errors import ExitCode, PackError
 from packager.process import Note, run_job
-from tests.support import warm_start
+from tests.conftest import REPOSITORY
 from tests.support.sweeps import through
-from tests.support.warm_start import WarmChild, kind_of
 
 if not hasattr(os, "pidfd_open"):
     pytest.skip("needs a descriptor that tells of a process's end", allow_module_level=True)
+
+from tests.support import warm_start
+from tests.support.warm_start import WarmChild, kind_of
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +115,10 @@ def test_a_server_has_loaded_nothing_that_reads_the_variables_which_may_differ(
     for word in ("gomp", "iomp", "ggml", "torch", "openvino", "onnxruntime", "dnnl"):
         assert not any(word in path for path in loaded["files"]), word
     assert "huggingface_hub" not in loaded["modules"]
+
+
+def test_the_files_whose_jobs_start_from_nothing_are_there() -> None:
+    assert [name for name in warm_start.COLD if not (REPOSITORY / "tests" / name).is_file()] == []
 
 
 def gone(pid: int) -> bool:

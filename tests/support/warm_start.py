@@ -188,12 +188,8 @@ def surroundings() -> tuple[object, ...]:
 
 
 @contextlib.contextmanager
-def servers() -> Iterator[Warm | None]:
-    """Jobs of this process are forked from now on, and theirs in turn; None where the system does
-    not tell by a descriptor that a process has ended."""
-    if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
-        yield None
-        return
+def servers() -> Iterator[Warm]:
+    """Jobs of this process are forked from now on, and theirs in turn."""
     with tempfile.TemporaryDirectory(prefix="qp-warm-") as folder, contextlib.ExitStack() as stack:
         warm = Warm(Path(folder), surroundings())
         for kind in _MODULES:
