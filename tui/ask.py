@@ -79,8 +79,9 @@ class Wish:
 
     def enforced(self) -> frozenset[str]:
         """The budgets that the person set, which fail a build that misses them."""
-        rules = {"decode": self.min_decode_tps, "ttft": self.max_ttft_ms}
-        return frozenset(rule for rule, value in rules.items() if value is not None)
+        from packager.report.budgets import SET_BY
+
+        return frozenset(rule for name, rule in SET_BY.items() if getattr(self, name) is not None)
 
     def given(self) -> Mapping[str, Any]:
         """Fields of Workload."""
