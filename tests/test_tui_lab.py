@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Static
 
 from packager.cli.lab import everybody
 from packager.device.identity import Here, devices_of
@@ -57,7 +58,8 @@ def test_machines_that_answer_late_stand_above_the_devices_and_the_row_under_the
         after = devices.highlighted_option
         assert after is not None and after.id == before.id
         await pilot.press("g", "j")
-        text = " ".join(text_of(pilot).split())
+        # The picture of the device stands next to it, and breaks the line.
+        text = str(device.query_one("#device-title", Static).content)
         assert "Enter continues with raspberry-pi-5; M on the result measures on this one." in text
         await pilot.press("j")
         assert "No known device matches it" in text_of(pilot)
