@@ -63,6 +63,7 @@ REFUSED = {
     "--image": "takes no pictures",
     "--audio": "takes no sound",
     "--adapter ADAPTER": "ADAPTER",
+    "--transcripts": "recordings.jsonl",
     "probe --on": "neither an address nor the name of a machine",
 }
 """What the commands say for which the page's package is the wrong one."""
