@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
             return known.exit_code
         finally:
             if gc.get_threshold() != thresholds:
-                # What a brief command made is not looked through when it ends, which took a fifth of
+                # What a brief command made is not looked through at its end, which took a fifth of
                 # its time. Only a caller that goes on gets the objects back.
                 gc.freeze()
                 if arguments is not None:
