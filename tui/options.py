@@ -241,9 +241,9 @@ OPTIONS = (
         "against",
         "Against",
         "Source",
-        "The checkpoint that a GGUF was made from, a folder or OWNER/NAME: its tokens are "
-        "compared, and what it lost.",
-        example="for a GGUF: a folder or OWNER/NAME",
+        "The checkpoint that a converted model was made from: its tokens are compared, and what "
+        "it lost.",
+        example="a folder or OWNER/NAME",
         takes="folder",
         **_own("against", _checkpoint),
     ),
@@ -251,8 +251,8 @@ OPTIONS = (
         "tokenizer",
         "Tokenizer",
         "Source",
-        "The folder with the tokenizer and template alone that a GGUF is held against.",
-        example="for a GGUF: a folder",
+        "The folder with the tokenizer and template alone that a converted model is held against.",
+        example="a folder",
         takes="folder",
         **_own("tokenizer", _folder),
     ),
@@ -286,14 +286,13 @@ OPTIONS = (
         "repack",
         "Repack",
         "Conversion",
-        "Take over what a checkpoint stores in groups of 4 bits, number for number, for openvino "
-        "recipes.",
+        "Take over what a checkpoint stores in groups of 4 bits, number for number.",
         example="take the checkpoint's own 4-bit numbers",
         **_consent("repack"),
     ),
     Option(
         "adapter-inputs",
-        "Adapter inputs",
+        "LoRA inputs",
         "Conversion",
         "The graph of an onnx recipe gets inputs for the matrices of an adapter, which is packaged "
         "by itself.",
