@@ -29,7 +29,11 @@ def own_wheel(folder: Path) -> Path:
         known = distribution(_DISTRIBUTION)
     except PackageNotFoundError:
         raise _unknown() from None
-    told = {name: known.read_text(name) for name in ("METADATA", "entry_points.txt")}
+    # In the folder of a checkout its build has left the same under an older name, found first.
+    told = {
+        "METADATA": known.read_text("METADATA") or known.read_text("PKG-INFO"),
+        "entry_points.txt": known.read_text("entry_points.txt"),
+    }
     if not told["METADATA"]:
         raise _unknown()
     stem = f"qwen_pack-{known.version}"
