@@ -207,11 +207,14 @@ LINE = {"prompt": "Say yes.", "checks": [{"kind": "contains", "any": ["yes"]}]}
         ({"turns": [{**LINE, "tool_result": "x"}]}, "either 'prompt' or 'tool_result'"),
         ({**LINE, "pass": "warmup"}, "warmup"),
         ({**LINE, "id": "../x"}, "id"),
-        ({**LINE, "images": ["none.png"]}, "there is no file none.png"),
-        ({**LINE, "images": ["/etc/passwd"]}, "not below the folder of the tasks"),
-        ({**LINE, "images": ["../mine.png"]}, "not below the folder of the tasks"),
+        ({**LINE, "images": ["none.png"]}, "'none.png', and there is no such file"),
+        ({**LINE, "images": ["/etc/passwd"]}, "not below the folder of the list"),
+        ({**LINE, "images": ["../mine.png"]}, "not below the folder of the list"),
         ({**LINE, "audio": "a.wav", "system": "x"}, "a task with 'audio' has no 'system'"),
-        ({"audio": "none.wav", "checks": LINE["checks"]}, "there is no file none.wav"),
+        ({"audio": "none.wav", "checks": LINE["checks"]}, "'none.wav', and there is no such file"),
+        ({**LINE, "images": ["a" * 5000]}, "a', and there is no such file"),
+        ({"audio": "a\0.wav", "checks": LINE["checks"]}, "and there is no such file"),
+        ({"audio": "\ud83d", "checks": LINE["checks"]}, "is not valid JSON.*surrogates"),
     ],
 )
 def test_a_mistake_in_a_set_is_told_with_file_and_line(
