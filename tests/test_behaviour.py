@@ -89,6 +89,7 @@ def test_the_set_has_every_kind_of_task_that_it_promises() -> None:
             '{"a": []}',
             "wrong_answer",
         ),
+        ({"kind": "json", "values": {"²": 1}}, '{"²": 1}', "[1, 2, 3]", "wrong_answer"),
         ({"kind": "json", "values": {"a": True}}, '{"a": true}', '{"a": 1}', "wrong_answer"),
         ({"kind": "tool_call", "name": "f"}, call("f"), call("g"), "tool_misuse"),
         (

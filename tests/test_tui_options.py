@@ -184,6 +184,8 @@ def test_the_command_shown_says_every_option_as_the_screen_does(tmp_path: Path) 
     [
         ("parallel", "0", "not a whole number from 1 to 4,096"),
         ("parallel", "½", "not a whole number"),
+        ("parallel", "²", "not a whole number"),
+        ("parallel", "9" * 5000, "not a whole number"),
         ("max-file-size", "big", "not a valid size"),
         ("license", "apach-2.0", "There is no licence 'apach-2.0'"),
         ("min-score", "IFEval", "not BENCHMARK=SCORE"),

@@ -19,6 +19,7 @@ YES = "yes"
 """What a consent that is given reads as; one that is not is empty."""
 _FOREVER_S = 86400
 _LABEL = 13
+_DIGITS = 15
 _OF_WISH = ("parallel", "max_file_bytes", "licenses", "min_scores", "modality")
 """Fields of Wish that have their line here."""
 
@@ -72,7 +73,8 @@ def _consent(field: str) -> dict[str, Any]:
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def value(words: str) -> int:
         digits = words.replace(",", "").replace("_", "")
-        if not (digits.isascii() and digits.isdigit() and low <= int(digits) <= high):
+        whole = digits.isdecimal() and len(digits) <= _DIGITS
+        if not whole or not low <= int(digits) <= high:
             raise usage(f"{words!r} is not a whole number from {low:,} to {high:,}.")
         return int(digits)
 
@@ -241,9 +243,9 @@ OPTIONS = (
         "against",
         "Against",
         "Source",
-        "The checkpoint that a GGUF was made from, a folder or OWNER/NAME: its tokens are "
-        "compared, and what it lost.",
-        example="for a GGUF: a folder or OWNER/NAME",
+        "The checkpoint that a converted model was made from, a folder or OWNER/NAME: its tokens "
+        "are compared, and what it lost.",
+        example="of a converted model: a folder or OWNER/NAME",
         takes="folder",
         **_own("against", _checkpoint),
     ),
@@ -251,8 +253,8 @@ OPTIONS = (
         "tokenizer",
         "Tokenizer",
         "Source",
-        "The folder with the tokenizer and template alone that a GGUF is held against.",
-        example="for a GGUF: a folder",
+        "The folder with the tokenizer and template alone that a converted model is held against.",
+        example="of a converted model: a folder",
         takes="folder",
         **_own("tokenizer", _folder),
     ),
@@ -286,8 +288,7 @@ OPTIONS = (
         "repack",
         "Repack",
         "Conversion",
-        "Take over what a checkpoint stores in groups of 4 bits, number for number, for openvino "
-        "recipes.",
+        "Take over what a checkpoint stores in groups of 4 bits, number for number.",
         example="take the checkpoint's own 4-bit numbers",
         **_consent("repack"),
     ),
