@@ -187,4 +187,4 @@ def test_a_package_of_another_engine_is_told_where_to_measure(
 ) -> None:
     write_package(tmp_path / "p")
     assert main(["bench", str(tmp_path / "p"), "--on", "local:"]) == ExitCode.USAGE
-    assert "run bench there" in capsys.readouterr().err
+    assert "--agent python" in capsys.readouterr().err
