@@ -84,6 +84,24 @@ def names_in(folder: Path) -> list[str]:
     return sorted(names)
 
 
+def file_below(folder: Path, name: str) -> Path:
+    """The file that a list in a folder names, below that folder. Raises ValueError with what
+    follows the list's name: "names 'x.wav', and there is no such file"."""
+    told = f"names {name[:80]!r}"
+    try:
+        path = (folder / name).resolve()
+        inside = path.is_relative_to(folder.resolve()) and not Path(name).is_absolute()
+        there = inside and path.is_file()
+    except (ValueError, OSError):
+        # No name of a file: too long, with a NUL, or not text.
+        inside, there = True, False
+    if not inside:
+        raise ValueError(f"{told}, which is not below the folder of the list")
+    if not there:
+        raise ValueError(f"{told}, and there is no such file")
+    return path
+
+
 def load_toml(text: str) -> dict[str, Any]:  # Any: nothing in it has been checked
     """tomllib.loads for a text from outside. Raises ValueError (TOMLDecodeError is one) also for
     what is nested too deeply or too large."""

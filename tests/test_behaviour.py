@@ -89,6 +89,7 @@ def test_the_set_has_every_kind_of_task_that_it_promises() -> None:
             '{"a": []}',
             "wrong_answer",
         ),
+        ({"kind": "json", "values": {"²": 1}}, '{"²": 1}', "[1, 2, 3]", "wrong_answer"),
         ({"kind": "json", "values": {"a": True}}, '{"a": true}', '{"a": 1}', "wrong_answer"),
         ({"kind": "tool_call", "name": "f"}, call("f"), call("g"), "tool_misuse"),
         (
@@ -207,11 +208,14 @@ LINE = {"prompt": "Say yes.", "checks": [{"kind": "contains", "any": ["yes"]}]}
         ({"turns": [{**LINE, "tool_result": "x"}]}, "either 'prompt' or 'tool_result'"),
         ({**LINE, "pass": "warmup"}, "warmup"),
         ({**LINE, "id": "../x"}, "id"),
-        ({**LINE, "images": ["none.png"]}, "there is no file none.png"),
-        ({**LINE, "images": ["/etc/passwd"]}, "not below the folder of the tasks"),
-        ({**LINE, "images": ["../mine.png"]}, "not below the folder of the tasks"),
+        ({**LINE, "images": ["none.png"]}, "'none.png', and there is no such file"),
+        ({**LINE, "images": ["/etc/passwd"]}, "not below the folder of the list"),
+        ({**LINE, "images": ["../mine.png"]}, "not below the folder of the list"),
         ({**LINE, "audio": "a.wav", "system": "x"}, "a task with 'audio' has no 'system'"),
-        ({"audio": "none.wav", "checks": LINE["checks"]}, "there is no file none.wav"),
+        ({"audio": "none.wav", "checks": LINE["checks"]}, "'none.wav', and there is no such file"),
+        ({**LINE, "images": ["a" * 5000]}, "a', and there is no such file"),
+        ({"audio": "a\0.wav", "checks": LINE["checks"]}, "and there is no such file"),
+        ({"audio": "\ud83d", "checks": LINE["checks"]}, "is not valid JSON.*surrogates"),
     ],
 )
 def test_a_mistake_in_a_set_is_told_with_file_and_line(

@@ -131,6 +131,8 @@ def test_its_package_counts_word_errors_and_answers_tasks(
         other = {"kind": "transcript", "text": f"{answer} 1 2 3", "within": 0.01}
         tasks.append({"id": f"wrong-{number}", "audio": name, "checks": [other]})
     tasks.append({"id": "text", "prompt": "Hello?", "checks": [{"kind": "stops"}]})
+    # What is said to occur in it leaves no room for an answer.
+    tasks.append({**tasks[0], "id": "long", "prompt": "one two three " * 200})
     for name, rows in (("recordings", recordings), ("tasks", tasks)):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     given = ["bench", str(package), "--transcripts", str(tmp_path / "recordings.jsonl"), "--json"]
@@ -143,8 +145,8 @@ def test_its_package_counts_word_errors_and_answers_tasks(
     assert main([*asked, "--no-save"]) == ExitCode.DONE
     tried = json.loads(capsys.readouterr().out)
     passed = {row["id"]: row["passed"] for row in tried["tasks"]}
-    assert passed == {row["id"]: row["id"].startswith("right") for row in tasks[:-1]}
-    assert [row["id"] for row in tried["left_out"]] == ["text"]
+    assert passed == {row["id"]: row["id"].startswith("right") for row in tasks[:-2]}
+    assert [row["id"] for row in tried["left_out"]] == ["text", "long"]
     # A list that is not one, and a package that has no ears.
     (tmp_path / "bad.jsonl").write_text('{"audio": "../x.wav", "text": "a"}')
     given[3] = str(tmp_path / "bad.jsonl")

@@ -225,6 +225,11 @@ def test_a_package_is_built_here_and_measured_there_in_one_command(
     words += ["gguf:Q8_0", "--context", "64", "--prompt", "16", "--out", str(tmp_path / "out")]
     assert main([*words, "--on", "nowhere"]) == ExitCode.USAGE
     assert main([*words, "--agent", agent]) == ExitCode.USAGE
+    assert main([*words, "--on", "local:", "--agent", "aarch46"]) == ExitCode.USAGE
+    other = [word.replace("gguf:Q8_0", "openvino:int8_asym") for word in words]
+    assert main([*other, "--on", "local:", "--agent", agent]) == ExitCode.USAGE
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no agent 'aarch46'" in said and "made for openvino" in said
     assert not (tmp_path / "out").exists(), "what is wrong is said before anything is built"
     capsys.readouterr()
     assert main([*words, "--on", "local:", "--agent", agent, "--json"]) == ExitCode.DONE

@@ -125,6 +125,9 @@ def test_an_emulator_is_no_device_and_a_taken_name_is_refused_before_the_way_is_
     assert main(["probe", "--on", "ssh://nowhere.invalid", "--save", "mine"]) == ExitCode.USAGE
     assert main(["probe", "--agent", "aarch64"]) == ExitCode.USAGE
     assert "only with --on" in capsys.readouterr().err
+    for agent in ("python", "python:/opt/bin/python"):
+        assert main(["probe", "--on", "local:", "--agent", agent]) == ExitCode.USAGE
+        assert "--agent python has none" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.fixture

@@ -249,6 +249,11 @@ BLOCKWISE: dict[str, tuple[str, Callable[[Any], Any], str]] = {
     "a short table": ("weight.quant_map", lambda value: value[:8], "quant_map' as F32 [8]"),
     "a short nested table": ("weight.nested_quant_map", lambda value: value[:8], "F32 [256]"),
     "a weight of another size": ("weight", lambda value: value[:-1], "not a matrix of 128 x 64"),
+    "a weight in three dimensions": (
+        "weight",
+        lambda value: value.reshape(2, -1, 1),
+        "as U8 [2, 2048, 1]",
+    ),
     "another shape": (STATE, _said(shape=[64, 64]), "not a matrix of 64 x 64"),
     "a shape without end": (STATE, _said(shape=[1 << 62, 1 << 62]), "says the shape"),
     "no shape": (STATE, _said(shape=None), "says the shape None"),

@@ -3,6 +3,7 @@ requests that wait."""
 
 from __future__ import annotations
 
+import http.client
 import json
 import shutil
 import threading
@@ -19,7 +20,7 @@ from packager.chat.profile import Profile
 from packager.checkpoint import sandbox
 from packager.checkpoint.template import render_both_apart
 from packager.quality.parity_corpus import CONVERSATIONS
-from packager.shipping.server import prompts, requests
+from packager.shipping.server import connections, prompts, requests
 from packager.shipping.server.answers import Answer, Gone, Queue
 from packager.shipping.server.prompts import messages_of, render
 from packager.shipping.server.refused import Refused
@@ -294,3 +295,20 @@ def test_a_template_is_rendered_in_the_sandbox_of_another_process_alone() -> Non
     folder = REPOSITORY / "packager" / "shipping" / "server"
     with_jinja = [path.name for path in folder.glob("*.py") if "jinja2 import" in path.read_text()]
     assert with_jinja == ["rendering.py"]
+
+
+def test_a_length_that_no_request_has_is_refused_and_not_computed() -> None:
+    class Echo(connections.JsonHandler):
+        def do_POST(self) -> None:
+            length = self.length(connections.LONGEST)
+            if length is not None:
+                self.send(200, self.rfile.read(length).decode())
+
+    with connections.BoundedServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for length, status in (("2", 200), ("²", 413), ("9" * 5000, 413), ("-1", 413)):
+            client = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+            client.request("POST", "/", b"ok", {"Content-Length": length.encode("latin-1")})
+            assert client.getresponse().status == status, length[:9]
+            client.close()
+        server.shutdown()

@@ -20,7 +20,7 @@ from packager.need.workload import workload_for
 from packager.package import manifest
 from packager.pipeline import speculation_stage
 from packager.plan.choose import make_plan
-from packager.plan.draft import parse, speculating
+from packager.plan.draft import _recipe_beside, parse, speculating
 from packager.records.speculation import Speculation
 from packager.shape import heads
 from packager.shipping.server.settings import Settings
@@ -302,6 +302,12 @@ def test_a_draft_that_does_not_fit_beside_the_model_is_refused() -> None:
     asked = parse(f"draft:{DRAFT}")
     both = speculating(plan, asked, runtimes)
     assert both.draft is not None and both.draft.as_dict()["recipe"] == "gguf:Q8_0"
+    # One that needs an importance matrix, and a mixture of somebody else's, are not asked of it.
+    other = replace(plan.chosen, recipe=replace(plan.chosen.recipe, weights="IQ2_XXS"))
+    weighed = speculating(replace(plan, chosen=other), asked, runtimes)
+    assert weighed.draft is not None and weighed.draft.recipe.startswith("gguf:Q")
+    mixture = replace(plan.chosen, recipe=replace(plan.chosen.recipe, weights="mixed"))
+    assert _recipe_beside(replace(plan, chosen=mixture), runtimes) is None
     peak = plan.chosen.footprint.peak
     tight = replace(plan, workload=replace(workload, max_memory_bytes=peak + 1))
     with pytest.raises(PackError, match="does not fit next to") as caught:

@@ -28,6 +28,8 @@ from tests.conftest import REPOSITORY
 from tests.support import tui_data as data
 from tests.support.gguf_checkpoints import build
 from tests.support.make_checkpoint import write_tiny
+from tests.support.quantized_checkpoints import gptq
+from tests.support.quantized_checkpoints import write as write_quantized
 from tests.support.tui_helpers import drive, parsed, real_services, screen, settled, text_of, until
 from tui import core
 from tui.ask import Ask, DeploymentProfile, FileOfHub, build_command
@@ -184,6 +186,8 @@ def test_the_command_shown_says_every_option_as_the_screen_does(tmp_path: Path) 
     [
         ("parallel", "0", "not a whole number from 1 to 4,096"),
         ("parallel", "½", "not a whole number"),
+        ("parallel", "²", "not a whole number"),
+        ("parallel", "9" * 5000, "not a whole number"),
         ("max-file-size", "big", "not a valid size"),
         ("license", "apach-2.0", "There is no licence 'apach-2.0'"),
         ("min-score", "IFEval", "not BENCHMARK=SCORE"),
@@ -300,6 +304,13 @@ def test_what_is_added_to_a_recipe_is_in_the_table_and_the_recipe_is_named_witho
     said = parsed(build_command(ask, other))
     assert said["recipes"] == (f"gguf:{other.recipe.weights}",)
     assert said["tensor_type"] == ("attn_v=Q8_0",)
+    # The size of groups is that of the checkpoint, as it is in the plan.
+    told = {"quant_method": "gptq", "bits": 4, "group_size": 32}
+    write_quantized(folder, tmp_path / "packed", gptq(4, 32), told)
+    taken = replace(data.ASK.options, repack=True)
+    ask = replace(ask, weights=str(tmp_path / "packed"), options=taken)
+    groups = [one.recipe.settings["repack_group"] for one in core.find(given, ask).candidates]
+    assert set(groups) == {32}
 
 
 def test_a_file_of_the_hub_is_fetched_on_the_way_on_once_and_can_be_cancelled() -> None:

@@ -83,7 +83,7 @@ class Found:
 def find(services: World, ask: Ask) -> Found:
     """Measure the catalogue, or the checkpoint in the folder that was named, against the ask."""
     from packager import catalog
-    from packager.plan.additions import applied
+    from packager.plan.additions import applied, for_folder
     from packager.plan.choose import with_adapters
     from packager.select import candidates, choose, larger_than, nearest_misses, none_fits
     from packager.select.cache_type import cache_types, keeping, with_cache_type
@@ -96,7 +96,10 @@ def find(services: World, ask: Ask) -> Found:
     if taken is not None:
         runtimes, recipe = (taken.model.runtime,), taken.model.recipe.id
     else:
-        runtimes = applied(runtimes, ask.options.additions())
+        added = ask.options.additions()
+        if ask.weights not in SOURCES:
+            added = for_folder(added, ask.weights)
+        runtimes = applied(runtimes, added)
     if ask.kv is not None:
         runtimes = with_cache_type(runtimes, ask.kv)
         target = keeping(target, runtimes)

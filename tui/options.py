@@ -19,6 +19,7 @@ YES = "yes"
 """What a consent that is given reads as; one that is not is empty."""
 _FOREVER_S = 86400
 _LABEL = 13
+_DIGITS = 15
 _OF_WISH = ("parallel", "max_file_bytes", "licenses", "min_scores", "modality")
 """Fields of Wish that have their line here."""
 
@@ -72,7 +73,8 @@ def _consent(field: str) -> dict[str, Any]:
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def value(words: str) -> int:
         digits = words.replace(",", "").replace("_", "")
-        if not (digits.isascii() and digits.isdigit() and low <= int(digits) <= high):
+        whole = digits.isdecimal() and len(digits) <= _DIGITS
+        if not whole or not low <= int(digits) <= high:
             raise usage(f"{words!r} is not a whole number from {low:,} to {high:,}.")
         return int(digits)
 

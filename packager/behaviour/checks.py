@@ -238,7 +238,9 @@ def _at(value: JsonValue, path: str) -> JsonValue:
     for key in path.split("."):
         if isinstance(value, dict):
             value = value.get(key)
-        elif isinstance(value, list) and key.isdigit() and int(key) < len(value):
+        elif (
+            isinstance(value, list) and key.isdecimal() and len(key) < 10 and int(key) < len(value)
+        ):
             value = value[int(key)]
         else:
             return None

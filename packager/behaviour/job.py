@@ -13,7 +13,7 @@ from packager.behaviour.checks import failures
 from packager.behaviour.long_text import MOST_TOKENS, SHARE, long_text
 from packager.behaviour.tasks import Task, Turn, read, shipped
 from packager.checkpoint.template import render_apart, render_both_apart
-from packager.errors import PackError, bad_input
+from packager.errors import ExitCode, PackError, bad_input
 from packager.hearing import AudioSession
 from packager.json_values import JsonObject, at, object_at, objects_at
 from packager.measure.dictation import written_down
@@ -198,14 +198,20 @@ class _Asking:
     def _hear(self, task: Task, turn: Turn, prompt: str) -> tuple[str, bool]:
         given = self._given[task.id]
         started = time.perf_counter()
-        heard = written_down(
-            cast(AudioSession, self._model),
-            sounds.around(prompt),
-            object_at(given, "sound"),
-            at(given, "seconds", int),
-            self._context,
-            self._most(turn),
-        )
+        try:
+            heard = written_down(
+                cast(AudioSession, self._model),
+                sounds.around(prompt),
+                object_at(given, "sound"),
+                at(given, "seconds", int),
+                self._context,
+                self._most(turn),
+            )
+        except PackError as error:
+            if error.exit_code != ExitCode.USAGE:
+                raise
+            # The words before the sound, or the sound itself, leave no room for an answer.
+            raise _LeftOut(error.message.rstrip(".")) from None
         self._count(started, heard.tokens, heard.prompt_tokens)
         return heard.text, heard.ended
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from packager.behaviour.checks import Check, misfit
 from packager.errors import bad_input, usage
 from packager.files import sha256
+from packager.foreign import file_below, parse_json
 from packager.json_values import JsonObject, at, object_at
 from packager.limits import SOUND_BYTES
 from packager.names import did_you_mean
@@ -121,11 +122,10 @@ def _files(task: Task) -> list[Path]:
 
 def _beside(folder: Path, name: Path, where: str) -> Path:
     """The file below the folder of a set. Raises PackError (bad input) for what is none."""
-    path = (folder / name).resolve()
-    if name.is_absolute() or not path.is_relative_to(folder.resolve()):
-        _refuse(where, f"{name} is not below the folder of the tasks")
-    if not path.is_file():
-        _refuse(where, f"there is no file {name}")
+    try:
+        path = file_below(folder, str(name))
+    except ValueError as error:
+        _refuse(where, str(error))
     if path.stat().st_size > SOUND_BYTES:
         _refuse(where, f"{name} has more than {SOUND_BYTES:,} bytes")
     return path
@@ -139,12 +139,7 @@ def parse(name: str, data: bytes, where: str) -> TaskSet:
         if not line.strip():
             continue
         line_name = f"{where}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise bad_input(
-                f"{line_name} is not valid JSON: {error}.", "Every line is one object."
-            ) from None
+        row = parse_json(line, line_name, "Every line is one object.")
         task = _task(row, line_name, number)
         if task.id in seen:
             raise bad_input(

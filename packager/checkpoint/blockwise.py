@@ -128,7 +128,7 @@ def _shape(weight: TensorInfo, state: Mapping[str, Any], refuse: Refuses) -> tup
     ):
         refuse(f"says the shape {shape!r} for {weight.name!r}")
     rows, columns = shape
-    if weight.dtype != "U8" or weight.nbytes != -(-rows * columns // 2) or weight.shape[-1] != 1:
+    if weight.dtype != "U8" or weight.shape != (-(-rows * columns // 2), 1):
         refuse(
             f"stores {weight.name!r} as {weight.dtype} {list(weight.shape)}, which is not a matrix "
             f"of {rows} x {columns} in 4 bits"

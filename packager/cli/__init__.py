@@ -21,7 +21,7 @@ from packager.errors import ExitCode, PackError, from_foreign
 
 COMMANDS = {
     "build": "Choose, fetch, convert, measure and package for a target.",
-    "adopt": "Look at a GGUF that somebody else made, and package it as it is.",
+    "adopt": "Look at a model that somebody else converted, and package it as it is.",
     "attest": "Does a GGUF follow from a checkpoint with a recipe?",
     "sweep": "Run, resume and report a matrix of builds from a plan file.",
     "route": "Export the packages of a sweep's routing table, with a server that chooses.",

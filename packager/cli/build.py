@@ -163,6 +163,7 @@ def command(
     qwen-pack build --target raspberry-pi-5-8gb --on ssh://pi@pi5    built here, measured there
     """
     from packager.cli.progress import follow
+    from packager.cli.reach import refuse_runtime
     from packager.pipeline import comparison, warm_stage
     from packager.pipeline.preflight import check
     from packager.pipeline.run import run
@@ -221,7 +222,7 @@ def command(
     )
     if plan.recognised is not None and several:
         raise usage(
-            f"{plan.recognised.model.files[0].name} is taken as it is, in one runtime.",
+            f"{plan.recognised.model.place.name} is taken as it is, in one runtime.",
             "Name one --runtime at most.",
         )
     plan = replace(plan, sustained_s=sustained, profile=profile, warm=warm)
@@ -238,6 +239,8 @@ def command(
         events = comparison.run(ways)
     else:
         check(plan, available)
+        if elsewhere is not None:
+            refuse_runtime(plan.runtime.name, elsewhere.agent)
         narrate(f"{plan.name}: {plan.why()}")
         if plan.warm:
             narrate(
@@ -272,9 +275,9 @@ def command(
 
 
 def _elsewhere(machine: str | None, agent: str | None, cool: float | None) -> Way | None:
-    """How another machine is measured once the package stands; an address that is none is refused
-    before anything is built."""
-    from packager.cli.reach import Way
+    """How another machine is measured once the package stands; an address that is none, and an
+    agent that there is not, are refused before anything is built."""
+    from packager.cli.reach import Way, is_python, way_to
     from packager.errors import usage
     from packager.lab.machines import address_of
     from packager.lab.transport import parse
@@ -284,7 +287,10 @@ def _elsewhere(machine: str | None, agent: str | None, cool: float | None) -> Wa
             flag = "--agent" if agent is not None else "--cool"
             raise usage(f"{flag} works only with --on here.", "Name the machine with --on.")
         return None
-    parse(address_of(machine))
+    if is_python(agent):
+        parse(address_of(machine))
+    else:
+        way_to(machine, agent)
     return Way(agent, cool_c=cool)
 
 

@@ -39,9 +39,14 @@ def probe_on(
     """Measure the machine at an address, or of a name of the user's; with `name` write its device
     file here."""
     from packager.cli.progress import follow
-    from packager.cli.reach import way_to
+    from packager.cli.reach import is_python, way_to
     from targets.devices.device_write import device_text, new_file, new_path
 
+    if is_python(agent):
+        raise usage(
+            "`probe` measures with the kernels of an agent, and --agent python has none.",
+            "Leave --agent out, or name an agent.",
+        )
     if name:
         # A bad or taken name is refused before the machine is reached.
         new_path(name, Path.cwd())

@@ -44,13 +44,9 @@ def measure_on(
     one. `log` names the output that is kept."""
     from packager.pipeline import on_device
 
-    if way.agent == PYTHON or (way.agent or "").startswith(f"{PYTHON}:"):
+    refuse_runtime(runtime, way.agent)
+    if is_python(way.agent):
         return _by_python(package, machine, way)
-    if runtime != "llama.cpp":
-        raise usage(
-            f"The agent runs GGUF packages, and this one is made for {runtime}.",
-            "Where Python and that engine are on the device: --agent python.",
-        )
     transport, choose = way_to(machine, way.agent)
     return on_device.run(
         package,
@@ -63,6 +59,20 @@ def measure_on(
         log,
         way.checkpoint,
     )
+
+
+def is_python(agent: str | None) -> bool:
+    """Whether an agent that was named is our own code."""
+    return agent == PYTHON or (agent or "").startswith(f"{PYTHON}:")
+
+
+def refuse_runtime(runtime: str, agent: str | None) -> None:
+    """Raise PackError (usage) for a runtime whose packages that agent does not run."""
+    if runtime != "llama.cpp" and not is_python(agent):
+        raise usage(
+            f"The agent runs GGUF packages, and this one is made for {runtime}.",
+            "Where Python and that engine are on the device: --agent python.",
+        )
 
 
 def _by_python(package: Path, machine: str, way: Way) -> Generator[Event, None, Measurement]:

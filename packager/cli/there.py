@@ -41,7 +41,8 @@ class Answers:
         """One line. Nobody who reads any more ends the process."""
         with self._lock:
             try:
-                print(json.dumps(answer), file=self._out, flush=True)
+                self._out.write(json.dumps(answer) + "\n")
+                self._out.flush()
             except OSError:
                 os._exit(0)
 

@@ -27,7 +27,7 @@ from packager.records import Machine, Measurement
 from packager.runtime import Report
 from packager.session import RetrievalSession
 
-VERSION = 2
+VERSION = 3
 """Raised when the same artifact would give other figures."""
 
 DOCUMENTS = {128: 8, 512: 8, 2048: 1}

@@ -64,7 +64,7 @@ def _profiled(plan: Plan) -> PackError | None:
     if plan.recognised is None or not plan.profile:
         return None
     return usage(
-        f"{plan.recognised.model.files[0].name} is taken as it is, with its own chats.",
+        f"{plan.recognised.model.place.name} is taken as it is, with its own chats.",
         "Leave --thinking, --system-prompt, --tools and --sampling out, or build from the "
         "checkpoint.",
     )

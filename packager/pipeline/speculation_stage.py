@@ -62,7 +62,7 @@ def obstacle(plan: Plan) -> PackError | None:
         return usage("Vectors and scores are not decoded.", "Leave --speculate out.")
     if plan.recognised is not None and plan.heads:
         return usage(
-            f"{plan.recognised.model.files[0].name} is taken as it is.",
+            f"{plan.recognised.model.place.name} is taken as it is.",
             "Build it from the checkpoint to keep its heads.",
         )
     known = plan.runtime.drafts if isinstance(plan.runtime, Drafts) else ()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.errors import PackError, bad_input, usage
+from packager.files import expanded
 from packager.json_values import JsonObject
 from packager.recipe import marks_of, split_id
 from packager.runtime import Runtime
@@ -149,7 +150,7 @@ def _method(additions: Additions) -> str:
 def for_folder(additions: Additions, weights: str) -> Additions:
     """With the size of the groups that a checkpoint folder stores, where its config.json says it;
     anything wrong with the folder is found when it is opened."""
-    path = Path(weights) / "config.json"
+    path = expanded(weights) / "config.json"
     if not additions.repack or not path.is_file():
         return additions
     # Late: only a folder that is taken over is looked into here.

@@ -110,13 +110,14 @@ def _draft(plan: Plan, named: str, runtimes: Sequence[Runtime]) -> Draft:
         return _of_package(plan, folder.absolute())
     is_folder = folder.is_dir() or ("/" in named and folder.exists())
     weights = plan.source.kind if plan.source.kind in NAMED else "hub"
+    own = [runtime for runtime in runtimes if runtime.name == plan.runtime.name]
     planned = make_plan(
         plan.target,
         replace(plan.workload, max_file_bytes=None),
-        [runtime for runtime in runtimes if runtime.name == plan.runtime.name],
+        own,
         model=None if is_folder else named,
         weights=str(folder) if is_folder else weights,
-        recipe=f"{plan.runtime.prefix}:{plan.chosen.recipe.weights}",
+        recipe=_recipe_beside(plan, own),
         offline=plan.source.offline,
     )
     _refuse_other_vocabulary(plan.shape, planned.shape, planned.chosen.variant.name)
@@ -127,6 +128,17 @@ def _draft(plan: Plan, named: str, runtimes: Sequence[Runtime]) -> Draft:
         planned.chosen.footprint,
         plan=planned,
     )
+
+
+def _recipe_beside(plan: Plan, own: Sequence[Runtime]) -> str | None:
+    """The model's recipe, for its draft; None leaves the choice to the tool, where it is a mixture
+    that somebody else made, or needs what only the model was given."""
+    weights = plan.chosen.recipe.weights
+    for runtime in own:
+        known = next((row for row in runtime.recipes() if row.weights == weights), None)
+        if known is not None and runtime.obstacle(plan.shape, known) is None:
+            return f"{runtime.prefix}:{weights}"
+    return None
 
 
 def _of_package(plan: Plan, folder: Path) -> Draft:

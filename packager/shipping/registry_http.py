@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two pieces of an answer
 _MOST_REDIRECTS = 5
 _KEPT_BYTES = 1 << 16  # an answer nobody reads is read so far, to keep the connection
+_DIGITS = 15  # of a length at most: Python makes no number of thousands of them
 _SLOWEST, _SLOW_S = 1024, 60.0  # bytes a second, over so many seconds
 
 
@@ -142,9 +143,8 @@ class Http:
 def drained(answer: requests.Response) -> requests.Response:
     """The answer with its body read where it is short, so that the connection serves again, else
     closed."""
-    if (length := answer.headers.get("Content-Length", "")).isdigit() and int(
-        length
-    ) <= _KEPT_BYTES:
+    length = answer.headers.get("Content-Length", "")
+    if length.isdecimal() and len(length) <= _DIGITS and int(length) <= _KEPT_BYTES:
         left = int(length)
         while left > 0 and (piece := answer.raw.read1(left, decode_content=False)):
             left -= len(piece)

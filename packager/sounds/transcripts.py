@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from packager.errors import PackError, bad_input, usage
+from packager.foreign import file_below, parse_json
 
 _MOST_BYTES = 16 << 20
 _MOST_ROWS = 10_000
 _KEYS = {"audio", "text"}
+_LINE = 'A line is {"audio": "a.wav", "text": "what is said"}.'
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +47,15 @@ def read(path: Path) -> tuple[Recording, ...]:
 
 
 def _recording(line: bytes, where: str, folder: Path) -> Recording:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise _wrong(where, f"is not valid JSON: {error}") from None
+    row = parse_json(line, where, _LINE)
     texts = isinstance(row, dict) and set(row) == _KEYS
     if not texts or not all(isinstance(row[key], str) and row[key].strip() for key in _KEYS):
         raise _wrong(where, "is not an object of two texts, 'audio' and 'text'")
-    if "\0" in row["audio"]:
-        raise _wrong(where, "names no file")
-    path = (folder / row["audio"]).resolve()
-    if Path(row["audio"]).is_absolute() or not path.is_relative_to(folder.resolve()):
-        raise _wrong(where, f"names {row['audio']!r}, which is not below the folder of the list")
-    if not path.is_file():
-        raise _wrong(where, f"names {row['audio']!r}, and there is no such file")
-    return Recording(path, row["text"])
+    try:
+        return Recording(file_below(folder, row["audio"]), row["text"])
+    except ValueError as error:
+        raise _wrong(where, str(error)) from None
 
 
 def _wrong(where: str, why: str) -> PackError:
-    return bad_input(f"{where} {why}.", 'A line is {"audio": "a.wav", "text": "what is said"}.')
+    return bad_input(f"{where} {why}.", _LINE)

@@ -109,8 +109,8 @@ def opened(url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
                 if response.status_code not in _REDIRECTED:
                     yield response
                     return
-                url = urljoin(url, response.headers.get("Location", ""))
-            if urlsplit(url).scheme not in ("http", "https"):
+                url = _redirected(url, response.headers.get("Location", ""))
+            if _origin(url)[0] not in ("http", "https"):
                 break
     raise unreachable(f"{endpoint()} redirects without end.", WAYS_ON)
 
@@ -143,8 +143,20 @@ def _authorization() -> dict[str, str]:
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port
+    """Scheme, host and port. Raises httpx.InvalidURL."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname, parts.port
+    except ValueError as error:
+        raise httpx.InvalidURL(str(error)) from None
+
+
+def _redirected(url: str, location: str) -> str:
+    """Where a redirection leads. Raises httpx.InvalidURL."""
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise httpx.InvalidURL(str(error)) from None
 
 
 def _status(code: int, host: str, repo_id: str, revision: str | None) -> PackError:

@@ -29,9 +29,21 @@ def complete(
     """Fetch what is missing of a file of `size` bytes into `partial`; `on_bytes` hears of its
     bytes, those that were there first.
 
-    Raises what `altered` makes of the words for a file of another size, and httpx's exceptions when
-    the connection fails; what has come by then stays for the next run.
+    Raises what `altered` makes of the words for a file of another size, of which nothing is kept,
+    and httpx's exceptions when the connection fails; what has come by then stays for the next run.
     """
+    try:
+        _completed(opened, partial, size, on_bytes)
+    except _OtherSize as words:
+        partial.unlink(missing_ok=True)
+        raise altered(str(words)) from None
+
+
+class _OtherSize(Exception):
+    """What came is no file of the listed size."""
+
+
+def _completed(opened: Opened, partial: Path, size: int, on_bytes: Callable[[int], None]) -> None:
     if _size(partial) > size:
         partial.unlink()
     have = _size(partial)
@@ -39,7 +51,7 @@ def complete(
     left = RETRIES
     while have != size or not partial.exists():
         try:
-            _fetch_from(opened, partial, have, size, on_bytes, altered)
+            _fetch_from(opened, partial, have, size, on_bytes)
         except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ReadTimeout):
             left = left - 1 if _size(partial) <= have else RETRIES
             if left == 0:
@@ -47,7 +59,7 @@ def complete(
             time.sleep(_PAUSE_S)
         else:
             if _size(partial) < size:
-                raise altered(f"ended before its {size} bytes")
+                raise _OtherSize(f"ended before its {size} bytes")
         have = _size(partial)
 
 
@@ -57,7 +69,6 @@ def _fetch_from(
     have: int,
     size: int,
     on_bytes: Callable[[int], None],
-    altered: Callable[[str], PackError],
 ) -> None:
     """One request for everything from byte `have` on, appended to `partial`."""
     # Compressed in transit, byte positions would be those of the compressed text.
@@ -71,7 +82,7 @@ def _fetch_from(
         for chunk in response.iter_raw():
             have += len(chunk)
             if have > size:
-                raise altered(f"has more than its {size} bytes")
+                raise _OtherSize(f"has more than its {size} bytes")
             stream.write(chunk)
             on_bytes(len(chunk))
 

@@ -22,12 +22,15 @@ from packager.inspection.unsafe import shown, whole
 
 _LARGEST = 64 << 20
 """Bytes of a graph without its weights. That of the largest Qwen has 2 MB."""
-_LAYER = re.compile(r"/layers\.(\d+)/")
+_LAYER = re.compile(r"/layers\.([0-9]{1,6})/")
 _FLOATS = {
     onnx.TensorProto.FLOAT: "fp32",
     onnx.TensorProto.FLOAT16: "fp16",
     onnx.TensorProto.BFLOAT16: "bf16",
 }
+_DIMENSIONS = 8
+_PACKED_BITS = (2, 4, 8)
+"""Of the numbers that GatherBlockQuantized looks up."""
 _GET_AGAIN = "Get the model again, or build it from the checkpoint."
 
 
@@ -86,7 +89,13 @@ def read(path: Path) -> Graph:
     except Exception as error:
         # protobuf's DecodeError, whose module is not onnx's to promise.
         raise bad_input(f"{path} is not an ONNX graph: {shown(error)}.", _GET_AGAIN) from None
-    return _Reader(path, graph).graph()
+    try:
+        return _Reader(path, graph).graph()
+    except IndexError:
+        raise bad_input(
+            f"{path} cannot be followed: a node lacks an input, or a matrix a dimension.",
+            _GET_AGAIN,
+        ) from None
 
 
 class _Reader:
@@ -172,6 +181,8 @@ class _Reader:
             rows, columns = weight.dims if len(weight.dims) == 2 else (0, 0)
             return self._plain(node.name, rows, columns, weight)
         bits = told.get("bits", 4)
+        if bits not in _PACKED_BITS:
+            raise self._wrong(f"looks tokens up in numbers of {bits} bits")
         rows, packed = weight.dims[0], prod(weight.dims[1:])
         per_byte = 8 // bits if weight.data_type == onnx.TensorProto.UINT8 else 1
         zero_points = len(node.input) > 3 and bool(node.input[3])
@@ -197,6 +208,8 @@ class _Reader:
 
     def _refuse_length(self, row: Any) -> None:
         """Outside of the graph a tensor has as many bytes as its shape says."""
+        if len(row.dims) > _DIMENSIONS:
+            raise self._wrong(f"has {shown(row.name)} in {len(row.dims)} dimensions")
         place = {entry.key: entry.value for entry in row.external_data}
         length = whole(place.get("length", ""))
         if length is None:

@@ -7,6 +7,7 @@ constant, widened, less its zero points where it has any, times its scales.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,12 +19,17 @@ from packager.errors import bad_input
 from packager.inspection.unsafe import shown, whole
 
 _CHUNK = 1 << 20
+_LARGEST = 256 << 20
+"""Bytes of a graph without its weights, of which several times as much is kept in memory."""
 _MOST_LAYERS = 1 << 20
 _LAYER = ["net", "layers", "layer"]
 _FLOATS = {"f32": 32, "f16": 16, "bf16": 16}
+_KIND = re.compile(r"[a-z][a-z0-9]{0,15}")
+"""A type of numbers by its name. It is shown to people, so it holds nothing else."""
 _INDEXES = ("i32", "i64", "boolean", "string")
 _WIDENED = ("Convert",)
 _DEEPEST = 8
+_DIMENSIONS = 8
 _GET_AGAIN = "Get the model again from where it was published."
 
 
@@ -42,7 +48,7 @@ class Matrix:
     def bits(self) -> int | None:
         """Of one number; None for a type that is no plain number."""
         width = self.kind[1:]
-        return _FLOATS.get(self.kind, int(width) if width.isdigit() else None)
+        return _FLOATS.get(self.kind, whole(width))
 
     @property
     def mode(self) -> str:
@@ -115,6 +121,12 @@ class _Reader:
 def read(path: Path) -> Graph:
     """Read openvino_model.xml, as a stream. Raises PackError (exit code 6) for what is no graph;
     that it is safe to open is looked at before."""
+    size = path.stat().st_size
+    if size > _LARGEST:
+        raise bad_input(
+            f"{path} has {size} bytes, and a graph without its weights at most {_LARGEST}.",
+            _GET_AGAIN,
+        )
     reader = _Reader()
     parser = expat.ParserCreate()
     parser.StartElementHandler, parser.EndElementHandler = reader.start, reader.end
@@ -149,6 +161,8 @@ def _matrices(layers: Mapping[int, _Layer]) -> tuple[Matrix, ...]:
         kind = layer.data.get("element_type")
         if layer.kind != "Const" or len(_wide(_dimensions(layer))) < 2 or kind in _INDEXES:
             continue
+        if kind is None or not _KIND.fullmatch(kind):
+            raise ValueError(f"a constant has the type {kind!r}")
         scales, zeros = (None, None) if kind in _FLOATS else _beside(layers, number)
         helpers |= {scales, zeros}
         rows.append((number, layer, scales, zeros))
@@ -199,14 +213,19 @@ def _beside(layers: Mapping[int, _Layer], number: int) -> tuple[int | None, int 
 
 def _constant(layers: Mapping[int, _Layer], number: int) -> int | None:
     """The constant that a value is, widened or not."""
-    while layers[number].kind in _WIDENED and layers[number].sources:
-        number = layers[number].sources[min(layers[number].sources)]
+    for _ in range(_DEEPEST):
+        layer = layers[number]
+        if layer.kind not in _WIDENED or not layer.sources:
+            break
+        number = layer.sources[min(layer.sources)]
     return number if layers[number].kind == "Const" else None
 
 
 def _dimensions(layer: _Layer) -> tuple[int, ...]:
-    text = layer.data.get("shape", "")
-    return tuple(_size(part) for part in text.split(",") if part.strip())
+    parts = layer.data.get("shape", "").split(",", _DIMENSIONS)
+    if len(parts) > _DIMENSIONS:
+        raise ValueError(f"a constant has more than {_DIMENSIONS} dimensions")
+    return tuple(_size(part) for part in parts if part.strip())
 
 
 def _size(part: str) -> int:

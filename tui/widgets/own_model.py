@@ -50,7 +50,7 @@ _SOURCES = (
         "folder",
         "own files",
         "A folder, a hub snapshot or what save_pretrained wrote: its own checkpoint is packaged. "
-        "Or a .gguf file, which is taken as it is.",
+        "Or a .gguf file, or a folder for OpenVINO or ONNX Runtime, which is taken as it is.",
     ),
 )
 _ADAPTERS = (

@@ -157,6 +157,6 @@ class ProfileLines(Vertical):
 def _tokens(text: str) -> int:
     """A typed budget. Raises PackError (usage) for what is none."""
     digits = text.casefold().removesuffix("tokens").replace(",", "").strip()
-    if not digits.isdigit() or not 1 <= int(digits) < 10**7:
+    if not digits.isdecimal() or len(digits) > 7 or not int(digits):
         raise usage(f"{text.strip()!r} is not a valid number of tokens.")
     return int(digits)

@@ -15,6 +15,8 @@ from typing import Any
 LONGEST = 4 << 20
 """Bytes of a request at most."""
 _AT_ONCE = 128
+_DIGITS = 15
+"""Of a length at most: Python makes no number of thousands of them."""
 _KINDS = {400: "invalid_request_error", 404: "not_found_error", 413: "invalid_request_error"}
 
 
@@ -58,7 +60,8 @@ class JsonHandler(BaseHTTPRequestHandler):
         """Bytes of the request's body; None where it does not say, or says more than `most`: then
         the refusal is sent."""
         given = self.headers.get("Content-Length", "")
-        if given.isascii() and given.isdigit() and int(given) <= most:
+        digits = given.isascii() and given.isdigit() and len(given) <= _DIGITS
+        if digits and int(given) <= most:
             return int(given)
         self.close_connection = True
         self.refuse(f"a request needs a Content-Length of at most {most}", 413)
