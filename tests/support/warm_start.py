@@ -87,7 +87,10 @@ _MODULES = {
 _ALONE = ("light", "numpy")
 _MAY_DIFFER = ("QWEN_PACK_", "DYING", "PYTEST_", "NO_PROXY")
 """Beginnings of names of variables that nothing reads while modules are imported."""
-_MAY_DIFFER_WITHOUT_ENGINES = (*_MAY_DIFFER, "HF_", "OMP_", "GGML_", "DNNL_", "ONEDNN_")
+_MAY_DIFFER_WITHOUT_ENGINES = (
+    *(*_MAY_DIFFER, "HF_", "OMP_", "GGML_", "DNNL_", "ONEDNN_"),
+    "TOKENIZERS_PARALLELISM",  # read with each call, and set by the trainings
+)
 """And of those that nothing reads before an engine or the hub's client is loaded."""
 _LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
 _LENGTH = struct.Struct("!Q")
@@ -159,7 +162,12 @@ class Warm:
         finally:
             os.close(reading)
         connection.sendall(told)
-        (pid,) = _LENGTH.unpack(connection.recv(_LENGTH.size, socket.MSG_WAITALL))
+        number = connection.recv(_LENGTH.size, socket.MSG_WAITALL)
+        if len(number) != _LENGTH.size:
+            connection.close()
+            os.close(writing)
+            return self._start(order, write_end, log, env)
+        (pid,) = _LENGTH.unpack(number)
         return WarmChild(connection, pid, os.fdopen(writing, "wb"))
 
 
