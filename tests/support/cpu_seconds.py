@@ -1,7 +1,7 @@
 """What every test file costs, in processor seconds of the test process and of the children that it
 waited for; and the table of them by which files are handed out, the longest first.
 
-pytest -n 2 --dist loadfile -p tests.support.cpu_seconds        writes `cpu-seconds.jsonl`
+python -m pytest -n 2 --dist loadfile -p tests.support.cpu_seconds        writes `cpu-seconds.jsonl`
 python -m tests.support.cpu_seconds cpu-seconds.jsonl           makes tests/support/cpu_seconds.json of it
 """
 
