@@ -54,8 +54,9 @@ demo: $(VENV)/.demo
 
 # A file's tests stay together, so that what its fixtures build is built once. A worker that an engine takes down is one failed
 # test: so many may be replaced that an engine which dies at every use does not end the run.
+# One worker more than processors, four at most: tests wait for children that start and for screens that settle.
 test: $(VENV)/.test
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --max-worker-restart 400
+	$(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))') --dist loadfile --max-worker-restart 400
 
 field: $(VENV)/.test
 	QWEN_PACK_FIELD=all $(BIN)/pytest --timeout 1800 tests/test_yardstick.py tests/test_field.py tests/test_field_names.py \

@@ -157,18 +157,22 @@ def test_a_claim_that_is_renewed_is_never_passed_by(
 
 
 def test_of_many_that_want_a_stage_at_once_one_has_it(store: Store) -> None:
-    won = []
+    for number in range(20):
+        won: list[bool] = []
+        together = threading.Barrier(8)
 
-    def want() -> None:
-        claim = shared_cache.Claim(store, f"convert-{KEY}")
-        won.append(claim.won())
+        def want(name: str, won: list[bool], together: threading.Barrier) -> None:
+            claim = shared_cache.Claim(store, name)
+            together.wait()
+            won.append(claim.won())
 
-    threads = [threading.Thread(target=want) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert won.count(True) == 1
+        wanted = (f"convert-{number:024d}", won, together)
+        threads = [threading.Thread(target=want, args=wanted) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert won.count(True) == 1
 
 
 def test_the_oldest_go_first_and_what_another_stage_needs_stays(

@@ -85,8 +85,9 @@ _MODULES = {
     ),
 }
 _ALONE = ("light", "numpy")
-_MAY_DIFFER = ("QWEN_PACK_", "DYING", "PYTEST_", "NO_PROXY")
-"""Beginnings of names of variables that nothing reads while modules are imported."""
+_MAY_DIFFER = ("QWEN_PACK_", "DYING", "PYTEST_", "NO_PROXY", "KMP_", "TORCHINDUCTOR_")
+"""Beginnings of names of variables that nothing reads while modules are imported, or that torch sets
+itself when it is."""
 _MAY_DIFFER_WITHOUT_ENGINES = (
     *(*_MAY_DIFFER, "HF_", "OMP_", "GGML_", "DNNL_", "ONEDNN_"),
     "TOKENIZERS_PARALLELISM",  # read with each call, and set by the trainings
