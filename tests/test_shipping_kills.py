@@ -216,6 +216,25 @@ def test_pieces_of_somebody_elses_archive_are_named_and_never_mixed(
     assert main(unpack) == ExitCode.DONE
 
 
+def test_an_interruption_that_python_made_another_error_of_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stages(self: BuildCache) -> list[tuple[str, int, float]]:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt as interruption:
+            # As `type.__new__` says it of a member's __set_name__ in Python 3.11.
+            raise RuntimeError("Error calling __set_name__") from interruption
+        return []
+
+    monkeypatch.setattr(BuildCache, "stages", stages)
+    assert main(["cache"]) == ExitCode.INTERRUPTED
+    assert capsys.readouterr().err == "Error: Interrupted.\n"
+    monkeypatch.setattr(BuildCache, "stages", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["cache"])
+
+
 def test_an_interruption_that_was_lost_on_its_way_still_ends_with_its_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -140,6 +140,10 @@ def main(arguments: list[str] | None = None) -> int:
             return ExitCode.INTERRUPTED
         except Exception as error:
             known = from_foreign(error)
+            if known is None and interruption.came and _of_interruption(error):
+                _forget_the_interruption()
+                _complain("Interrupted.")
+                return ExitCode.INTERRUPTED
             if known is None:
                 raise
             if known.exit_code == ExitCode.INTERRUPTED:
@@ -154,6 +158,13 @@ def main(arguments: list[str] | None = None) -> int:
                 if arguments is not None:
                     gc.unfreeze()
             gc.set_threshold(*thresholds)
+
+
+def _of_interruption(error: BaseException) -> bool:
+    """Whether Python made the error of an interruption: what comes while a class gets its members
+    is a RuntimeError until Python 3.12 (`__set_name__`), and imports make classes."""
+    cause = error.__cause__
+    return cause is not None and (isinstance(cause, KeyboardInterrupt) or _of_interruption(cause))
 
 
 def _forget_the_interruption() -> None:
