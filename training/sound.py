@@ -36,14 +36,13 @@ from packager.shape.audio import AudioTower
 from packager.sounds.words import WordErrors, word_errors
 from packager.sources.dummy import write_checkpoint
 from training import spoken
+from training.stepper import Stepper
 
 SEED = 20261128
 STEPS, ROWS = 300, 20
 LENGTHS = (1, 2, 2, 3)
 """Seconds of the sounds."""
-MATRIX_RATE, OTHER_RATE = 4e-3, 3e-3
 _MOST = 10
-_WARM_UP, _LEVEL_UNTIL = 30, 0.6
 _ENCODER, _DECODER = "thinker.audio_tower.", "thinker."
 
 TOWER = AudioTower(hidden=96, intermediate=192, depth=4, heads=3, channels=32, out=128)
@@ -152,43 +151,17 @@ def batch(name: str, count: int, speech: spoken.Speech | None) -> list[spoken.Sa
     return [spoken.said(chance, seconds, speech) for _ in range(count)]
 
 
-def rate(step: int, steps: int) -> float:
-    """Share of the full learning rate."""
-    return min(1.0, (step + 1) / _WARM_UP, (steps - step) / (steps * (1 - _LEVEL_UNTIL)))
-
-
-def optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside, AdamW for embeddings, convolutions and vectors."""
-    matrices, others = [], []
-    for name, parameter in model.named_parameters():
-        inside = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
-        (matrices if inside else others).append(parameter)
-    muon = torch.optim.Muon(
-        matrices, lr=MATRIX_RATE, weight_decay=0.05, momentum=0.95, adjust_lr_fn="match_rms_adamw"
-    )
-    adam = torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.95), weight_decay=0.0)
-    return [muon, adam]
-
-
 def train(words: Tokenizer, steps: int) -> Transcriber:
     """A trained model; its loss goes to stderr."""
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
     model, speech = Transcriber(words), spoken.Speech(spoken.VOICES)
-    steppers = optimizers(model)
-    groups = [group for stepper in steppers for group in stepper.param_groups]
-    full_rates = [group["lr"] for group in groups]
+    stepper = Stepper(model, steps)
     began = time.process_time()
     for step in range(steps):
-        for group, full in zip(groups, full_rates, strict=True):
-            group["lr"] = full * rate(step, steps)
         logits, labels, beside = model(batch(f"train/{step}", ROWS, speech if step % 3 else None))
         loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
-        (loss + beside).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for stepper in steppers:
-            stepper.step()
-            stepper.zero_grad()
+        stepper.step(step, loss + beside)
         if step % 20 == 0:
             spent = time.process_time() - began
             print(

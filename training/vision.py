@@ -28,11 +28,10 @@ from torch.nn import functional
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from training import drawings
+from training.stepper import Stepper
 
 SEED = 20261127
 STEPS, ROWS = 300, 24
-MATRIX_RATE, OTHER_RATE = 4e-3, 3e-3
-_WARM_UP, _LEVEL_UNTIL = 30, 0.6
 _PATCH, _MERGE = 16, 2
 WORDS = Path(__file__).resolve().parent.parent / "tests" / "models" / "tiny-qwen3"
 TEMPLATE = (
@@ -171,44 +170,18 @@ def new_model(words: Tokenizer) -> Qwen3VLForConditionalGeneration:
     return Qwen3VLForConditionalGeneration(config)
 
 
-def rate(step: int, steps: int) -> float:
-    """Share of the full learning rate."""
-    return min(1.0, (step + 1) / _WARM_UP, (steps - step) / (steps * (1 - _LEVEL_UNTIL)))
-
-
-def optimizers(model: Qwen3VLForConditionalGeneration) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside, AdamW for the embeddings, the patches and the vectors."""
-    matrices, others = [], []
-    for name, parameter in model.named_parameters():
-        inside = parameter.ndim == 2 and "embed" not in name
-        (matrices if inside else others).append(parameter)
-    muon = torch.optim.Muon(
-        matrices, lr=MATRIX_RATE, weight_decay=0.05, momentum=0.95, adjust_lr_fn="match_rms_adamw"
-    )
-    adam = torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.95), weight_decay=0.0)
-    return [muon, adam]
-
-
 def train(words: Tokenizer, steps: int) -> Qwen3VLForConditionalGeneration:
     """A trained model; its loss goes to stderr."""
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
     model, batches = new_model(words), Batches(words)
-    steppers = optimizers(model)
-    groups = [group for stepper in steppers for group in stepper.param_groups]
-    full_rates = [group["lr"] for group in groups]
+    stepper = Stepper(model, steps)
     began = time.process_time()
     for step in range(steps):
-        for group, full in zip(groups, full_rates, strict=True):
-            group["lr"] = full * rate(step, steps)
         given, labels = batches.of([example(f"train/{step}/{row}") for row in range(ROWS)])
         logits = model(**given, use_cache=False).logits
         loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for stepper in steppers:
-            stepper.step()
-            stepper.zero_grad()
+        stepper.step(step, loss)
         if step % 20 == 0:
             spent = time.process_time() - began
             print(f"{step:5d}  {loss.item():.3f}  {spent:.0f} s", file=sys.stderr, flush=True)

@@ -18,7 +18,7 @@ from targets.gguf import library
 from targets.gguf.head import facts
 from targets.gguf.presets import KV_BITS
 from targets.llama_cpp.memory import EMBEDDING_BATCH
-from targets.llama_cpp.session import last_of, model_file
+from targets.llama_cpp.session import last_of, model_file, opened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,14 +72,7 @@ class Session:
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
         params.n_threads = params.n_threads_batch = self.threads
         params.no_perf = True
-        with library.captured_log() as log_lines:
-            context = lib.llama_init_from_model(self._model, params)
-        if not context:
-            raise no_room(
-                f"llama.cpp cannot open a context of {self.context} tokens: {last_of(log_lines)}",
-                "Take a shorter context or a smaller variant.",
-            )
-        return context
+        return opened(lib, self._model, params)
 
     def encode(self, text: str) -> list[int]:
         """See packager.session.RetrievalSession."""

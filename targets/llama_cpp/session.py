@@ -81,14 +81,7 @@ class Session(Speculating):
         params = self._context_params(kv)
         if lib.llama_model_is_hybrid(self._model):
             params.n_rs_seq = rollback
-        with library.captured_log() as log_lines:
-            context = lib.llama_init_from_model(self._model, params)
-        if not context:
-            raise no_room(
-                f"llama.cpp cannot open a context of {self.context} tokens: {last_of(log_lines)}",
-                "Take a shorter context or a smaller variant.",
-            )
-        return context
+        return opened(lib, self._model, params)
 
     def _context_params(self, kv: str) -> Any:
         lib = self._lib
@@ -377,6 +370,18 @@ def model_file(artifact: Path) -> Path:
     if not found:
         raise bad_input(f"{artifact} holds no GGUF file.", "Build the package again.")
     return found[0]
+
+
+def opened(lib: Any, model: Any, params: Any) -> Any:
+    """A context of a loaded model. Raises PackError (exit code 7) where there is no room for it."""
+    with library.captured_log() as log_lines:
+        context = lib.llama_init_from_model(model, params)
+    if not context:
+        raise no_room(
+            f"llama.cpp cannot open a context of {params.n_ctx} tokens: {last_of(log_lines)}",
+            "Take a shorter context or a smaller variant.",
+        )
+    return context
 
 
 def last_of(log_lines: list[str]) -> str:

@@ -131,7 +131,7 @@ def rows(found: Found, width: int) -> Parts:
     fitting = [one for one in best if one.passes]
     parts: Parts = [
         (f"{len(fitting)} of {len(best)} variants fit", "bold"),
-        (f", the {found.ask.workload().prefer} first\n\n" if fitting else "\n\n", ""),
+        (", best first\n\n" if fitting else "\n\n", ""),
     ]
     if found.nothing:
         parts = [(f"✗ {found.nothing}\n\n", "$text-error")]
