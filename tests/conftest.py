@@ -140,6 +140,18 @@ def warm_start(jobs_of_tests: None) -> Iterator[Any]:
 
 
 @pytest.fixture(autouse=True, scope="module")
+def the_variables_of_the_next_file(warm_start: Any) -> Iterator[None]:
+    """What libraries put into the environment while they are imported (ORT_LIB_PATH, KMP_...,
+    TOKENIZERS_PARALLELISM) is gone with the file of tests that imported them: whatever ran before,
+    a child of the next one starts with the same variables."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
 def cold_where_it_matters(warm_start: Any, request: pytest.FixtureRequest) -> None:
     """But where their start is what is tested."""
     if warm_start is not None:
