@@ -35,7 +35,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.artifacts import ROOT, finish, found, scratch_folder, shape_of, versions
-from benchmarks.harness_vs_peers import llama_bench, watched
+from benchmarks.harness_vs_peers import peer_tool, watched
 from benchmarks.runtimes import memory_rate
 from packager import catalog
 from packager.checkpoint import Checkpoint
@@ -137,7 +137,15 @@ def peer_rates(runtime: str, artifact: Path, scratch: Path, log: Path) -> dict[s
     """The peer's own instrument with its own settings."""
     if runtime == "gguf":
         model = next(artifact.glob("*.gguf"))
-        order = [str(llama_bench(scratch)), "-m", str(model), "-p", "0", "-n", str(NEW_TOKENS)]
+        order = [
+            str(peer_tool(scratch, "llama-bench")),
+            "-m",
+            str(model),
+            "-p",
+            "0",
+            "-n",
+            str(NEW_TOKENS),
+        ]
         order += ["-d", str(PROMPT), "-r", "2", "-o", "json"]
         done = subprocess.run(order, check=True, capture_output=True, text=True)
         row = next(row for row in json.loads(done.stdout) if row["n_gen"])
@@ -215,7 +223,7 @@ def one(
     truth = made(UNQUANTIZED, checkpoint, folder)
     peer = peer_artifact(runtime, checkpoint, folder)
     if runtime == "gguf":
-        llama_bench(scratch)
+        peer_tool(scratch, "llama-bench")
     if options.build:
         return None
     shape = Checkpoint.open(checkpoint()).shape if options.tiny else shape_of(name)
