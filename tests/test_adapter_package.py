@@ -47,6 +47,7 @@ from tests.conftest import REPOSITORY
 from tests.support.damage import edit_json
 from tests.support.make_checkpoint import Silent
 from tests.support.oci_registry import real_registry
+from tests.support.tiers import thorough
 from tests.support.trained_package import TRAINED, describe, write_trained
 from tests.test_shipping_archive import exported, finish
 
@@ -133,7 +134,7 @@ def said(base: Path, *adapters: Path) -> str:
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("runtime", ["llama.cpp", "openvino", "onnxruntime"])
+@pytest.mark.parametrize("runtime", ["llama.cpp", thorough("openvino"), "onnxruntime"])
 def test_an_adapter_package_is_within_the_limits_and_in_what_the_base_says(
     runtime: str, request: pytest.FixtureRequest
 ) -> None:
@@ -400,7 +401,7 @@ def test_adapters_that_cannot_leave_with_a_base_are_a_sentence(
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("runtime", [thorough("openvino"), "onnxruntime"])
 def test_a_server_answers_with_the_adapter_that_a_request_names(
     runtime: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

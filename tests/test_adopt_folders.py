@@ -30,6 +30,7 @@ from tests.conftest import REPOSITORY
 from tests.support.building import command
 from tests.support.damage import edit_json
 from tests.support.make_checkpoint import Silent
+from tests.support.tiers import thorough
 
 pytestmark = pytest.mark.engine
 
@@ -307,7 +308,7 @@ def test_a_folder_that_is_not_what_it_says_is_refused_in_one_sentence(
         shutil.rmtree(tmp_path / f"{number}")
 
 
-@pytest.mark.parametrize("engine", ["openvino", "onnx"])
+@pytest.mark.parametrize("engine", [thorough("openvino"), "onnx"])
 def test_the_package_is_the_folder_and_says_so(
     engine: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from packager.cli import main
 from packager.errors import ExitCode
 from tests.support.building import FLAGS, TINY, command, environment
 from tests.support.make_checkpoint import write_tiny
+from tests.support.tiers import thorough
 
 pytestmark = pytest.mark.engine
 
@@ -176,7 +177,9 @@ def test_a_budget_that_the_user_set_and_the_measurement_misses_fails_the_build(
     assert [row["passed"] for row in verdicts if row["rule"] == "decode"] == [False]
 
 
-@pytest.mark.parametrize("stage", ["Get the weights", "Convert and quantize", "Smoke benchmark"])
+@pytest.mark.parametrize(
+    "stage", ["Get the weights", "Convert and quantize", thorough("Smoke benchmark")]
+)
 def test_ctrl_c_leaves_no_package_and_no_process_and_the_next_run_goes_on(
     stage: str, checkpoint: Path, tmp_path: Path
 ) -> None:

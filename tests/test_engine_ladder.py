@@ -23,6 +23,7 @@ from targets import registry
 from tests.support.dying_runtime import ASSERTION, MOST_CARE, Dying
 from tests.support.make_checkpoint import write_tiny
 from tests.support.plain_runtime import PLAIN
+from tests.support.tiers import thorough
 
 ALL = "SIGILL,SIGFPE,SIGSEGV,SIGBUS,assert"
 """One death for each degree of care but the last."""
@@ -226,7 +227,7 @@ def test_a_stage_in_which_the_engine_hangs_is_ended_and_runs_again_in_the_next_w
     assert [outcome["result"] for outcome in settings["before"]] == ["hung"] * 3
 
 
-@pytest.mark.parametrize("stage", ["convert", "measure", "quality"])
+@pytest.mark.parametrize("stage", [thorough("convert"), "measure", thorough("quality")])
 def test_a_death_in_a_stage_costs_that_stage_and_not_the_build(
     stage: str, home: Path, tell: Tell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

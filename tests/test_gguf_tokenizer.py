@@ -14,6 +14,7 @@ from packager.errors import ExitCode, PackError
 from targets.gguf.tiktoken import FILE, SPECIAL, byte_letters, halves, read_tiktoken
 from targets.gguf.tokenizer import CONTROL, NORMAL, UNUSED, USER_DEFINED, read_vocabulary
 from tests.support.gguf_checkpoints import SHAPES, build, checkpoint
+from tests.support.tiers import thorough
 
 pytestmark = pytest.mark.engine
 
@@ -190,7 +191,9 @@ CORPUS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["Qwen2", "Qwen2.5-72B-Instruct-AWQ", "Qwen3"])
+@pytest.fixture(
+    scope="module", params=[thorough("Qwen2"), thorough("Qwen2.5-72B-Instruct-AWQ"), "Qwen3"]
+)
 def genuine(
     request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:

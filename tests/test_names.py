@@ -28,6 +28,7 @@ from tests.conftest import REPOSITORY
 from tests.support.contents import contents_of
 from tests.support.make_checkpoint import write_tiny
 from tests.support.shipping_packages import EVIL
+from tests.support.tiers import thorough
 
 HOSTILE = {
     "a line break": "a\nb",
@@ -180,7 +181,7 @@ def test_a_folder_whose_name_is_no_text_is_refused_in_one_sentence(
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("name", [b"a\nb\x1b[2J\xe2\x80\xaegnp`id`|<b>", b"x" * 255])
+@pytest.mark.parametrize("name", [b"a\nb\x1b[2J\xe2\x80\xaegnp`id`|<b>", thorough(b"x" * 255)])
 def test_a_folder_of_any_name_is_built_and_its_package_is_whole(
     name: bytes, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ from targets.onnxruntime.finish import set_context
 from tests.conftest import REPOSITORY
 from tests.support.make_checkpoint import tiny_shape, write_tiny
 from tests.support.shipping_packages import opens
+from tests.support.tiers import thorough
 
 pytestmark = pytest.mark.engine
 
@@ -94,13 +95,16 @@ def untied(home: Path) -> Path:
     return build_all(home, "qwen3", CPU, "untied")
 
 
-def test_what_every_recipe_writes_is_safe_to_open(tied: Path, untied: Path, tmp_path: Path) -> None:
-    assert all(
-        opens(folder / name, "onnxruntime", tmp_path / folder.name / name)
-        for folder in (tied, untied)
-        for name in CPU
-    )
-    assert all(opens(tied / name, "onnxruntime", tmp_path / name) for name in GPU)
+@pytest.mark.parametrize(
+    ("folder", "names"),
+    [("tied", CPU + GPU), thorough("untied", CPU)],
+    ids=["tied", "untied"],
+)
+def test_what_every_recipe_writes_is_safe_to_open(
+    folder: str, names: list[str], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    built: Path = request.getfixturevalue(folder)
+    assert all(opens(built / name, "onnxruntime", tmp_path / name) for name in names)
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +144,7 @@ def test_the_weights_are_as_large_as_the_arithmetic_says_to_the_byte(tied: Path,
     assert whole == pytest.approx(RUNTIME.artifact_bytes(QWEN2, recipe), abs=60_000)
 
 
+@pytest.mark.thorough("test_the_weights_are_as_large_as_the_arithmetic_says_to_the_byte")
 @pytest.mark.parametrize("name", CPU)
 def test_the_arithmetic_holds_without_a_tied_embedding(untied: Path, name: str) -> None:
     assert (untied / name / "model.onnx.data").stat().st_size == sizes.weight_bytes(
@@ -147,26 +152,27 @@ def test_the_arithmetic_holds_without_a_tied_embedding(untied: Path, name: str) 
     )
 
 
+@pytest.mark.parametrize(("checkpoint", "folder"), [("qwen2", "tied"), thorough("qwen3", "untied")])
 def test_every_recipe_answers_like_transformers_as_far_as_its_bits_allow(
-    home: Path, tied: Path, untied: Path
+    checkpoint: str, folder: str, home: Path, request: pytest.FixtureRequest
 ) -> None:
     # The spread of random weights makes 4 bits look worse than they are: 8 to 12 % error per
     # matrix, doubled by two layers.
     limits = {"fp32": 1e-5, "fp16": 0.01, "int8": 0.03, "int4": 0.4}
     # Graphs for a GPU run on the CPU as well, but for the norm of queries and keys in Qwen3's,
     # which only the GPU's kernels know.
-    models = {
-        str(home / "qwen2"): {name: str(tied / name) for name in CPU + GPU},
-        str(home / "qwen3"): {name: str(untied / name) for name in CPU},
-    }
+    built: Path = request.getfixturevalue(folder)
+    names = CPU + GPU if checkpoint == "qwen2" else CPU
+    models = {str(home / checkpoint): {name: str(built / name) for name in names}}
     found, _ = finish(
         "tests.support.onnx_jobs:distances_to_transformers",
         home / "distance.log",
         models=models,
         prompt=PROMPTS[0],
     )
-    for checkpoint, distances in found.value.items():
-        assert set(distances) == set(models[checkpoint])
+    assert found.value.keys() == models.keys()
+    for distances in found.value.values():
+        assert set(distances) == set(names)
         for name, distance in distances.items():
             limit = next(limit for precision, limit in limits.items() if precision in name)
             assert distance < limit, (checkpoint, name)

@@ -27,6 +27,7 @@ from tests.support.hub_server import Hub, serve
 from tests.support.oci_registry import real_registry
 from tests.support.shown_output import blocks, differences, up_to_date
 from tests.support.terminal import printed
+from tests.support.tiers import thorough
 
 DOCS = REPOSITORY / "docs"
 TRAINED = REPOSITORY / "tests" / "models" / "tiny-qwen3"
@@ -45,6 +46,13 @@ def commands(page: str) -> list[str]:
 
 TYPED = list(dict.fromkeys(commands(README) + commands(COMMANDS_PAGE) + commands(FIRST_PACKAGE)))
 DUMMY = "qwen-pack build --target laptop-cpu --weights dummy"
+PROVED_ELSEWHERE = {
+    "qwen-pack adopt model.gguf --target laptop-cpu",
+    "qwen-pack bench PACKAGE",
+    "qwen-pack fit --target laptop-cpu --recipe gguf:Q4_0 --tensor-type 'attn_v=Q8_0'",
+    "qwen-pack probe",
+}
+"""Commands of which other tests of the fast tier show more, and which take seconds."""
 NIGHTLY = f"""
 [axes]
 checkpoints = ["{TRAINED}"]
@@ -240,6 +248,7 @@ def test_the_output_in_the_readme_is_what_its_commands_print(folder: Path, built
 
 
 @pytest.mark.engine
+@pytest.mark.thorough("test_a_command_of_the_pages_works")
 def test_the_page_on_a_fine_tune_is_typed_from_top_to_bottom(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").symlink_to(TRAINED)
     (tmp_path / "domain.txt").write_text((REPOSITORY / "training" / "README.md").read_text())
@@ -253,7 +262,9 @@ def test_the_page_on_a_fine_tune_is_typed_from_top_to_bottom(tmp_path: Path) -> 
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("line", TYPED)
+@pytest.mark.parametrize(
+    "line", [thorough(line) if line in PROVED_ELSEWHERE else line for line in TYPED]
+)
 def test_a_command_of_the_pages_works(
     line: str,
     package: Path,

@@ -193,6 +193,7 @@ def test_openvino_gives_the_logits_of_the_dequantized_checkpoint(
 
 
 @pytest.mark.engine
+@pytest.mark.thorough("test_openvino_gives_the_logits_of_the_dequantized_checkpoint")
 def test_onnx_runtime_gives_the_logits_of_the_dequantized_checkpoint(
     plain: Path, tmp_path: Path
 ) -> None:

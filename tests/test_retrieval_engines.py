@@ -27,6 +27,7 @@ from tests.conftest import REPOSITORY
 from tests.support.make_checkpoint import Silent
 from tests.support.retrieval import END, edit, end_id, write_embedder, write_reranker
 from tests.support.shipping_packages import finish, opens
+from tests.support.tiers import thorough
 
 TEXTS = ["hello", "what is a stone?", "ein langer Text " * 30, ""]
 DOCUMENTS = ["granite", "water is wet", "x" * 300]
@@ -54,7 +55,7 @@ class Built:
         return resolve(session)(str(artifact), {"context": context, "threads": 1})
 
 
-@pytest.fixture(scope="module", params=list(RECIPES))
+@pytest.fixture(scope="module", params=["openvino", thorough("onnxruntime")])
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
     engine = request.param
     for module in {"openvino": ("openvino_genai",), "onnxruntime": ("onnxruntime_genai", "torch")}[

@@ -202,6 +202,10 @@ def test_pruning_keeps_as_many_of_a_target_and_says_at_which_rung_the_others_wen
 
 
 @pytest.mark.engine
+@pytest.mark.thorough(
+    "test_what_was_finished_before_an_interruption_is_not_done_again",
+    "test_a_command_of_the_pages_works",
+)
 def test_a_sweep_by_the_command_line_is_interrupted_resumed_reported_and_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

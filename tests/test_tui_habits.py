@@ -22,6 +22,7 @@ from textual.widgets import Input
 from packager.cli import main
 from packager.errors import ExitCode
 from tests.support import tui_data as data
+from tests.support.tiers import thorough
 from tests.support.tui_helpers import drive, real_services, screen, text_of, until
 from tui.ask import Ask
 from tui.bindings import all_ids, described
@@ -71,7 +72,10 @@ async def opened(pilot: Pilot[Any], name: str) -> Any:
     return pilot.app.screen
 
 
-@pytest.mark.parametrize("name", SCREENS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ("device", "plan", "shelf") else thorough(name) for name in SCREENS],
+)
 def test_help_lists_every_key_of_a_screen_and_the_palette_runs_the_same_actions(name: str) -> None:
     async def walk(pilot: Pilot[Any]) -> None:
         shown = await opened(pilot, name)
@@ -235,10 +239,10 @@ def test_what_if_moves_the_table_with_the_real_catalogue(tmp_path: Path) -> None
     ("name", "copied"),
     [
         ("device", "--target"),
-        ("need", "no flags"),
-        ("candidates", "Qwen3-0.6B as openvino:int4_sym_g128"),
+        thorough("need", "no flags"),
+        thorough("candidates", "Qwen3-0.6B as openvino:int4_sym_g128"),
         ("plan", "qwen-pack build --target laptop-cpu"),
-        ("result", "/home/me/packages/qwen3-0.6b"),
+        thorough("result", "/home/me/packages/qwen3-0.6b"),
         ("shelf", "/home/me/packages/qwen3-0.6b"),
         ("compare", "peak memory\t1.27 GB\t3.30 GB"),
         ("pareto", "qwen3-0.6b-openvino-int4_sym_g128\t"),

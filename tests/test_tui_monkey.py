@@ -41,6 +41,7 @@ from packager.sweep.known import Known
 from packager.sweep.matrix import Matrix
 from packager.sweep.row import not_done
 from tests.support import tui_data as data
+from tests.support.tiers import thorough
 from tests.support.tui_helpers import drive
 from tui.ask import Ask, FileOfHub
 from tui.core import Found
@@ -255,7 +256,9 @@ async def wander(pilot: Pilot[Any], chance: random.Random, steps: int, trail: li
         del trail[:-30]
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize(
+    "size", [SIZES[0], *map(thorough, SIZES[1:])], ids=lambda size: f"{size[0]}x{size[1]}"
+)
 def test_a_monkey_brings_nothing_down_and_leaves_nothing_running(
     size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

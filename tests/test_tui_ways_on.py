@@ -15,6 +15,7 @@ from textual.widgets._footer import FooterKey
 from packager.errors import PackError, usage
 from packager.select import Miss
 from tests.support import tui_data as data
+from tests.support.tiers import thorough
 from tests.support.tui_helpers import drive, real_services, screen, settled, text_of, until
 from tui.ask import Ask
 from tui.core import Found
@@ -53,7 +54,7 @@ def again(answer: Any) -> Any:
 
 @pytest.mark.parametrize(
     "answer",
-    [usage("None of the runtimes keeps its cache as f32."), (), data.CANDIDATES[:1]],
+    [usage("None of the runtimes keeps its cache as f32."), (), thorough(data.CANDIDATES[:1])],
     ids=["refusal", "nothing", "one"],
 )
 def test_an_answer_shorter_than_the_cursor_and_a_refusal_leave_a_table_that_can_be_used(

@@ -15,6 +15,7 @@ from textual.theme import BUILTIN_THEMES
 from packager.errors import PackError
 from targets import registry
 from tests.support import tui_data as data
+from tests.support.tiers import thorough
 from tests.support.tui_helpers import drive, screen, settled, text_of, until
 from tests.test_tui_pictures import CONVERTING, building
 from tui.contrast import ratio
@@ -282,7 +283,7 @@ def test_a_key_is_one_line_of_the_file_and_another_form_is_left_to_its_owner(
     assert "plan.build" not in file.read_text()
 
 
-@pytest.mark.parametrize("theme", ["textual-light", "textual-dark"])
+@pytest.mark.parametrize("theme", [thorough("textual-light"), "textual-dark"])
 def test_everything_on_the_row_of_a_cursor_can_be_read(theme: str) -> None:
     async def walk(pilot: Pilot[Any]) -> None:
         pilot.app.theme = theme
