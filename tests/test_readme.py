@@ -23,6 +23,7 @@ from packager.cli import COMMANDS
 from packager.errors import ExitCode
 from packager.package import manifest
 from tests.conftest import REPOSITORY
+from tests.support.building import words_of
 from tests.support.hub_server import Hub, serve
 from tests.support.oci_registry import real_registry
 from tests.support.shown_output import blocks, differences, up_to_date
@@ -85,7 +86,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(line: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", PROGRAM, *shlex.split(line)[1:]]
+    words = [sys.executable, *words_of(PROGRAM), *shlex.split(line)[1:]]
     variables = {
         **os.environ,
         "QWEN_PACK_CACHE": str(folder / "cache"),
@@ -99,7 +100,7 @@ def run(line: str, folder: Path, **environment: str) -> subprocess.CompletedProc
 
 def first_line(line: str, folder: Path) -> str:
     """What a command prints first that goes on until it is ended."""
-    words = [sys.executable, "-m", PROGRAM, *shlex.split(line)[1:]]
+    words = [sys.executable, *words_of(PROGRAM), *shlex.split(line)[1:]]
     variables = {**os.environ, "QWEN_PACK_CACHE": str(folder / "cache")}
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, text=True, env=variables, cwd=folder
@@ -116,7 +117,7 @@ def built(folder: Path) -> str:
     """What the README's build from random weights prints into a terminal."""
     words = shlex.split(f"{DUMMY} {SHORT}")[1:]
     code, text = printed(
-        [sys.executable, "-m", PROGRAM, *words],
+        [sys.executable, *words_of(PROGRAM), *words],
         folder,
         {**os.environ, "QWEN_PACK_CACHE": str(folder / "cache")},
     )
