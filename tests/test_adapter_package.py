@@ -47,8 +47,8 @@ from tests.conftest import REPOSITORY
 from tests.support.damage import edit_json
 from tests.support.make_checkpoint import Silent
 from tests.support.oci_registry import real_registry
+from tests.support.shipping_packages import exported, finish
 from tests.support.trained_package import TRAINED, describe, write_trained
-from tests.test_shipping_archive import exported, finish
 
 AHOY = REPOSITORY / "tests" / "models" / "tiny-qwen3-ahoy"
 BY_LLAMA_CPP = "108dac712f7b3f04a5d1f25b3accbb4858a46d5983b4f2d2e5e943d8c59ec4e9"

@@ -25,9 +25,8 @@ from packager.shipping.registry_client import parse_reference
 from packager.shipping.shipment import prepare
 from tests.support.make_package import body, write_package
 from tests.support.oci_registry import lying_registry, real_registry
-from tests.support.shipping_packages import CHATML
+from tests.support.shipping_packages import AGREED, CHATML, exported, finish, refused, tree
 from tests.support.tiny_gguf import tiny_gguf
-from tests.test_shipping_archive import AGREED, exported, finish, refused, tree
 
 pytestmark = pytest.mark.engine
 
