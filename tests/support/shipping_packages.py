@@ -3,6 +3,7 @@ break out of a file."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -135,3 +136,13 @@ def refused(work: Callable[[], Any], code: ExitCode, *words: str) -> None:
     assert caught.value.exit_code == code, str(caught.value)
     for word in words:
         assert word in str(caught.value)
+
+
+def instructions(text: str) -> list[tuple[str, str]]:
+    """A Dockerfile's instructions, continued lines joined."""
+    lines = re.sub(
+        r"\\\n",
+        " ",
+        "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#")),
+    ).splitlines()
+    return [(line.split(None, 1)[0], line.split(None, 1)[1]) for line in lines if line.strip()]
