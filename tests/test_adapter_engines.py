@@ -21,8 +21,8 @@ from targets import registry
 from tests.conftest import REPOSITORY
 from tests.support.make_checkpoint import Silent
 from tests.support.quality_jobs import build_and_compare
+from tests.support.shipping_packages import finish
 from tests.support.tiers import thorough
-from tests.test_shipping_archive import finish
 from training import corpus
 from training.questions import held_out
 

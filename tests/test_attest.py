@@ -18,7 +18,7 @@ from tests.conftest import REPOSITORY
 from tests.support.building import command
 from tests.support.gguf_checkpoints import SHAPES, build, checkpoint
 from tests.support.given_gguf import quantized, with_keys
-from tests.test_adopt import Silent
+from tests.support.make_checkpoint import Silent
 
 pytestmark = pytest.mark.engine
 

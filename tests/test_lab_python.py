@@ -48,7 +48,7 @@ def test_an_openvino_package_is_measured_on_a_host_by_the_python_that_has_the_en
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("openvino_genai")
-    from tests.test_adapter_package import base_for
+    from tests.support.adapter_packages import base_for
 
     package = base_for("openvino", tmp_path / "p")
     told = manifest.read(package).data

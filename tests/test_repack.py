@@ -29,7 +29,7 @@ from targets.openvino import OpenVino
 from tests.support.gguf_checkpoints import FIRST, values
 from tests.support.make_checkpoint import Silent, tiny_shape, write_tiny
 from tests.support.quantized_checkpoints import awq, compressed, gptq, write
-from tests.test_shipping_archive import finish
+from tests.support.shipping_packages import finish
 
 IDS = [5, 300, 17, 900, 44, 44, 12, 7]
 SHAPE = tiny_shape("qwen3", hidden=128, intermediate=256)

@@ -26,9 +26,9 @@ from packager.sweep.building import Work
 from packager.sweep.events import CellFinished, CellStarted, Told
 from packager.sweep.folder import Run
 from tests.conftest import REPOSITORY
+from tests.support.adapters import QUERY, low_rank
 from tests.support.lab import agent_of_this_machine
 from tests.support.sweeps import dying, plan_of, through, tiny_plan, work_of
-from tests.test_adapter import QUERY, low_rank
 
 TRAINED = REPOSITORY / "tests" / "models" / "tiny-qwen3"
 

@@ -17,7 +17,7 @@ from packager.shipping.export import export
 from tests.conftest import REPOSITORY
 from tests.support.make_checkpoint import write_tiny
 from tests.support.make_package import write_package
-from tests.test_shipping_archive import AGREED, finish
+from tests.support.shipping_packages import AGREED, finish
 
 pytestmark = [
     pytest.mark.engine,
