@@ -76,11 +76,9 @@ def test_an_importance_matrix_is_recorded_as_the_file_states_it(tmp_path: Path) 
         for name, tensor in read_given(plain).tensors.items()
         if len(tensor.shape) > 1 and name != "token_embd.weight"
     }
-    path = quantized(
-        plain, tmp_path / "q.gguf", "IQ3_XXS", weights, recorded="/home/me/imatrix.dat"
-    )
+    path = quantized(plain, tmp_path / "q.gguf", "IQ4_XS", weights, recorded="/home/me/imatrix.dat")
     model = model_at(path)
-    assert model.recipe.id == "gguf:IQ3_XXS/imatrix"
+    assert model.recipe.id == "gguf:IQ4_XS/imatrix"
     assert model.says["importance"] == {"file": "imatrix.dat", "chunks": 7}
 
 

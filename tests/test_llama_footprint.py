@@ -59,7 +59,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> float:
 @pytest.mark.parametrize(
     ("shape", "weights", "kv", "context"),
     [
-        (WIDE, "Q8_0", "f16", 512),
+        thorough(WIDE, "Q8_0", "f16", 512),
         thorough(WIDE, "Q4_0", "f16", 2048),
         thorough(DEEP, "Q4_K_M", "q8_0", 2048),
         (DEEP, "Q8_0", "f16", 1024),

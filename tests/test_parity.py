@@ -45,7 +45,7 @@ def job(name: str, arguments: dict[str, Any], log: Path) -> dict[str, Any]:
             return value
 
 
-@pytest.fixture(scope="module", params=["llama.cpp", "openvino", thorough("onnxruntime")])
+@pytest.fixture(scope="module", params=["llama.cpp", thorough("openvino"), thorough("onnxruntime")])
 def checked(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Any]]:

@@ -237,6 +237,10 @@ def test_a_build_that_lost_too_much_leaves_no_package_unless_the_loss_is_allowed
 
 
 @pytest.mark.engine
+@pytest.mark.thorough(
+    "test_a_template_that_is_not_the_tokenizers_stops_the_build",
+    "test_a_build_that_lost_too_much_leaves_no_package_unless_the_loss_is_allowed",
+)
 def test_a_build_whose_template_was_swapped_on_the_way_is_stopped(tmp_path: Path) -> None:
     # The adapter itself with another build job: the engine and all stages are the real ones.
     class Swapping(type(registry.runtime("llama.cpp"))):  # type: ignore[misc]

@@ -292,6 +292,10 @@ def test_below_a_limit_of_disk_a_conversion_waits_for_those_at_work(tmp_path: Pa
 
 
 @pytest.mark.engine
+@pytest.mark.thorough(
+    "test_pruning_keeps_as_many_of_a_target_and_says_at_which_rung_the_others_went",
+    "test_workers_that_die_cost_the_stage_that_was_running_and_the_packages_are_the_same",
+)
 def test_a_cluster_prunes_and_has_rows_for_what_fails(tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason="needs the extra `fleet`")
     plan = replace(tiny_plan(tmp_path, 4), keep=1, by=("memory", "size"))

@@ -321,7 +321,17 @@ def test_everything_on_the_row_of_a_cursor_can_be_read(theme: str) -> None:
     drive(walk, given)
 
 
-def test_every_word_of_a_screen_can_be_read_in_every_theme_that_is_offered() -> None:
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("textual-dark", "textual-light"),
+        thorough(tuple(name for name, theme in BUILTIN_THEMES.items() if not theme.ansi)),
+    ],
+    ids=["two", "all"],
+)
+def test_every_word_of_a_screen_can_be_read_in_every_theme_that_is_offered(
+    names: tuple[str, ...],
+) -> None:
     """Placeholders, titles in borders and the letters of a plot too."""
 
     def faint(pilot: Pilot[Any]) -> list[tuple[str, str]]:
@@ -342,7 +352,6 @@ def test_every_word_of_a_screen_can_be_read_in_every_theme_that_is_offered() -> 
 
     async def walk(pilot: Pilot[Any]) -> None:
         low: set[tuple[str, str]] = set()
-        names = [name for name, theme in BUILTIN_THEMES.items() if not theme.ansi]
         # A plot is drawn in the same colours as the table: one theme of each kind shows it.
         for shown, themes in (
             (CandidatesScreen(data.ASK), names),

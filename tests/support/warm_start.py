@@ -58,6 +58,12 @@ _MODULES = {
         "packager.sources.local",
     ),
     "numpy": (
+        # What the hub's client imports; the client itself reads variables while it is imported.
+        "filelock",
+        "fsspec",
+        "httpx",
+        "tqdm.auto",
+        "yaml",
         "jinja2.sandbox",
         "ml_dtypes",
         "numpy",
