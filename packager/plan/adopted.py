@@ -57,6 +57,12 @@ def grade_of(bits_per_weight: float) -> str:
     return next((grade for bits, grade in _CLASSES if bits_per_weight >= bits), "2-bit")
 
 
+def mixture_of(types: Mapping[str, int]) -> str:
+    """The summary of a recipe that is none of those built here: tensors by type."""
+    counts = ", ".join(f"{count} {kind}" for kind, count in types.items())
+    return f"its own mixture of types: {counts}"
+
+
 @runtime_checkable
 class Adopts(Protocol):
     """What a Runtime has besides where it takes models that somebody else has converted."""

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from packager.checkpoint.folder import read_json
-from packager.errors import PackError, bad_input, usage
+from packager.errors import bad_input, usage
 from packager.inspection.unsafe import shown
 from packager.json_values import JsonDict, JsonObject, at_or_none, object_at, object_or_empty
 from packager.limits import LAYERS
-from packager.plan.adopted import Adopted, grade_of
-from packager.plan.converted import TEXTS, describe, files_of, has_template
+from packager.plan.adopted import Adopted, grade_of, mixture_of
+from packager.plan.converted import TEXTS, files_of, has_template
+from packager.plan.converted_folder import CopiesAFolder, SizedByFiles, describe_converted
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint, kv_bits
 from packager.recipe import Recipe
-from packager.records.contents import Minimum
-from packager.runtime import BuildNeeds, Report, Tools
+from packager.runtime import Report
 from packager.shape import Shape
 from targets.onnxruntime import OnnxRuntime, data, given, obstacles, providers, sizes
 from targets.onnxruntime.distributions import engine_distributions
@@ -38,13 +37,11 @@ _OWN = frozenset(TEXTS) - {"config.json", "generation_config.json"}
 """Texts that the engine reads; its configuration stands for the others."""
 MIXED = "mixed"
 _MOST = (1 << 31) - 1
-_COPY_MEMORY = 300 << 20
-"""Bytes of a process that copies and hashes."""
 _GET_AGAIN = "Get the folder again, or build it from the checkpoint."
 
 
 @dataclass(frozen=True)
-class Given:
+class Given(SizedByFiles):
     """A folder that was looked at: its files by name, genai_config.json, the decoder, its graph,
     the provider that it asks for, and the recipe that every matrix follows, None for a mixture of
     its own."""
@@ -56,11 +53,6 @@ class Given:
     graph: Graph
     provider: str
     known: Recipe | None
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(path.stat().st_size for path in self.files.values())
 
     @property
     def weights(self) -> int:
@@ -107,18 +99,7 @@ def describe_folder(report: Report, *, files: list[str], out: str) -> JsonObject
     config: JsonDict = dict(own.shape.to_config())
     for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
         config.pop(key, None)
-    generation = _generation(own)
-    spoken = describe(own.files, own.shape.vocab, config, generation, Path(out))
-    report.note(
-        f"{own.folder.name}: {sum(own.types.values())} matrices, {own.bits_per_weight:.2f} bits "
-        "per weight"
-    )
-    return {
-        "architecture": own.shape.model_type,
-        "bits_per_weight": round(own.bits_per_weight, 4),
-        "template": spoken.template is not None,
-        "ends": list(spoken.end_texts),
-    }
+    return describe_converted(own, config, _generation(own), report, Path(out))
 
 
 def _read(folder: Path) -> Given:
@@ -281,10 +262,9 @@ def recipe_of(own: Given) -> Recipe:
         }
     if own.known is not None:
         return replace(near, settings=settings)
-    counts = ", ".join(f"{count} {kind}" for kind, count in own.types.items())
     kv = "f32" if PRECISIONS[own.graph.precision] == 4 else "f16"
     return Recipe(
-        *(data.NAME, data.PREFIX, MIXED, kv, kv_bits(kv), f"its own mixture of types: {counts}"),
+        *(data.NAME, data.PREFIX, MIXED, kv, kv_bits(kv), mixture_of(own.types)),
         settings=settings,
         provider=own.provider,
         grade=grade_of(own.bits_per_weight),
@@ -305,7 +285,7 @@ def _near(own: Given) -> Recipe:
     return min(same or data.recipes(), key=distance)
 
 
-class AdoptedOnnx(OnnxRuntime):
+class AdoptedOnnx(CopiesAFolder, OnnxRuntime):
     """The adapter with the one recipe of one folder; sizes are those of its files."""
 
     build_job = "packager.plan.converted:take"
@@ -315,68 +295,44 @@ class AdoptedOnnx(OnnxRuntime):
         super().__init__()
         self.engine = OnnxRuntime()
         self.distributions = (*engine_distributions(), "onnx")
-        self._own = own
+        self.own = own
 
     def recipes(self) -> Sequence[Recipe]:
         """The folder's own."""
-        return [recipe_of(self._own)]
+        return [recipe_of(self.own)]
 
     def recipe(self, weights: str, kv: str | None = None) -> Recipe:
         """The folder's own. Raises PackError (usage) for another one."""
-        own = recipe_of(self._own)
+        own = recipe_of(self.own)
         if weights != own.weights or kv not in (None, own.kv):
             raise usage(
-                f"{self._own.folder.name} is {own.id} with a cache of {own.kv}.",
+                f"{self.own.folder.name} is {own.id} with a cache of {own.kv}.",
                 "Leave --recipe and the cache type out: the folder is taken as it is.",
             )
         return own
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """No other shape."""
-        own = replace(self._own.shape, context=0, tied=shape.tied)
+        own = replace(self.own.shape, context=0, tied=shape.tied)
         if replace(shape, context=0) != own:
-            return f"{self._own.folder.name} holds another decoder."
+            return f"{self.own.folder.name} holds another decoder."
         return None
-
-    def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
-        """The files'."""
-        return self._own.size
 
     def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
         """Of the recipe that is nearest, with the weights of the file."""
-        near = _near(self._own)
+        near = _near(self.own)
         found = super().footprint(shape, near, context)
-        more = self._own.weights - sizes.weight_bytes(shape, data.settings_of(near))
-        return replace(found, weights=max(found.weights + more, self._own.weights))
+        more = self.own.weights - sizes.weight_bytes(shape, data.settings_of(near))
+        return replace(found, weights=max(found.weights + more, self.own.weights))
 
     def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
         """The matrices of products once, and the cache."""
-        weights = _product_bits(self._own.graph) / 8
+        weights = _product_bits(self.own.graph) / 8
         return int(weights) + data.cache_bytes(shape, recipe, context)
 
     def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
         """Of the recipe that is nearest."""
-        return super().speed(shape, _near(self._own), isa)
-
-    def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
-        """A copy."""
-        return BuildNeeds(_COPY_MEMORY, self._own.size)
-
-    def least_file_bytes(self, shape: Shape, recipe: Recipe) -> int:
-        """The files are not split."""
-        return max(path.stat().st_size for path in self._own.files.values())
-
-    def tools(self, shape: Shape, recipe: Recipe) -> Tools:
-        """Nothing is built."""
-        return Tools(self.extra, self.distributions)
-
-    def minimum(
-        self, artifact: Path, shape: Shape, recipe: Recipe, facts: JsonObject
-    ) -> tuple[Minimum, ...]:
-        """As for what is converted here; empty where the folder holds what nothing is known of."""
-        with suppress(PackError):
-            return super().minimum(artifact, shape, recipe, facts)
-        return ()
+        return super().speed(shape, _near(self.own), isa)
 
 
 _SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty")
