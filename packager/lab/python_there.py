@@ -11,6 +11,7 @@ from pathlib import Path
 from packager.errors import ExitCode, PackError, usage
 from packager.escapes import sh
 from packager.files import sha256
+from packager.lab.link import waited_for
 from packager.lab.push import Sent, push
 from packager.lab.transport import Transport, last_line, run
 from packager.lab.wheel import own_wheel
@@ -76,9 +77,9 @@ def install(
         raise _refused(done.code, python, last_line(done.said))
     command = (
         f'cd {sh(folder)} && export PYTHONSAFEPATH=1 XDG_CACHE_HOME="$PWD/cache" && '
-        "exec ./venv/bin/python -P -m packager.cli.there"
+        "./venv/bin/python -P -m packager.cli.there"
     )
-    return Installed(folder, digest, tuple(transport.argv(command)))
+    return Installed(folder, digest, tuple(transport.argv(waited_for(command))))
 
 
 def script(folder: str, python: str, wheel: str) -> str:
