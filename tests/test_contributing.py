@@ -73,6 +73,10 @@ def command(plug_in: Path, line: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.engine
+@pytest.mark.thorough(
+    "test_the_contract_names_every_breach",
+    "test_our_own_runtimes_build_and_answer_as_the_contract_asks",
+)
 def test_the_runtime_of_the_page_is_found_fits_and_builds_as_the_page_says(plug_in: Path) -> None:
     own = command(plug_in, "qwen-pack targets new mine --from laptop-cpu")
     assert own.returncode == 0, own.stderr

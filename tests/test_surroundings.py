@@ -134,6 +134,7 @@ def test_a_build_with_no_standard_stream_open_writes_a_whole_package(
 
 
 @pytest.mark.engine
+@pytest.mark.thorough("test_a_folder_of_any_name_is_built_and_its_package_is_whole")
 def test_papers_that_other_systems_cannot_hold_do_not_spoil_the_package(
     checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -252,6 +252,10 @@ target = "raspberry*"
 
 
 @pytest.mark.engine
+@pytest.mark.thorough(
+    "test_a_package_is_built_here_and_measured_there_in_one_command",
+    "test_a_device_has_one_slot_and_its_next_measurement_waits",
+)
 def test_packages_of_a_target_are_measured_on_the_machine_that_the_plan_names(
     tmp_path: Path,
 ) -> None:

@@ -118,6 +118,7 @@ def test_a_conversion_runs_without_an_affinity(tmp_path: Path) -> None:
     shutil.which("qemu-x86_64") is None or platform.machine() != "x86_64",
     reason="needs qemu-user on x86-64",
 )
+@pytest.mark.thorough("test_the_base_install_answers_on_windows")
 def test_the_base_install_answers_on_a_processor_of_2008() -> None:
     for words in (("doctor", "--json"), ("fit", "--target", "laptop-cpu", "--json")):
         command = ["qemu-x86_64", "-cpu", "Nehalem", sys.executable, "-m", "packager.cli", *words]
