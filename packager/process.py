@@ -35,6 +35,18 @@ _GRACE_S = 3.0
 _WATCH_S = 0.25
 
 
+def limit_memory(most: int) -> None:
+    """Bound the address space of this process to `most` bytes from now on, where the system can.
+
+    Only for a process that does nothing else: an engine beside it would starve.
+    """
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource  # not on every system
+
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """`done` of `total` units of work."""

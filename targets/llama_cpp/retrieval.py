@@ -16,7 +16,7 @@ from packager.errors import bad_input, no_room, usage
 from packager.json_values import JsonObject, at, at_or_none
 from targets.gguf import library
 from targets.gguf.head import facts
-from targets.gguf.presets import KV_BITS
+from targets.gguf.presets import cache_type_of
 from targets.llama_cpp.memory import EMBEDDING_BATCH
 from targets.llama_cpp.session import last_of, model_file, opened
 
@@ -32,11 +32,7 @@ class Session:
     """See packager.session.RetrievalSession."""
 
     def __init__(self, artifact: str, settings: JsonObject) -> None:
-        kv = settings.get("kv") or "f16"
-        if kv not in KV_BITS:
-            raise usage(
-                f"llama.cpp has no cache type {kv!r} here.", f"Known: {', '.join(KV_BITS)}."
-            )
+        kv = cache_type_of(settings)
         self._lib = lib = library.llama()
         library.silence()
         self._path = model_file(Path(artifact))

@@ -15,7 +15,7 @@ from packager.errors import bad_input, no_room, usage
 from packager.json_values import JsonObject, at, at_or_none, object_or_empty
 from packager.session import LOGITS_BLOCK
 from targets.gguf import library
-from targets.gguf.presets import KV_BITS, PROJECTOR
+from targets.gguf.presets import PROJECTOR, cache_type_of
 from targets.llama_cpp.heads import Heads
 from targets.llama_cpp.prefix import StoredPrefix
 from targets.llama_cpp.speculating import Speculating
@@ -38,11 +38,7 @@ class Session(Speculating):
     short trial."""
 
     def __init__(self, artifact: str, settings: JsonObject) -> None:
-        kv = settings.get("kv") or "f16"
-        if kv not in KV_BITS:
-            raise usage(
-                f"llama.cpp has no cache type {kv!r} here.", f"Known: {', '.join(KV_BITS)}."
-            )
+        kv = cache_type_of(settings)
         self._lib = lib = library.llama()
         library.silence()
         path = model_file(Path(artifact))

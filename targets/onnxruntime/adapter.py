@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from packager.checkpoint import Checkpoint, TensorInfo, composed, low_rank
-from packager.checkpoint.adapter import Adapter
+from packager.checkpoint import TensorInfo, low_rank
 from packager.checkpoint.numbers import read, to_float32
 from packager.errors import bad_input, usage
 from packager.json_values import JsonObject
@@ -33,11 +32,7 @@ def build(report: Report, *, checkpoint: str, out: str) -> JsonObject:
     # Late: a session needs no writer.
     from onnxruntime import AdapterFormat, OrtValue
 
-    folder = Path(checkpoint)
-    parts = composed.read(folder)
-    if parts is None or len(parts.adapters) != 1:
-        raise bad_input(f"{folder} is not a base with one adapter.", "Build the adapter again.")
-    added = low_rank.of(Checkpoint.open(parts.base), Adapter.open(*parts.adapters[0]))
+    _, _, added = low_rank.of_folder(Path(checkpoint))
     arrays: dict[str, Any] = {}
     for layer, row in sorted(added.matrices.items()):
         if not _LAYER.fullmatch(layer):
