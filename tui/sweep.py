@@ -131,15 +131,15 @@ class Follower:
 
 def _finished(row: Row) -> dict[str, object]:
     """What a row says of its cell."""
-    found: dict[str, object] = {"status": row.status, "says": outcome(row)}
+    fields: dict[str, object] = {"status": row.status, "says": outcome(row)}
     if row.status == "done":
-        found |= {
+        fields |= {
             "predicted": False,
             "artifact_bytes": row.figures.get("artifact_bytes"),
             "memory_bytes": row.figures.get("peak_memory_bytes"),
             "decode_tps": row.figures.get("decode_tps"),
         }
-    return found
+    return fields
 
 
 def _said(sweep: Sweep, line: str) -> Sweep:

@@ -65,10 +65,10 @@ def read(data: bytes, name: str) -> Container:
     """What the file says of itself, checked: kind, size, frames, and that nothing is missing or
     stands behind its end."""
     kind = _kind(data, name)
-    found = {"PNG": _png, "JPEG": _jpeg, "WebP": _webp}[kind](data, name)
+    container = {"PNG": _png, "JPEG": _jpeg, "WebP": _webp}[kind](data, name)
     _check_ending(name, kind)
-    _check_size(found, name)
-    return found
+    _check_size(container, name)
+    return container
 
 
 def _kind(data: bytes, name: str) -> str:
@@ -172,12 +172,12 @@ def _jpeg(data: bytes, name: str) -> Container:
     marker."""
     place, size, scans = 2, None, 0
     for _ in range(limits.PICTURE_CHUNKS):
-        found = _MARKER.match(data, place)
-        if found is None:
+        matched = _MARKER.match(data, place)
+        if matched is None:
             if place + 2 >= len(data):
                 raise _truncated(name)
             raise bad_input(f"{name} is a JPEG picture with bytes between its parts.", _AGAIN)
-        marker, place = found[1][0], found.end()
+        marker, place = matched[1][0], matched.end()
         if marker == 0xD9:
             return _ended(data, name, place, size)
         if marker in _ALONE:

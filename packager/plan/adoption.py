@@ -126,9 +126,9 @@ def recognise(
         variant = catalog.find(name)
         _refuse_other(model, variant.shape, variant.repo_id)
         return Recognised(model, _shaped(model, variant), "user", names, origin)
-    told = _told(model, alike)
-    if told is not None:
-        return Recognised(model, _shaped(model, told), "name", names, origin)
+    named = _told(model, alike)
+    if named is not None:
+        return Recognised(model, _shaped(model, named), "name", names, origin)
     fitting = [variant for variant in alike if variant.chat == model.chats]
     if len(fitting) == 1 and not texts_at(model.says, "base_models"):
         return Recognised(model, _shaped(model, fitting[0]), "shape", names, origin)

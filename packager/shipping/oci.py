@@ -76,13 +76,13 @@ def images(shipment: Shipment) -> list[Image]:
     There is no image for Ollama where its language cannot say the chat template: see
     `ollama.refusal`.
     """
-    found = [_model_pack(shipment)]
+    collected = [_model_pack(shipment)]
     gguf = _one_gguf(shipment)
     if gguf is not None:
-        found.append(_docker(shipment, gguf))
+        collected.append(_docker(shipment, gguf))
         if ollama.refusal(shipment) is None:
-            found.append(_ollama(shipment, gguf))
-    return found
+            collected.append(_ollama(shipment, gguf))
+    return collected
 
 
 def _one_gguf(shipment: Shipment) -> FileEntry | None:

@@ -94,14 +94,14 @@ class _Scale:
         return self._start + share * (self._end - self._start)
 
     def ticks(self) -> list[float]:
-        found = [
+        marks = [
             factor * 10.0**power
             for power in range(floor(self._low), ceil(self._high) + 1)
             for factor in (1, 2, 5)
             if self._low <= log10(factor * 10.0**power) <= self._high
         ]
-        if len(found) >= 2:
-            return found
+        if len(marks) >= 2:
+            return marks
         return [10**self._low * 1.02, 10**self._high / 1.02]
 
 

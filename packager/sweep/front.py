@@ -49,11 +49,11 @@ def fronts(folder: Folder, rows: Iterable[Row]) -> dict[str, Place]:
         known = read(folder, row) if row.status == "done" else None
         if known is not None:
             groups.setdefault(row.of.target, []).append((row, known))
-    found: dict[str, Place] = {}
+    places: dict[str, Place] = {}
     for members in groups.values():
         if len(members) <= _MOST:
-            found |= _places(members)
-    return found
+            places |= _places(members)
+    return places
 
 
 def _places(members: list[tuple[Row, Manifest]]) -> dict[str, Place]:

@@ -40,10 +40,10 @@ def measured(
 ) -> Generator[Event, None, Package]:
     """Measure the package there unless it was since the run `began`, and add the figures to its
     manifest. `held` says that the caller has the device already."""
-    found = manifest.read(path)
-    if not _taken(found, began):
+    package_manifest = manifest.read(path)
+    if not _taken(package_manifest, began):
         assert known.measure_on is not None, "the machine was checked with the plan"
-        runtime = found.contents.runtime.name
+        runtime = package_manifest.contents.runtime.name
         if held:
             figures = yield from known.measure_on(path, runtime, machine)
         else:

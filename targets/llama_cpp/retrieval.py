@@ -116,10 +116,10 @@ class Session:
             if (text := lib.llama_model_cls_label(self._model, number))
         ]
         kind = self._key(f"{arch}.pooling_type")
-        found = facts({f"{arch}.pooling_type": int(kind) if kind else None}, arch)
+        stored = facts({f"{arch}.pooling_type": int(kind) if kind else None}, arch)
         template = lib.llama_model_chat_template(self._model, b"rerank")
         return {
-            **found,
+            **stored,
             "labels": labels,
             "end": lib.llama_vocab_eos(self._vocab)
             if lib.llama_vocab_get_add_eos(self._vocab)
@@ -152,8 +152,8 @@ class Session:
             self._lib.llama_memory_clear(self._memory, False)
             self._compute(group, room)
             for number in range(len(group)):
-                found = self._lib.llama_get_embeddings_seq(self._context, number)
-                yield list(found[:width])
+                values = self._lib.llama_get_embeddings_seq(self._context, number)
+                yield list(values[:width])
 
     def _compute(self, group: Sequence[Sequence[int]], room: int) -> None:
         rows = [

@@ -87,15 +87,15 @@ def add_inputs(graph: Path) -> None:
         if matched is None or node.op_type not in ("MatMul", "MatMulNBits"):
             continue
         count += 1
-        told = {row.name: row.i for row in node.attribute}
+        attributes = {row.name: row.i for row in node.attribute}
         plain = sizes.get(node.input[1], (0, 0))
-        columns, rows = told.get("K", plain[0]), told.get("N", plain[-1])
+        columns, rows = attributes.get("K", plain[0]), attributes.get("N", plain[-1])
         layer, block, name = matched.groups()
         parts = [(name, rows)]
         if name == _PACKED:
             queries, keys = heads.get(layer, (0, 0))
-            one = rows // max(1, queries + 2 * keys)
-            widths = (queries * one, keys * one, keys * one)
+            head_rows = rows // max(1, queries + 2 * keys)
+            widths = (queries * head_rows, keys * head_rows, keys * head_rows)
             parts = list(zip(("q_proj", "k_proj", "v_proj"), widths, strict=True))
         if sum(width for _, width in parts) != rows or not columns:
             raise bad_input(
@@ -147,10 +147,10 @@ def _input(graph: Any, name: str, size: list[int | None]) -> None:
 
 def _heads(graph: Any) -> dict[str, tuple[int, int]]:
     """Heads of queries, and of keys and values, by the number of the layer."""
-    found = {}
+    heads = {}
     for node in graph.node:
         matched = re.search(r"/layers\.(\d+)/", node.name)
         if node.op_type == "GroupQueryAttention" and matched is not None:
-            told = {row.name: row.i for row in node.attribute}
-            found[matched[1]] = (told.get("num_heads", 0), told.get("kv_num_heads", 0))
-    return found
+            attributes = {row.name: row.i for row in node.attribute}
+            heads[matched[1]] = (attributes.get("num_heads", 0), attributes.get("kv_num_heads", 0))
+    return heads

@@ -79,13 +79,13 @@ def add(model: Any, adapters: Sequence[tuple[Path, float]]) -> None:
 
 def _product(products: Mapping[str, Any], layer: str) -> Any:
     """The one product whose name contains the layer's, which is how openvino-genai finds it."""
-    found = [node for title, node in products.items() if layer in title]
-    if len(found) != 1:
+    nodes = [node for title, node in products.items() if layer in title]
+    if len(nodes) != 1:
         raise usage(
-            f"The graph of this base has {len(found) or 'no'} layers called {layer!r}.",
+            f"The graph of this base has {len(nodes) or 'no'} layers called {layer!r}.",
             "Build the base again with this version of qwen-pack, or merge with --lora.",
         )
-    return found[0]
+    return nodes[0]
 
 
 def given(settings: JsonObject) -> list[tuple[Path, float]]:

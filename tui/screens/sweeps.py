@@ -209,9 +209,9 @@ class SweepsScreen(StepScreen):
         self.refresh_bindings()
 
     def _tell(self, sentences: tuple[str, ...]) -> None:
-        told = self.query_one("#sweeps-told", Static)
-        told.display = bool(sentences)
-        told.update("\n".join(sentences))
+        shown = self.query_one("#sweeps-told", Static)
+        shown.display = bool(sentences)
+        shown.update("\n".join(sentences))
 
     @on(Input.Submitted, "#sweeps-path")
     def _named(self, event: Input.Submitted) -> None:

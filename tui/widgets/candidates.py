@@ -192,8 +192,8 @@ class CandidateTable(ScrollView, can_focus=True):
     def seek(self, variant: str, recipe: str) -> None:
         """To the row of that variant and recipe, where there is one."""
         for place, row in enumerate(self.rows):
-            one = self.candidates[row]
-            if (one.variant.repo_id, one.recipe.id) == (variant, recipe):
+            candidate = self.candidates[row]
+            if (candidate.variant.repo_id, candidate.recipe.id) == (variant, recipe):
                 self.cursor = place
                 return
 
@@ -232,10 +232,12 @@ class CandidateTable(ScrollView, can_focus=True):
 
     def action_unfold(self) -> None:
         """Show or hide the other recipes of the variant under the cursor."""
-        one = self.highlighted
-        if one is not None and self.view.grouped:
+        candidate = self.highlighted
+        if candidate is not None and self.view.grouped:
             self.post_message(
-                self.Viewed(replace(self.view, unfolded=self.view.unfolded ^ {one.variant.repo_id}))
+                self.Viewed(
+                    replace(self.view, unfolded=self.view.unfolded ^ {candidate.variant.repo_id})
+                )
             )
 
     def action_unfold_all(self) -> None:
