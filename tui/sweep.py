@@ -121,12 +121,12 @@ class Follower:
         return self.sweep
 
     def _with(self, cell: Cell, **fields: object) -> Sweep:
-        place = self._places.get(cell.id)
-        if place is None:
+        index = self._places.get(cell.id)
+        if index is None:
             return replace(self.sweep, changed=frozenset())
         cells = list(self.sweep.cells)
-        cells[place] = replace(cells[place], **fields)  # type: ignore[arg-type]
-        return replace(self.sweep, cells=tuple(cells), changed=frozenset({place}))
+        cells[index] = replace(cells[index], **fields)  # type: ignore[arg-type]
+        return replace(self.sweep, cells=tuple(cells), changed=frozenset({index}))
 
 
 def _finished(row: Row) -> dict[str, object]:

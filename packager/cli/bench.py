@@ -83,11 +83,11 @@ def command(
     if transcripts is not None and machines:
         raise usage("--on takes no --transcripts.", "Measure the words here, the speed there.")
     package_manifest = manifest.read(package)
-    place = _place(package, adapters, save, bool(machines))
-    writable = os.access(place, os.W_OK)
+    destination = _place(package, adapters, save, bool(machines))
+    writable = os.access(destination, os.W_OK)
     if save and not writable:
         raise usage(
-            f"{place} is not writable, so the figures could not be saved.",
+            f"{destination} is not writable, so the figures could not be saved.",
             "Measure without --save, or copy the package.",
         )
     runtime = registry.runtime(package_manifest.contents.runtime.name)
@@ -112,7 +112,7 @@ def command(
     first = now.on_device and not package_manifest.contents.seen_on_device
     wanted = save or (first and not adapters)
     if wanted and writable:
-        bench.save(place, now)
+        bench.save(destination, now)
     before = package_manifest.contents.telling
     verdicts = bench.judged(package_manifest.contents, now) if now.on_device else []
     failed = [verdict for verdict in verdicts if verdict.failed]

@@ -158,12 +158,12 @@ def _append(
     try:
         with sent.path.open("rb") as file:
             file.seek(start)
-            place = start
+            offset = start
             try:
-                while chunk := file.read(min(_CHUNK, sent.size - place)):
+                while chunk := file.read(min(_CHUNK, sent.size - offset)):
                     child.stdin.write(chunk)
-                    place += len(chunk)
-                    yield place
+                    offset += len(chunk)
+                    yield offset
                 child.stdin.close()
             except BrokenPipeError:
                 pass  # the reason stands on standard error

@@ -82,15 +82,15 @@ class Recognised:
 def adoptable(weights: str, runtimes: Sequence[Runtime]) -> Adopted | None:
     """The model that `--weights` names, where one of the runtimes takes it as it is; None for
     everything else. Raises PackError as `Adopts.adopt`."""
-    place = expanded(weights).absolute()
-    if not place.exists():
+    path = expanded(weights).absolute()
+    if not path.exists():
         return None
     for runtime in runtimes:
         if isinstance(runtime, Adopts):
-            model = runtime.adopt(place)
+            model = runtime.adopt(path)
             if model is not None:
                 return model
-    if place.is_file():
+    if path.is_file():
         raise usage(
             f"{weights!r} is a file that no runtime takes as it is.",
             "Name a .gguf file, or the folder of a checkpoint or of a converted model.",

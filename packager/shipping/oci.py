@@ -112,9 +112,9 @@ def write_layout(
         index = []
         for image in images(shipment):
             for blob in (*image.blobs, image.manifest):
-                place = store / blob.digest.removeprefix("sha256:")
-                if not place.exists():
-                    yield from _write(shipment, blob, place)
+                file = store / blob.digest.removeprefix("sha256:")
+                if not file.exists():
+                    yield from _write(shipment, blob, file)
             index.append(image.manifest.descriptor(**{REF_NAME: f"latest{image.suffix}"}))
         (folder / "oci-layout").write_bytes(_json({"imageLayoutVersion": "1.0.0"}))
         (folder / "index.json").write_bytes(

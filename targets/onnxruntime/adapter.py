@@ -102,8 +102,8 @@ def add_inputs(graph: Path) -> None:
                 f"{graph} splits {node.name} in no way that is known.",
                 "Build it without --adapter-inputs.",
             )
-        place = f"model.layers.{layer}.{'self_attn' if block == 'attn' else block}"
-        nodes += _added(model.graph, node, [(f"{place}.{part}", w) for part, w in parts], columns)
+        prefix = f"model.layers.{layer}.{'self_attn' if block == 'attn' else block}"
+        nodes += _added(model.graph, node, [(f"{prefix}.{part}", w) for part, w in parts], columns)
     if not count:
         raise bad_input(f"{graph} has no products of layers.", "Build it without --adapter-inputs.")
     del model.graph.node[:]

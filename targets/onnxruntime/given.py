@@ -212,8 +212,8 @@ class _Reader:
         """Outside of the graph a tensor has as many bytes as its shape says."""
         if len(row.dims) > _DIMENSIONS:
             raise self._wrong(f"has {shown(row.name)} in {len(row.dims)} dimensions")
-        place = {entry.key: entry.value for entry in row.external_data}
-        length = whole(place.get("length", ""))
+        external = {entry.key: entry.value for entry in row.external_data}
+        length = whole(external.get("length", ""))
         if length is None:
             return
         width = {1: 4, 2: 1, 3: 1, 7: 8, 6: 4, 10: 2, 16: 2, 11: 8}.get(row.data_type)

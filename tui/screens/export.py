@@ -182,11 +182,9 @@ class ExportScreen(StepScreen):
 
     def _fill(self, kept: leaving.Form) -> None:
         """What was filled in before."""
-        place = next(
-            (index for index, one in enumerate(self._formats) if one.name == kept.format), 0
-        )
-        self.query_one("#formats", VimList).highlighted = place
-        self._choose(self._formats[place])
+        row = next((index for index, one in enumerate(self._formats) if one.name == kept.format), 0)
+        self.query_one("#formats", VimList).highlighted = row
+        self._choose(self._formats[row])
         self.form.fill(kept)
         self._forget()
 

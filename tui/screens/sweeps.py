@@ -186,12 +186,12 @@ class SweepsScreen(StepScreen):
     def _row(self) -> None:
         """The whole of the highlighted row's last column: why a cell cannot be built, or what it
         came to."""
-        place = self.query_one(VimTable).cursor_row
+        row = self.query_one(VimTable).cursor_row
         rows = self._shown[1].rows if self._shown is not None else ()
-        text = rows[place][-1] if place < len(rows) else ""
+        text = rows[row][-1] if row < len(rows) else ""
         line = self.query_one("#sweeps-row", Static)
         line.display = bool(text)
-        line.update(bare(f"{' '.join(rows[place][:3])}: {text}") if text else "")
+        line.update(bare(f"{' '.join(rows[row][:3])}: {text}") if text else "")
 
     def _cell(self, shown: Shown, place: int, text: str) -> Text:
         room = max(_LEAST, self.app.size.width - _BESIDE)

@@ -93,9 +93,9 @@ def _drafting(shipment: Shipment) -> list[str]:
     if speculation.how == "mtp":
         return ["--spec-type", "draft-mtp", "--spec-draft-n-max", most]
     if speculation.draft is not None:
-        place = f"/opt/qwen-pack/{snippets.FOLDER}/{speculation.draft.files[0]}"
+        draft = f"/opt/qwen-pack/{snippets.FOLDER}/{speculation.draft.files[0]}"
         more = ["--spec-type", "draft-simple", "--spec-draft-n-max", most]
-        return ["--model-draft", place, *more]
+        return ["--model-draft", draft, *more]
     sizes = [
         "--spec-ngram-simple-size-n",
         str(speculation.ngram),
