@@ -88,8 +88,8 @@ def all_keys() -> dict[str, str]:
         for value in vars(import_module(name)).values():
             if isinstance(value, type):
                 keys |= {
-                    one.id: one.key
-                    for one in getattr(value, "BINDINGS", ())
-                    if isinstance(one, Binding) and one.id
+                    binding.id: binding.key
+                    for binding in getattr(value, "BINDINGS", ())
+                    if isinstance(binding, Binding) and binding.id
                 }
     return keys

@@ -50,7 +50,9 @@ def readable(variables: Mapping[str, str]) -> dict[str, str]:
             _parsed(changed.get(name)),
             [_parsed(changed.get(ground)) for ground in grounds],
         )
-        known = [one for ground in below if ground is not None for one in as_seen(ground, changed)]
+        known = [
+            colour for ground in below if ground is not None for colour in as_seen(ground, changed)
+        ]
         if text is not None and known:
             changed[name] = _moved(text, known).hex
     return changed
@@ -59,7 +61,7 @@ def readable(variables: Mapping[str, str]) -> dict[str, str]:
 def as_seen(ground: Color, variables: Mapping[str, str]) -> list[Color]:
     """A ground as it is seen: one that lets through lies on the background or on a surface."""
     below = [_parsed(variables.get(name)) for name in ("background", "surface")]
-    return [one + ground for one in below if one is not None] if ground.a < 1 else [ground]
+    return [colour + ground for colour in below if colour is not None] if ground.a < 1 else [ground]
 
 
 def _away(ground: Color, text: Color) -> Color:

@@ -77,7 +77,9 @@ class Found:
     @property
     def chosen(self) -> Candidate | None:
         """The tool's own choice, None where nothing fits."""
-        return next((one for one in self.candidates if one.verdict == "chosen"), None)
+        return next(
+            (candidate for candidate in self.candidates if candidate.verdict == "chosen"), None
+        )
 
 
 def find(services: World, ask: Ask) -> Found:

@@ -65,7 +65,7 @@ class Sweep:
 
     def count(self, *status: Status) -> int:
         """How many cells are so."""
-        return sum(one.status in status for one in self.cells)
+        return sum(planned.status in status for planned in self.cells)
 
     def left(self, now: float) -> float | None:
         """Seconds until the end; None while nobody knows, and after it."""
@@ -97,7 +97,7 @@ class Follower:
     def __init__(self, sweep: Sweep, titles: dict[str, str]) -> None:
         self.sweep = sweep
         self._titles = titles
-        self._places = {one.cell.id: place for place, one in enumerate(sweep.cells)}
+        self._places = {planned.cell.id: place for place, planned in enumerate(sweep.cells)}
 
     def advance(self, event: Event | SweepEvent, now: float) -> Sweep:
         """The sweep after the event; `now` is the screen's clock, seconds."""

@@ -204,14 +204,14 @@ def _engine(runtime: Runtime, ladder: Ladder | None) -> str:
 def no_way(runtime: Runtime, ladder: Ladder | None, tried: list[Outcome]) -> PackError:
     """The sentence for an engine that is right in no way here. It suspects no feature of the
     processor: the ways that do without have failed as well."""
-    ways = "".join(f" Started as {one.rung!r}: {one.words()}." for one in tried[1:])
+    ways = "".join(f" Started as {outcome.rung!r}: {outcome.words()}." for outcome in tried[1:])
     message = f"{_engine(runtime, ladder)} does not work on this machine: {tried[0].words()}.{ways}"
     return PackError(message, _way_on(runtime, ladder, tried), ExitCode.RESOURCE)
 
 
 def _way_on(runtime: Runtime, ladder: Ladder | None, tried: list[Outcome]) -> str:
     install = f": {ladder.reinstall}" if ladder and ladder.reinstall else ""
-    if any(one.signal == "SIGILL" for one in tried):
+    if any(outcome.signal == "SIGILL" for outcome in tried):
         return (
             f"It was compiled for another processor. Install it again here{install}; or take "
             "another runtime with --runtime."

@@ -123,7 +123,7 @@ def _grid(across: _Scale, up: _Scale) -> list[Shape]:
 
 
 def _front(across: _Scale, up: _Scale, points: Sequence[Point]) -> list[Shape]:
-    front = sorted((one.memory, one.speed) for one in points if one.front)
+    front = sorted((point.memory, point.speed) for point in points if point.front)
     if len(front) < 2:
         return []
     way = tuple((across.at(memory), up.at(speed)) for memory, speed in front)

@@ -67,7 +67,7 @@ class Courses:
         way: Sequence[Stage],
         then: Callable[[Planned], tuple[Stage, ...]] = lambda _: (),
     ) -> None:
-        self._runnable = deque(Course(one, list(way), then=then(one)) for one in cells)
+        self._runnable = deque(Course(planned, list(way), then=then(planned)) for planned in cells)
         self._blocked: dict[Lane, list[Course]] = {}
         self._busy: set[Lane] = set()
         self._known: set[Lane] = set()

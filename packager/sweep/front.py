@@ -57,7 +57,7 @@ def fronts(folder: Folder, rows: Iterable[Row]) -> dict[str, Place]:
 
 
 def _places(members: list[tuple[Row, Manifest]]) -> dict[str, Place]:
-    known, by = standings([one.contents for _, one in members])
+    known, by = standings([member.contents for _, member in members])
     return {
         row.id: Place(standing.front, tuple(members[at][0].id for at in standing.beaten_by), by)
         for (row, _), standing in zip(members, known, strict=True)

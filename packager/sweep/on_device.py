@@ -57,8 +57,8 @@ def _taken(found: manifest.Manifest, began: str) -> bool:
     """Whether another machine has measured the package since then."""
     since = datetime.fromisoformat(began)
     return any(
-        one.through is not None
-        and one.measured_at is not None
-        and datetime.fromisoformat(one.measured_at) >= since
-        for one in found.contents.measurements
+        measurement.through is not None
+        and measurement.measured_at is not None
+        and datetime.fromisoformat(measurement.measured_at) >= since
+        for measurement in found.contents.measurements
     )

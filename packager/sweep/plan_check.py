@@ -60,7 +60,7 @@ def _tables(
     data: Mapping[str, object], key: str, problems: Problems
 ) -> list[tuple[int, Mapping[str, object]]]:
     tables = data.get(key, [])
-    if not isinstance(tables, list) or not all(isinstance(one, dict) for one in tables):
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         problems.add(key, f"must be a list of tables, each written [[{key}]].")
         return []
     return list(enumerate(tables, 1))

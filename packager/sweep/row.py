@@ -135,7 +135,7 @@ def done(
         not_measured=contents.not_measured,
         measured_at=measured.measured_at if measured else None,
         gate=contents.quality.passed if contents.quality else None,
-        missed=tuple(sentence(one) for one in contents.verdicts if one.failed),
+        missed=tuple(sentence(verdict) for verdict in contents.verdicts if verdict.failed),
         dummy=contents.source.dummy,
         content_sha256=contents.content_sha256,
         package=paths[0],

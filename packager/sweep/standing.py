@@ -74,7 +74,7 @@ class Pair:
 
 def standing(runs: Sequence[Run], compares: Sequence[Compare]) -> list[Pair]:
     """Every pair of the last run."""
-    return [pair for one in compares for pair in _pairs(runs, one)]
+    return [pair for asked in compares for pair in _pairs(runs, asked)]
 
 
 def _pairs(runs: Sequence[Run], asked: Compare) -> Iterator[Pair]:

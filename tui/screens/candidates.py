@@ -167,7 +167,9 @@ class CandidatesScreen(StepScreen):
     def _find(self, ask: Ask) -> None:
         try:
             answer = self.services.find(self.services, ask)
-            self.post_message(Answered(answer, [haystack(one) for one in answer.candidates]))
+            self.post_message(
+                Answered(answer, [haystack(candidate) for candidate in answer.candidates])
+            )
         except Exception as error:
             known = from_foreign(error)
             if known is None:
@@ -251,13 +253,13 @@ class CandidatesScreen(StepScreen):
 
     def _count(self) -> None:
         table = self.query_one(CandidateTable)
-        fitting = sum(one.passes for one in table.candidates)
+        fitting = sum(candidate.passes for candidate in table.candidates)
         took = (
             f" in {human_seconds(self.found.seconds)}"
             if self.found and self.found.ask == self.ask and self.found.seconds
             else ""
         )
-        variants = len({one.variant.repo_id for one in table.candidates})
+        variants = len({candidate.variant.repo_id for candidate in table.candidates})
         text = (
             f"{len(table.rows)} rows: {variants} variants, {len(table.candidates)} with "
             f"recipes, {fitting} fit{took}"

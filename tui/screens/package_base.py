@@ -133,7 +133,11 @@ class PackageScreen(MeasuringScreen):
         try:
             self.post_message(
                 Verified(
-                    package, [f"{one.path} {one.message}" for one in verify(package.path, on_bytes)]
+                    package,
+                    [
+                        f"{problem.path} {problem.message}"
+                        for problem in verify(package.path, on_bytes)
+                    ],
                 )
             )
         except (PackError, OSError) as error:

@@ -209,7 +209,7 @@ class ShelfScreen(PackageScreen):
     @on(Found)
     def _found(self, message: Found) -> None:
         self._packages = message.packages
-        here = {one.path for one in self._packages}
+        here = {package.path for package in self._packages}
         self._marked = [path for path in self._marked if path in here]
         table = self.query_one(VimTable)
         table.loading = False

@@ -119,7 +119,11 @@ class SweepsScreen(StepScreen):
     def _found(self, message: Found) -> None:
         lines = self.query_one(VimList)
         option = lines.highlighted_option
-        own = [one for one in self._entries if one not in message.entries and one.kind == "plan"]
+        own = [
+            entry
+            for entry in self._entries
+            if entry not in message.entries and entry.kind == "plan"
+        ]
         self._entries = (*own, *message.entries)
         self._fill(option.id if option is not None else None)
         if not self._entries:
@@ -145,7 +149,7 @@ class SweepsScreen(StepScreen):
     def _highlighted(self) -> Listed | None:
         option = self.query_one(VimList).highlighted_option
         wanted = None if option is None else option.id
-        return next((one for one in self._entries if str(one.path) == wanted), None)
+        return next((entry for entry in self._entries if str(entry.path) == wanted), None)
 
     @on(OptionList.OptionHighlighted, "#sweeps-list")
     def _describe(self) -> None:

@@ -179,13 +179,13 @@ class CandidateTable(ScrollView, can_focus=True):
         # Asked before the rows change: they are places in the candidates that were shown until now.
         before = self.highlighted
         self.candidates = candidates
-        self.haystacks = haystacks or [haystack(one) for one in candidates]
-        passing = [one for one in candidates if one.passes] or [
-            one for one in candidates if one.sized
+        self.haystacks = haystacks or [haystack(candidate) for candidate in candidates]
+        passing = [candidate for candidate in candidates if candidate.passes] or [
+            candidate for candidate in candidates if candidate.sized
         ]
         self._most = {
-            "memory": max((float(one.footprint.peak) for one in passing), default=1.0),
-            "decode": max((speed(one) for one in passing), default=1.0),
+            "memory": max((float(candidate.footprint.peak) for candidate in passing), default=1.0),
+            "decode": max((speed(candidate) for candidate in passing), default=1.0),
         }
         self._arrange(before)
 
@@ -222,8 +222,8 @@ class CandidateTable(ScrollView, can_focus=True):
         shown = [self.candidates[row] for row in self.rows]
         of_variant = [
             place
-            for place, one in enumerate(shown)
-            if one.variant.repo_id == before.variant.repo_id
+            for place, candidate in enumerate(shown)
+            if candidate.variant.repo_id == before.variant.repo_id
         ]
         return next(
             (place for place in of_variant if shown[place].recipe.id == before.recipe.id),
