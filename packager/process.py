@@ -174,6 +174,20 @@ def run_job(
     return JobResult(value, time.monotonic() - started, peak)
 
 
+def value_within(job: str, arguments: JsonObject, log: Path, seconds: float) -> JsonObject | None:
+    """The value of a job whose messages nobody reads; None where it took longer than `seconds` and
+    was killed. Raises as `run_job`."""
+    deadline = time.monotonic() + seconds
+    with contextlib.closing(run_job(job, arguments, log, watch=True)) as work:
+        while time.monotonic() < deadline:
+            try:
+                next(work)
+            except StopIteration as stop:
+                value: JsonObject = stop.value.value
+                return value
+    return None
+
+
 def _start(
     order: JsonObject, write_end: int, log: IO[bytes], env: dict[str, str] | None
 ) -> subprocess.Popen[bytes]:
