@@ -4,7 +4,7 @@ request has in common with the one before it is computed once."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ from packager.measure.speculation import proposer_of
 from packager.pictures import prompt as places
 from packager.pictures import take_data
 from packager.scratch import temporary_folder
-from packager.shipping.server.answers import OnToken
 from packager.shipping.server.refused import Refused
 from packager.shipping.server.settings import Settings
 from packager.sounds import prompt as sound_places
@@ -31,6 +30,8 @@ from targets.llama_cpp.vision import VisionSession
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+OnToken = Callable[[int], bool]
 
 
 class Engine:
