@@ -103,6 +103,27 @@ def test_what_every_recipe_writes_is_safe_to_open(tied: Path, untied: Path, tmp_
     assert all(opens(tied / name, "onnxruntime", tmp_path / name) for name in GPU)
 
 
+def test_what_every_recipe_writes_follows_from_its_checkpoint(
+    home: Path, tied: Path, untied: Path
+) -> None:
+    for checkpoint, folders in (
+        ("qwen2", [tied / name for name in CPU + GPU]),
+        ("qwen3", [untied / name for name in CPU]),
+    ):
+        rows = finish(
+            "tests.support.attest_jobs:attest_all",
+            home / "attest.log",
+            engine="onnxruntime",
+            folders=[str(folder) for folder in folders],
+            checkpoint=str(home / checkpoint),
+            out=str(home / f"attest-{checkpoint}"),
+        )[0].value["rows"]
+        for folder, row in zip(folders, rows, strict=True):
+            assert (row.get("follows"), row.get("different")) == ("exactly", []), (folder, row)
+            searched = "k_quant" in folder.name
+            assert ("k_quant" in row["ways"]) is searched, folder
+
+
 @pytest.fixture(scope="module")
 def alone(home: Path) -> Built:
     """One recipe by the job as the pipeline calls it, from a checkpoint that looks like a snapshot
