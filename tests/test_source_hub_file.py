@@ -102,7 +102,7 @@ def test_of_a_folder_what_an_engine_reads_comes_and_nothing_else(
         (
             REPO,
             "big/",
-            "folder big/ .*has no openvino_model.xml.*int4-ov/, cpu/int4/",
+            "folder big/ .*has no openvino_model.xml.*both/, cpu/int4/, int4-ov/",
             ExitCode.SOURCE,
         ),
         (REPO, "both/", "--hub-file both/openvino_model.xml or", ExitCode.USAGE),

@@ -28,6 +28,8 @@ from packager.runtime import Report
 
 Numbers = npt.NDArray[np.float64]
 Weights = npt.NDArray[np.float32]
+Again = Callable[[Weights, str], Numbers]
+"""Rows of weights, with the type in which the checkpoint stores them, quantized and read back."""
 
 EMBEDDING, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
 _PIECE = 1 << 21
@@ -44,8 +46,9 @@ _EXACT = 1e-3
 class Different:
     """A tensor that is not what the recipe gives: its types, the share of its `bytes` (of a folder:
     of its numbers) that differ, None for other types; the distance between the two, that of the
-    file from the weights, and that which the recipe has. Distances are relative to the size of the
-    weights."""
+    file from the weights, that which the recipe has, and, of another type than the recipe's, that
+    which the file's `own` type has, None where that is not known. Distances are relative to the
+    size of the weights."""
 
     name: str
     type: str
@@ -54,11 +57,13 @@ class Different:
     distance: float
     error: float
     usual: float
+    own: float | None = None
 
     @property
     def near(self) -> bool:
         """Whether it is as near to the weights as its type usually is."""
-        return self.error <= max(_NEAR * self.usual, _EXACT)
+        usual = self.usual if self.own is None else self.own
+        return self.error <= max(_NEAR * usual, _EXACT)
 
 
 def follows(different: Sequence[Different]) -> str:
@@ -113,8 +118,8 @@ class StoredTensor:
 
     `parts` are the checkpoint's tensors that it is made of, one above the other, of `rows` rows and
     `columns` columns in all. `values` gives the numbers of rows from one to another as the engine
-    means them; `again` the same weights quantized once more, by every way that such a tensor may
-    have been made, the most usual first.
+    means them; `again` the same weights quantized once more, by every way that a tensor of the
+    `wanted` type may have been made, the most usual first; `own` by one that makes its own `type`.
     """
 
     parts: tuple[str, ...]
@@ -123,7 +128,8 @@ class StoredTensor:
     type: str
     wanted: str
     values: Callable[[int, int], Numbers]
-    again: tuple[tuple[str, Callable[[Weights, str], Numbers]], ...]
+    again: tuple[tuple[str, Again], ...]
+    own: Again
 
     @property
     def name(self) -> str:
@@ -151,6 +157,7 @@ def compare(report: Report, tensors: Sequence[StoredTensor], checkpoint: Checkpo
                 *(tensor.name, tensor.type, tensor.wanted),
                 None if share is None else round(share, 6),
                 *distances.relative(),
+                None if share is not None else _measured(tensor, checkpoint, tensor.own),
             )
             different.append(row)
         report.progress(number + 1, len(tensors), "tensors")
@@ -179,6 +186,18 @@ def _nearest(
             break
     assert best is not None
     return best
+
+
+def _distances(tensor: StoredTensor, checkpoint: Checkpoint, again: Again) -> Distances:
+    distances = Distances()
+    for start, stop, exact, dtype in _pieces(tensor, checkpoint):
+        distances.add(tensor.values(start, stop), again(exact, dtype), exact.astype(np.float64))
+    return distances
+
+
+def _measured(tensor: StoredTensor, checkpoint: Checkpoint, own: Again) -> float:
+    """How far weights are from themselves in the type that a tensor has."""
+    return _distances(tensor, checkpoint, own).relative()[2]
 
 
 def _pieces(
@@ -236,7 +255,7 @@ def place_of(name: str, checkpoint: Checkpoint) -> str:
     return EMBEDDING if tied else name
 
 
-def as_float(kind: str) -> Callable[[Weights, str], Numbers]:
+def as_float(kind: str) -> Again:
     """The weights in a type of floats: f32, f16 or bf16."""
     narrow: dict[str, Any] = {
         "f32": np.float32,
@@ -266,17 +285,27 @@ def texts_that_differ(files: Mapping[str, Path], checkpoint: Checkpoint) -> Json
         mine, other = read_json(files["config.json"]), checkpoint.config
         for key in sorted({*mine, *other}):
             if mine.get(key) != other.get(key):
+                # What one of them leaves out is written or left out by whatever saved it.
+                both = mine.get(key) is not None and other.get(key) is not None
                 row = _row(key, mine.get(key), other.get(key))
-                (description if key in _DESCRIPTION else network).append(row)
+                (network if both and key not in _DESCRIPTION else description).append(row)
     theirs = checkpoint.files.get("tokenizer.json")
     if "tokenizer.json" in files and theirs is not None:
         mine, other = read_json(files["tokenizer.json"]), read_json(theirs)
         network += [
             _row(f"tokenizer.json {key}", mine.get(key), other.get(key))
             for key in ("model", "added_tokens", "pre_tokenizer", "normalizer")
-            if mine.get(key) != other.get(key)
+            if _without_offsets(mine.get(key)) != _without_offsets(other.get(key))
         ]
     return {"network": network, "description": description}
+
+
+def _without_offsets(value: JsonValue) -> JsonValue:
+    """A part of a tokenizer without what says where a token stands in the text: whoever saves it
+    again sets that, and no token is another for it."""
+    if isinstance(value, dict):
+        return {key: _without_offsets(row) for key, row in value.items() if key != "trim_offsets"}
+    return [_without_offsets(row) for row in value] if isinstance(value, list) else value
 
 
 def _row(key: str, mine: JsonValue, other: JsonValue) -> JsonObject:

@@ -24,12 +24,16 @@ from targets.gguf.convert import convert, stored_type
 from targets.gguf.given import Given, read_given
 from targets.gguf.given_shape import shape_of
 from targets.gguf.given_types import MIXED
+from targets.gguf.kernels import kernels, row_bytes
 
 _AGAIN, _WEIGHTS = "again.gguf", "weights.gguf"
 _BLOCK = 1 << 20
 """Numbers that are compared at once."""
 _OURS = ("qwen_pack.", "general.", "quantize.", "split.")
 """Keys that describe a file and say nothing of its network or vocabulary."""
+_WEIGHED = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS")
+"""Types that ggml makes with an importance matrix alone. Source: ggml_quantize_requires_imatrix;
+IQ1_M has no other way either."""
 _FLOATS = {"F32": np.float32, "F16": np.float16}
 
 
@@ -121,7 +125,9 @@ def _pieces(given: Given, tensor: GgufTensor, step: int) -> Iterator[bytes]:
 def _compared(given: Given, again: Given, weights: Given, name: str) -> Different:
     """How far the file, and the recipe, are from the weights, over all rows of a tensor."""
     first, second = given.tensors[name], again.tensors[name]
-    distances = Distances()
+    distances, own = Distances(), Distances()
+    kind, other = (gguf.GGMLQuantizationType(tensor.kind).name for tensor in (first, second))
+    told = kind != other and kind not in _WEIGHED
     parts = (given, again, weights)
     columns = first.shape[-1]
     rows = first.elements // columns
@@ -132,11 +138,21 @@ def _compared(given: Given, again: Given, weights: Given, name: str) -> Differen
             _values(part, part.tensors[name], start, count, columns) for part in parts
         )
         distances.add(mine, wanted, exact)
+        if told:
+            own.add(mine, _as_type(kind, exact), exact)
     share = None
     if first.kind == second.kind and first.nbytes == second.nbytes:
         share = _share_of_bytes(given, again, name)
-    kinds = [gguf.GGMLQuantizationType(tensor.kind).name for tensor in (first, second)]
-    return Different(name, kinds[0], kinds[1], share, *distances.relative())
+    usual = own.relative()[2] if told else None
+    return Different(name, kind, other, share, *distances.relative(), usual)
+
+
+def _as_type(kind: str, weights: Any) -> Any:
+    """The weights in one of ggml's types, read back."""
+    rows, columns = weights.shape
+    stored = np.empty(rows * row_bytes(kind, columns), np.uint8)
+    kernels().encode(kind, np.ascontiguousarray(weights, np.float32), stored, None)
+    return _numbers(stored.reshape(rows, -1), kind)
 
 
 def _values(part: Given, tensor: GgufTensor, start: int, count: int, columns: int) -> Any:
@@ -147,11 +163,13 @@ def _values(part: Given, tensor: GgufTensor, start: int, count: int, columns: in
     with part.place_of[tensor.name].open("rb") as file:
         file.seek(tensor.offset + start * row)
         data = np.frombuffer(file.read(count * row), np.uint8).reshape(count, row)
-    if kind.name in _FLOATS:
-        values = data.view(_FLOATS[kind.name])
-    else:
-        values = gguf.quants.dequantize(data, kind)
-    return values.astype(np.float64)
+    return _numbers(data, kind.name)
+
+
+def _numbers(data: Any, kind: str) -> Any:
+    if kind in _FLOATS:
+        return data.view(_FLOATS[kind]).astype(np.float64)
+    return gguf.quants.dequantize(data, gguf.GGMLQuantizationType[kind]).astype(np.float64)
 
 
 def _share_of_bytes(given: Given, again: Given, name: str) -> float:

@@ -6,7 +6,7 @@ No graph tells by which of them a block was made, so each that makes such blocks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -17,13 +17,12 @@ import numpy as np
 from packager.checkpoint import Checkpoint
 from packager.json_values import JsonObject, at
 from packager.plan import attested
-from packager.plan.attested import Numbers, StoredTensor, Weights
+from packager.plan.attested import Again, Numbers, StoredTensor, Weights
 from packager.runtime import Report
 from targets.onnxruntime import OnnxRuntime, adopted, data, model_builder, sizes
 from targets.onnxruntime.quantization import Quantization, Settings
 from targets.onnxruntime.stored import Blocks, StoredWeights, unpacked, weights_of
 
-Again = Callable[[Weights, str], Numbers]
 _PLAIN = {"f32": "fp32", "f16": "fp16"}
 _WIDTHS: dict[str, Any] = {"fp32": np.float32, "fp16": np.float16}
 
@@ -68,10 +67,10 @@ def _tensor(
     named."""
     parts = tuple(attested.place_of(name, source) for name in row.parts)
     type_, ways = _own(row, precision)
-    wanted = type_
+    wanted, own = type_, ways[0][1]
     if named is not None and row.rows > 1:
         wanted, ways = _of_recipe(row, source, named)
-    return StoredTensor(parts, row.rows, row.columns, type_, wanted, row.values, tuple(ways))
+    return StoredTensor(parts, row.rows, row.columns, type_, wanted, row.values, tuple(ways), own)
 
 
 def _own(row: StoredWeights, precision: str) -> tuple[str, list[tuple[str, Again]]]:

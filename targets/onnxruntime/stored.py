@@ -144,7 +144,7 @@ class _Reader:
         told = {row.name: row.i for row in node.attribute}
         rows, columns, block = (told[key] for key in ("N", "K", "block_size"))
         bits = told.get("bits", 4)
-        if bits not in (2, 4, 8) or any(node.input[4:]):
+        if bits not in (2, 4, 8) or block <= 0 or any(node.input[4:]):
             raise self.wrong(f"{shown(node.name)} is packed in another way")
         zeros = None
         if len(node.input) > 3 and node.input[3]:
@@ -175,8 +175,8 @@ class _Reader:
         bits = told.get("bits", 4)
         per_byte = 8 // bits
         numbers = stored.data_type in (_INT4, _UINT4)
-        if not numbers and stored.data_type != _UINT8:
-            raise self.wrong("tokens are looked up in numbers of another type")
+        if block <= 0 or (not numbers and stored.data_type != _UINT8):
+            raise self.wrong("tokens are looked up in numbers that are packed in another way")
         rows = stored.dims[0]
         columns = prod(stored.dims[1:]) * (1 if numbers else per_byte)
         has_zeros = len(node.input) > 3 and bool(node.input[3])

@@ -4,7 +4,7 @@ by NNCF or as ggml's blocks, and compared; see packager.plan.attested.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from packager.checkpoint import Checkpoint
 from packager.errors import usage
 from packager.json_values import JsonDict, JsonObject, at
 from packager.plan import attested
-from packager.plan.attested import Numbers, StoredTensor, Weights
+from packager.plan.attested import Again, Numbers, StoredTensor, Weights
 from packager.recipe import Recipe
 from packager.runtime import Report
 from packager.shape import TensorSpec
@@ -30,7 +30,6 @@ _GRAPH = "matrix.xml"
 _MATRIX = "lm_head.weight"
 """A name that is read back, for the matrix of a graph that has no other."""
 _LEAST_FLOAT = 16
-Again = Callable[[Weights, str], Numbers]
 _FOUR_BITS: Mapping[str, Any] = {
     "ratio": 1.0,
     "all_layers": True,
@@ -102,6 +101,7 @@ class _Again:
             *((attested.place_of(row.name, source),), row.rows, row.columns),
             *(type_, type_ if wanted == own else _name(wanted, row), row.values),
             self._ways(wanted, row),
+            self._ways(own, row)[0][1],
         )
 
     def _ways(self, how: Storage, row: StoredWeights) -> tuple[tuple[str, Again], ...]:
@@ -133,11 +133,16 @@ def _name(how: Storage, row: StoredWeights) -> str:
 
 def _by_ggml(kind: str, weights: Weights, _dtype: str) -> Numbers:
     """Blocks of ggml's types, read back."""
+    # Late: it may load ggml.
     import gguf
 
-    number = gguf.GGMLQuantizationType[kind]
-    stored = gguf.quants.quantize(weights, number)
-    return np.asarray(gguf.quants.dequantize(stored, number).astype(np.float64))
+    from targets.gguf.kernels import kernels, row_bytes
+
+    rows, columns = weights.shape
+    stored = np.empty(rows * row_bytes(kind, columns), np.uint8)
+    kernels().encode(kind, np.ascontiguousarray(weights), stored, None)
+    read = gguf.quants.dequantize(stored.reshape(rows, -1), gguf.GGMLQuantizationType[kind])
+    return np.asarray(read.astype(np.float64))
 
 
 def _by_nncf(work: Path, how: Storage, weights: Weights, dtype: str) -> Numbers:
