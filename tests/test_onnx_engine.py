@@ -60,6 +60,28 @@ def test_what_every_recipe_writes_is_safe_to_open(
     assert all(opens(built / name, "onnxruntime", tmp_path / name) for name in names)
 
 
+@pytest.mark.parametrize(
+    ("folder", "checkpoint", "names"),
+    [("tied", "qwen2", CPU + GPU), thorough("untied", "qwen3", CPU)],
+    ids=["tied", "untied"],
+)
+def test_what_every_recipe_writes_follows_from_its_checkpoint(
+    home: Path, folder: str, checkpoint: str, names: list[str], request: pytest.FixtureRequest
+) -> None:
+    folders = [request.getfixturevalue(folder) / name for name in names]
+    rows = finish(
+        "tests.support.attest_jobs:attest_all",
+        home / "attest.log",
+        engine="onnxruntime",
+        folders=[str(built) for built in folders],
+        checkpoint=str(home / checkpoint),
+        out=str(home / f"attest-{checkpoint}"),
+    )[0].value["rows"]
+    for built, row in zip(folders, rows, strict=True):
+        assert (row.get("follows"), row.get("different")) == ("exactly", []), (built, row)
+        assert ("k_quant" in row["ways"]) is ("k_quant" in built.name), built
+
+
 @pytest.mark.parametrize("name", CPU + GPU)
 def test_the_weights_are_as_large_as_the_arithmetic_says_to_the_byte(tied: Path, name: str) -> None:
     recipe = RUNTIME.recipe(name)

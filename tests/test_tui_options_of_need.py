@@ -162,7 +162,7 @@ def test_a_file_of_the_hub_is_fetched_on_the_way_on_once_and_can_be_cancelled() 
         need.query_one("#weights", Slider).focus()
         await pilot.press("home", "l", "l", "tab", *"a/b", "enter")
         problem = need.query_one("#need-problem", Problem)
-        assert "which is not a .gguf file" in problem.text
+        assert "which is neither a .gguf file nor a folder" in problem.text
         assert pilot.app.focused is need.query_one("#hub-file")
         await pilot.press(*"m.gguf", "enter")
         await screen(pilot, FetchScreen)

@@ -19,7 +19,8 @@ class Adopted:
 
     `runtime` is an adapter that offers the model as it is and nothing else, in its one `recipe`.
     `attest` is a job that compares it with what its checkpoint gives, None where there is none:
-    `(report, *, files, checkpoint, recipe, imatrix, out)`, see targets.gguf.attest. `files` are the
+    `(report, *, files, checkpoint, recipe, imatrix, out)`, see targets.gguf.attest and
+    packager.plan.attested. `files` are the
     model's, `describe` is `module:function`, a job `(report, *, files, out)` that
     writes the texts of a checkpoint into `out` (packager.checkpoint.described). `model_types` are
     those whose checkpoints become such a file. `says` are the model's own words about itself:

@@ -31,8 +31,8 @@ from targets.onnxruntime.given import Graph, Matrix
 from targets.onnxruntime.quantization import PRECISIONS, PROVIDERS, Settings
 
 MAIN = "genai_config.json"
-_GRAPH, _WEIGHTS = "model.onnx", "model.onnx.data"
-_NEEDED = (MAIN, _GRAPH, _WEIGHTS)
+GRAPH, _WEIGHTS = "model.onnx", "model.onnx.data"
+_NEEDED = (MAIN, GRAPH, _WEIGHTS)
 _OWN = frozenset(TEXTS) - {"config.json", "generation_config.json"}
 """Texts that the engine reads; its configuration stands for the others."""
 MIXED = "mixed"
@@ -74,7 +74,7 @@ class Given(SizedByFiles):
 
 def adopt(folder: Path) -> Adopted:
     """The model in that folder. Raises PackError as packager.plan.adopted.Adopts."""
-    own = _read(folder)
+    own = read_folder(folder)
     runtime: Any = AdoptedOnnx(own)
     return Adopted(
         runtime=runtime,
@@ -84,6 +84,7 @@ def adopt(folder: Path) -> Adopted:
         name=folder.name,
         kind="onnx",
         describe="targets.onnxruntime.adopted:describe_folder",
+        attest="targets.onnxruntime.attest:attest",
         model_types=(own.shape.model_type,),
         chats=has_template(own.files),
         says={"provider": own.provider, "precision": own.graph.precision},
@@ -95,14 +96,16 @@ def adopt(folder: Path) -> Adopted:
 
 def describe_folder(report: Report, *, files: list[str], out: str) -> JsonObject:
     """A job: write the texts of a checkpoint into `out`, see packager.plan.converted.describe."""
-    own = _read(Path(files[0]).parent)
+    own = read_folder(Path(files[0]).parent)
     config: JsonDict = dict(own.shape.to_config())
     for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
         config.pop(key, None)
     return describe_converted(own, config, _generation(own), report, Path(out))
 
 
-def _read(folder: Path) -> Given:
+def read_folder(folder: Path) -> Given:
+    """Look at a folder. Raises PackError (exit code 6) for what is no model, and for what no engine
+    should be shown."""
     files = files_of(folder, _NEEDED, sorted(_OWN), "onnxruntime")
     config = read_json(files[MAIN])
     path = files[MAIN]
@@ -111,9 +114,9 @@ def _read(folder: Path) -> Given:
         decoder = object_at(object_at(config, "model"), "decoder")
     except (KeyError, TypeError, ValueError):
         raise bad_input(f"{path} is not a configuration of a decoder.", _GET_AGAIN) from None
-    if at_or_none(decoder, "filename", str) != _GRAPH:
+    if at_or_none(decoder, "filename", str) != GRAPH:
         raise bad_input(
-            f"{path} names {shown(decoder.get('filename'))} as its graph, not {_GRAPH}.",
+            f"{path} names {shown(decoder.get('filename'))} as its graph, not {GRAPH}.",
             "Give the graph that name, as the model builder does.",
         )
     if provider not in PROVIDERS:
@@ -121,17 +124,17 @@ def _read(folder: Path) -> Given:
             f"{path} asks for the provider {shown(provider)}, which is not built for here.",
             f"Known: {', '.join(PROVIDERS)}.",
         )
-    graph = given.read(files[_GRAPH])
+    graph = given.read(files[GRAPH])
     if graph.precision not in PRECISIONS:
         raise bad_input(
-            f"{files[_GRAPH]} computes in {graph.precision}, which no session here reads.",
+            f"{files[GRAPH]} computes in {graph.precision}, which no session here reads.",
             f"Known: {', '.join(PRECISIONS)}.",
         )
     shape = _shape(path, object_at(config, "model"), decoder, graph)
     obstacle = obstacles.of_shape(shape)
     if obstacle is not None:
         raise bad_input(f"{folder} cannot be run: {obstacle}", "Take another model.")
-    _refuse_another(files[_GRAPH], shape, graph)
+    _refuse_another(files[GRAPH], shape, graph)
     return Given(folder, files, config, shape, graph, provider, _known(shape, graph, provider))
 
 
@@ -152,7 +155,7 @@ def _shape(path: Path, model: JsonObject, decoder: JsonObject, graph: Graph) -> 
         raise bad_input(f"{path} describes a {shown(kind)}, which is not a Qwen2 or a Qwen3.")
     down = next((row for row in graph.products if "/mlp/down_proj/" in row.name), None)
     if down is None:
-        raise bad_input(f"{path.with_name(_GRAPH)} has no feed-forward layers.", _GET_AGAIN)
+        raise bad_input(f"{path.with_name(GRAPH)} has no feed-forward layers.", _GET_AGAIN)
     return Shape(
         model_type=kind,
         hidden=number(decoder, "hidden_size"),

@@ -84,7 +84,7 @@ class _Constant:
 
 def adopt(folder: Path) -> Adopted:
     """The model in that folder. Raises PackError as packager.plan.adopted.Adopts."""
-    own = _read(folder)
+    own = read_folder(folder)
     runtime: Any = AdoptedOpenVino(own)
     return Adopted(
         runtime=runtime,
@@ -94,6 +94,7 @@ def adopt(folder: Path) -> Adopted:
         name=folder.name,
         kind="openvino",
         describe="targets.openvino.adopted:describe_folder",
+        attest="targets.openvino.attest:attest",
         model_types=(own.shape.model_type,),
         chats=has_template(own.files),
         says=_says(own.graph.info, read_json(own.files["config.json"])),
@@ -103,12 +104,14 @@ def adopt(folder: Path) -> Adopted:
 
 def describe_folder(report: Report, *, files: list[str], out: str) -> JsonObject:
     """A job: write the texts of a checkpoint into `out`, see packager.plan.converted.describe."""
-    own = _read(Path(files[0]).parent)
+    own = read_folder(Path(files[0]).parent)
     config = read_json(own.files["config.json"])
     return describe_converted(own, config, {}, report, Path(out))
 
 
-def _read(folder: Path) -> Given:
+def read_folder(folder: Path) -> Given:
+    """Look at a folder. Raises PackError (exit code 6) for what is no model, and for what no engine
+    should be shown."""
     files = files_of(folder, _NEEDED, TEXTS, "openvino")
     config = read_json(files["config.json"])
     check_config(files["config.json"], config)
