@@ -14,6 +14,8 @@ from packager.errors import ExitCode, PackError
 from packager.session import VisionSession as Protocol
 from targets.llama_cpp.session import Session, model_file
 from targets.llama_cpp.vision import VisionSession
+from tests.support.tiny_omni import FAMILY as OMNI
+from tests.support.tiny_omni import tiny_omni
 from tests.support.tiny_vision import FAMILIES, Tiny, tiny
 
 pytestmark = pytest.mark.engine
@@ -23,8 +25,10 @@ pytest.importorskip("torch", reason="the second witness of every answer")
 ASK = ["<|im_start|>user\n", "what is this?<|im_end|>\n<|im_start|>assistant\n"]
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=[*FAMILIES, OMNI])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    if request.param == OMNI:
+        return tiny_omni(tmp_path_factory.mktemp(OMNI))
     return tiny(request.param, tmp_path_factory.mktemp(request.param))
 
 

@@ -126,7 +126,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
         "world",
     ),
     "thinking": ("never", "switch", "always"),
-    "generation": ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"),
+    "generation": ("qwen2_vl", "qwen2_5_vl", "qwen2_5_omni", "qwen3_vl"),
     "system_prompt": ("enhanced", "plain"),
 }
 # A value of the left needs the source group of the right.
