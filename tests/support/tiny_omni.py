@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from targets.gguf.convert import convert
 from targets.gguf.projector import convert_projector
 from tests.support.damage import WEIGHTS
@@ -94,9 +92,3 @@ def tiny_omni(folder: Path, kind: str = "f16") -> TinyOmni:
     convert_projector(source, artifact / "mmproj.gguf", kind.upper(), report=Silent())
     mean, std = (tuple(float(part) for part in parts) for parts in (CLIP_MEAN, CLIP_STD))
     return TinyOmni(FAMILY, model, artifact, 28, ids[_IMAGE], mean, std, source)
-
-
-def random_picture(rows: int, columns: int) -> np.ndarray[Any, Any]:
-    """Pixels of that many tokens."""
-    draw = np.random.default_rng(1)
-    return draw.integers(0, 256, (rows * 28, columns * 28, 3), dtype=np.uint8)
