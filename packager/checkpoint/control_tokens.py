@@ -1,8 +1,9 @@
 """The control tokens of each Qwen generation, in the order of their ids.
 
 Source: added_tokens_decoder of the tokenizer_config.json in Qwen/Qwen2-0.5B-Instruct,
-Qwen/Qwen2.5-0.5B-Instruct, Qwen/Qwen2.5-Omni-7B and Qwen/Qwen3-0.6B. Qwen3.5 gets those of Qwen3, at the ids where its
-config.json has the end of text and of turn.
+Qwen/Qwen2.5-0.5B-Instruct and Qwen/Qwen3-0.6B. Qwen3.5 gets those of Qwen3, at the ids where its
+config.json has the end of text and of turn. Qwen2.5-Omni's: its chat template, and the ids of its
+configuration (configuration_qwen2_5_omni.py of transformers).
 """
 
 from __future__ import annotations

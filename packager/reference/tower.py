@@ -30,8 +30,8 @@ _THETA = 10_000.0
 
 class TowerShape(Protocol):
     """The widths that the computation takes; the names are those of a vision_config, but for
-    `generation` (qwen2_vl, qwen2_5_vl, qwen2_5_omni or qwen3_vl), `positions` (learned ones, a square number or
-    0), `deepstack` and `full_attention` (layers)."""
+    `generation` (qwen2_vl, qwen2_5_vl, qwen2_5_omni or qwen3_vl), `positions` (learned ones, a
+    square number or 0), `deepstack` and `full_attention` (layers)."""
 
     @property
     def generation(self) -> str:
