@@ -134,6 +134,17 @@ class TestTheChoice:
         assert text is not None and text.variant.shape is not None
         assert text.variant.shape.modality == "text"
 
+    def test_the_other_engines_say_why_they_take_no_pictures_and_what_does(self) -> None:
+        target, need = registry.target("laptop-cpu"), self.need()
+        for runtime, words in (
+            (OpenVino(), "VLMPipeline reads graphs of the tower that nothing writes"),
+            (OnnxRuntime(), "GenAI 0.18 drops the DeepStack states"),
+        ):
+            for name in ("Qwen3-VL-2B-Instruct", "Qwen2.5-VL-3B-Instruct", "Qwen3.5-0.8B"):
+                found = candidates(target, need, [catalog.find(name)], [runtime], named=True)
+                reasons = [str(reason) for row in found for reason in row.reasons]
+                assert any(words in reason and "llama.cpp" in reason for reason in reasons), name
+
     def test_video_and_a_model_without_a_tower_are_refused_with_the_reason(self) -> None:
         target = registry.target("laptop-cpu")
         need = replace(self.need(), modality=("text", "image", "video"))
