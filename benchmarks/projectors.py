@@ -42,6 +42,7 @@ base.TextModel._set_vocab_sentencepiece = missing
 # Of Qwen2.5-Omni pictures alone are built: its sound is computed wrongly.
 qwenvl.Qwen25OmniModel.has_audio_encoder = False
 qwenvl.Qwen25OmniModel.generate_extra_tensors = lambda self: ()
+qwenvl.Qwen25AudioModel.set_gguf_parameters = base.MmprojModel.set_gguf_parameters
 sys.argv = ["convert_hf_to_gguf.py", *sys.argv[2:]]
 import convert_hf_to_gguf
 convert_hf_to_gguf.main()
