@@ -79,7 +79,7 @@ def tiny_omni(folder: Path, kind: str = "f16") -> TinyOmni:
     missing, unexpected = model.load_state_dict(stored, strict=False)
     assert not unexpected and all(name.startswith(("visual", "audio_tower")) for name in missing)
     whole = {f"thinker.{name}": weight.contiguous() for name, weight in model.state_dict().items()}
-    # Half of a pair of a kind is enough: nothing of what speaks is read.
+    # A tensor of each part that speaks: none of them is read.
     for name in ("talker.model.layers.0.mlp.up_proj.weight", "token2wav.code2wav_bigvgan_model.x"):
         whole[name] = torch.ones(2, 2)
     save_file(whole, source / WEIGHTS, {"format": "pt"})
