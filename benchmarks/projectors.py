@@ -1,7 +1,7 @@
 """Vision towers and audio encoders in GGUF: what llama.cpp's own converter makes of the tiny
 checkpoints of the tests, kept for them to compare with.
 
-    python benchmarks/projectors.py --scratch FOLDER
+    python benchmarks/projectors.py --scratch FOLDER [--only MODEL_TYPE]
 
 For every generation the projector file in each type and the text model in 16 bits. The converter is
 taken from the source archive of llama-cpp-python, which pip downloads into the scratch folder; it
@@ -32,13 +32,17 @@ GOLDEN = ROOT / "tests" / "golden" / "projectors.json"
 CONVERT = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from conversion import base
+from conversion import base, qwenvl
 # The peer knows pre-tokenizers by the hash of what they make of a text, and does not know a
 # vocabulary of our own making; it tries sentencepiece first, which no Qwen has.
 base.TextModel.get_vocab_base_pre = lambda self, tokenizer: "qwen2"
 def missing(self):
     raise FileNotFoundError
 base.TextModel._set_vocab_sentencepiece = missing
+# Of Qwen2.5-Omni pictures alone are built: its sound is computed wrongly.
+qwenvl.Qwen25OmniModel.has_audio_encoder = False
+qwenvl.Qwen25OmniModel.generate_extra_tensors = lambda self: ()
+qwenvl.Qwen25AudioModel.set_gguf_parameters = base.MmprojModel.set_gguf_parameters
 sys.argv = ["convert_hf_to_gguf.py", *sys.argv[2:]]
 import convert_hf_to_gguf
 convert_hf_to_gguf.main()
@@ -48,15 +52,20 @@ convert_hf_to_gguf.main()
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--scratch", type=Path, required=True)
-    scratch = parser.parse_args().scratch
+    known = (*SHAPES, "qwen3_asr")
+    parser.add_argument("--only", choices=known, help="Keep what was written of the others.")
+    given = parser.parse_args()
+    scratch = given.scratch
     peer = source(scratch)
-    found: dict[str, Any] = {}
-    for model_type in (*SHAPES, "qwen3_asr"):
+    found: dict[str, Any] = json.loads(GOLDEN.read_text("utf-8"))["projectors"]
+    for model_type in (given.only,) if given.only else known:
         folder = scratch / "tiny" / model_type
         if model_type == "qwen3_asr":
             write_hearing(folder)
         else:
             write_seeing(folder, model_type)
+        if model_type == "qwen2_5_omni":
+            _named_as_published(folder)
         rows = {kind: _converted(peer, folder, kind, "--mmproj") for kind in TYPES}
         # Of the hybrids the tower changes no key of the text model, which has tests of its own.
         if model_type == "qwen3_asr" or SHAPES[model_type].hybrid is None:
@@ -69,6 +78,13 @@ def main() -> int:
     }
     GOLDEN.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def _named_as_published(folder: Path) -> None:
+    """The peer knows the class's name in the published config.json alone."""
+    path = folder / "config.json"
+    config = {**json.loads(path.read_text("utf-8")), "architectures": ["Qwen2_5OmniModel"]}
+    path.write_text(json.dumps(config), encoding="utf-8")
 
 
 def _converted(peer: Path, folder: Path, kind: str, *more: str) -> dict[str, Any]:

@@ -80,7 +80,11 @@ class TestTheChoice:
             ("Qwen3-ASR-0.6B", OpenVino(), "this one is qwen3_asr"),
             ("Qwen3-ASR-0.6B", OnnxRuntime(), "this one is 'qwen3_asr'"),
             ("Qwen2-Audio-7B-Instruct", LLAMA, "750 tokens of every half minute"),
-            ("Qwen2.5-Omni-7B", LLAMA, "the text decoder alone"),
+            (
+                "Qwen2.5-Omni-7B",
+                LLAMA,
+                "text and image, which is all that is built of it (llama.cpp computes its sound wrongly",
+            ),
             ("Qwen-Audio-Chat", LLAMA, "that can be built is qwen/qwen3-asr-1.7b"),
         ):
             found = candidates(target, need, [catalog.find(name)], [runtime])

@@ -12,7 +12,15 @@ import pytest
 
 from packager.errors import ExitCode, PackError
 from targets.gguf.tiktoken import FILE, SPECIAL, byte_letters, halves, read_tiktoken
-from targets.gguf.tokenizer import CONTROL, NORMAL, UNUSED, USER_DEFINED, read_vocabulary
+from targets.gguf.tokenizer import (
+    CONTROL,
+    NORMAL,
+    UNUSED,
+    USER_DEFINED,
+    Vocabulary,
+    read_vocabulary,
+    renamed,
+)
 from tests.support.gguf_checkpoints import SHAPES, build, checkpoint
 from tests.support.tiers import thorough
 
@@ -293,3 +301,9 @@ def test_the_chat_template_is_the_checkpoints_own(tmp_path: Path) -> None:
     template = Checkpoint.open(source).chat_template
     assert template
     assert keys(build(source, tmp_path / "m.gguf", "BF16"))["tokenizer.chat_template"] == template
+
+
+def test_a_token_gets_another_name_at_its_id_unless_another_one_has_that() -> None:
+    plain = Vocabulary(["a", "<|old|>", "b"], [NORMAL, CONTROL, NORMAL], [], "qwen2")
+    assert renamed(plain, {"<|old|>": "<|new|>"}).tokens == ["a", "<|new|>", "b"]
+    assert renamed(plain, {"<|old|>": "b"}) == renamed(plain, {}) == plain

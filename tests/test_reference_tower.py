@@ -11,6 +11,8 @@ import pytest
 
 from packager.errors import ExitCode, PackError
 from packager.reference.tower import VisionTower
+from tests.support.tiny_omni import FAMILY as OMNI
+from tests.support.tiny_omni import tiny_omni
 from tests.support.tiny_vision import FAMILIES, Tiny, tiny
 
 pytest.importorskip("transformers", reason="the second witness")
@@ -32,9 +34,7 @@ class Widths:
 def reference_of(model: Tiny) -> VisionTower:
     """The tower of a tiny model, its widths read from transformers' configuration."""
     config = model.model.config.vision_config
-    weights = {
-        name: values.numpy() for name, values in model.model.model.visual.state_dict().items()
-    }
+    weights = {name: values.numpy() for name, values in model.tower.state_dict().items()}
     three = model.family.startswith("qwen3")
     widths = Widths(
         "qwen3_vl" if three else model.family,
@@ -49,10 +49,10 @@ def reference_of(model: Tiny) -> VisionTower:
     return VisionTower(widths, weights.__getitem__, model.mean, model.std)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, OMNI])
 def test_a_picture_becomes_what_transformers_makes_of_it(family: str, tmp_path: Path) -> None:
     """Wide, tall, and larger than a window of Qwen2.5-VL in both directions."""
-    model = tiny(family, tmp_path)
+    model = tiny_omni(tmp_path) if family == OMNI else tiny(family, tmp_path)
     tower = reference_of(model)
     draw = np.random.default_rng(1)
     for rows, columns in ((3, 7), (9, 6)):

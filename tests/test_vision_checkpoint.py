@@ -11,9 +11,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
 from packager.checkpoint import Checkpoint
 from packager.errors import ExitCode, PackError
@@ -117,6 +119,34 @@ class TestWhatIsRead:
         assert tower_of(config, decoder, "config.json") == tower
         shape = decoder.seeing(tower, 64)
         assert Shape.from_dict(json.loads(json.dumps(asdict(shape)))) == shape
+
+    def test_of_a_model_that_also_hears_and_speaks_the_rest_is_left_out_and_named(
+        self, tmp_path: Path
+    ) -> None:
+        folder = write_seeing(tmp_path / "tiny", "qwen2_5_omni")
+        names = ["thinker.audio_tower.conv1.weight", "talker.model.layers.0.mlp.up_proj.weight"]
+        names.append("token2wav.code2wav_dit_model.transformer_blocks.0.ff.ff.0.weight")
+        stored = load_file(folder / WEIGHTS)
+        beside = {name: np.ones((2, 2), np.float32) for name in names}
+        save_file(stored | beside, folder / WEIGHTS, {"format": "pt"})
+        found = Checkpoint.open(folder)
+        assert found.shape == SHAPES["qwen2_5_omni"].decoder
+        assert found.vision().tower == SHAPES["qwen2_5_omni"].vision
+        assert {*names} < {*found.dropped}
+        speech, sound = found.notes
+        assert speech.startswith("2 tensors of talker and token2wav, which speak, are left out")
+        assert "The audio encoder is left out: llama.cpp computes the sound" in sound
+        with pytest.raises(PackError, match=r"cosines of 0\.3 to 0\.6") as caught:
+            found.audio()
+        assert caught.value.exit_code == ExitCode.INPUT and "Qwen3-ASR" in str(caught.value.hint)
+
+    def test_parts_that_speak_belong_to_no_other_model(self, tmp_path: Path) -> None:
+        folder = write_seeing(tmp_path / "tiny", "qwen2_5_vl")
+        stored = load_file(folder / WEIGHTS)
+        stray = {"talker.model.layers.0.mlp.up_proj.weight": np.ones((2, 2), np.float32)}
+        save_file(stored | stray, folder / WEIGHTS, {"format": "pt"})
+        with pytest.raises(PackError, match=r"'talker.*is not part of the model"):
+            Checkpoint.open(folder)
 
 
 class TestWhatIsRefused:

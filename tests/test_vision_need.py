@@ -121,6 +121,30 @@ class TestTheChoice:
         assert found[0].variant.shape is not None
         assert found[0].variant.shape.vision is None
 
+    def test_a_model_that_also_hears_and_speaks_is_built_for_pictures_and_for_text(self) -> None:
+        variant, target = catalog.find("Qwen2.5-Omni-7B"), registry.target("edge-gpu")
+        found = choose(candidates(target, self.need(), [variant], [LLAMA]))
+        assert found is not None and found.variant.shape is not None
+        assert found.variant.shape.vision == variant.tower
+        # As large as Qwen2.5-VL's, whose queries, keys and values are in one matrix.
+        like = catalog.find("Qwen2.5-VL-7B-Instruct").tower
+        assert variant.tower is not None and like is not None and variant.tower != like
+        assert variant.tower.parameters() == like.parameters()
+        text = choose(candidates(target, merge({}, None), [variant], [LLAMA], named=True))
+        assert text is not None and text.variant.shape is not None
+        assert text.variant.shape.modality == "text"
+
+    def test_the_other_engines_say_why_they_take_no_pictures_and_what_does(self) -> None:
+        target, need = registry.target("laptop-cpu"), self.need()
+        for runtime, words in (
+            (OpenVino(), "VLMPipeline reads graphs of the tower that nothing writes"),
+            (OnnxRuntime(), "GenAI 0.18 drops the DeepStack states"),
+        ):
+            for name in ("Qwen3-VL-2B-Instruct", "Qwen2.5-VL-3B-Instruct", "Qwen3.5-0.8B"):
+                found = candidates(target, need, [catalog.find(name)], [runtime], named=True)
+                reasons = [str(reason) for row in found for reason in row.reasons]
+                assert any(words in reason and "llama.cpp" in reason for reason in reasons), name
+
     def test_video_and_a_model_without_a_tower_are_refused_with_the_reason(self) -> None:
         target = registry.target("laptop-cpu")
         need = replace(self.need(), modality=("text", "image", "video"))

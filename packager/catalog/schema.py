@@ -113,7 +113,7 @@ VARIANT: Types = {
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "kind": get_args(Kind),
     "thinking": get_args(Thinking),
-    "generation": ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"),
+    "generation": ("qwen2_vl", "qwen2_5_vl", "qwen2_5_omni", "qwen3_vl"),
     "system_prompt": ("enhanced", "plain"),
 }
 # A value of the left needs the source group of the right.

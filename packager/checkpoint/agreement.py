@@ -15,6 +15,7 @@ from packager.checkpoint.naming import (
     Named,
     draft_name,
     is_computed,
+    is_speech,
     named,
     sound_name,
     tower_name,
@@ -24,6 +25,7 @@ from packager.errors import bad_input
 from packager.json_values import JsonObject, list_at, object_at
 from packager.shape import FIRST_GENERATION, Shape
 from packager.shape.names import TEXT_TYPES, config_path
+from packager.shape.speaking import HEARD_WRONGLY, HEARS_WELL, SPEECH
 from packager.shape.tensors import naming_of, outer_tensors
 
 _NAMED = 3
@@ -212,7 +214,10 @@ def match(
         renamed=any(name != tensor.name for name, tensor in kept.items()),
         untied=untied,
         headless=headless,
-        notes=tuple(_notes(config, kept, matched, untied, plain.how)),
+        notes=(
+            *_notes(config, kept, matched, untied, plain.how),
+            *_notes_on_speaking(shape, matched.beside),
+        ),
         quantized=plain.how,
         tower={name: stored[name] for name in beside if tower_name(name) or sound_name(name)},
         heads={name: stored[name] for name in beside if draft_name(name)},
@@ -308,6 +313,16 @@ def _notes(
     if heads:
         more = f" and {len(heads) - 1} more" if len(heads) > 1 else ""
         yield f"{heads[0]!r}{more} belong to no text decoder and are left out."
+
+
+def _notes_on_speaking(shape: Shape, beside: tuple[str, ...]) -> Iterator[str]:
+    """What of a model that also speaks is not built, with the reason."""
+    if speech := sum(map(is_speech, beside)):
+        parts = " and ".join(SPEECH)
+        yield f"{speech} tensors of {parts}, which speak, are left out: what comes out is text."
+    reason = HEARD_WRONGLY.get(shape.model_type)
+    if reason is not None and any(map(sound_name, beside)):
+        yield f"The audio encoder is left out: {reason}. Take {HEARS_WELL} for sound."
 
 
 def ids_beyond(table: JsonObject, rows: int) -> list[str]:

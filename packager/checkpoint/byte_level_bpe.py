@@ -43,6 +43,9 @@ PICTURE_TEMPLATE = CHAT_TEMPLATE.replace(
 )
 """The same with pictures among the parts of a message, as Qwen2-VL's own writes them."""
 
+_PLACES = ("<|vision_start|><|image_pad|><|vision_end|>", "<|vision_bos|><|IMAGE|><|vision_eos|>")
+"""A picture there, and as Qwen2.5-Omni's own template writes it."""
+
 SOUND_TEMPLATE = PICTURE_TEMPLATE.replace(
     "{% if part['type'] == 'image' %}{{ '<|vision_start|><|image_pad|><|vision_end|>' }}",
     "{% if part['type'] == 'audio' %}{{ '<|audio_start|><|audio_pad|><|audio_end|>' }}",
@@ -206,6 +209,8 @@ def tokenizer_config(
     """tokenizer_config.json as Qwen's own has it, with the ChatML template, where pictures or sound
     come in the one that takes them; `context` is the longest input in tokens."""
     template = PICTURE_TEMPLATE if pictures else CHAT_TEMPLATE
+    if any(token.text == "<|IMAGE|>" for token in control):
+        template = template.replace(*_PLACES)
     return {
         "add_bos_token": False,
         "add_prefix_space": False,

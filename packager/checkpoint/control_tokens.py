@@ -2,7 +2,8 @@
 
 Source: added_tokens_decoder of the tokenizer_config.json in Qwen/Qwen2-0.5B-Instruct,
 Qwen/Qwen2.5-0.5B-Instruct and Qwen/Qwen3-0.6B. Qwen3.5 gets those of Qwen3, at the ids where its
-config.json has the end of text and of turn.
+config.json has the end of text and of turn. Qwen2.5-Omni's: its chat template, and the ids of its
+configuration (configuration_qwen2_5_omni.py of transformers).
 """
 
 from __future__ import annotations
@@ -69,6 +70,15 @@ QWEN = _tokens(tiktoken.SPECIAL)
 QWEN2 = _tokens(_CHAT)
 QWEN2_VL = _tokens(_CHAT + _VISION)
 QWEN2_5 = _tokens(_CHAT + _VISION, _TOOLS_AND_CODE)
+QWEN2_5_OMNI = _tokens(
+    (
+        *_CHAT,
+        *("<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"),
+        *("<|box_end|>", "<|quad_start|>", "<|quad_end|>"),
+        *("<|vision_bos|>", "<|vision_eos|>", "<|vision_pad|>", "<|IMAGE|>", "<|VIDEO|>"),
+    ),
+    _TOOLS_AND_CODE,
+)
 QWEN3 = _tokens(_CHAT + _VISION, _TOOLS_AND_CODE + _THINKING)
 QWEN3_ASR = (
     *QWEN3,
@@ -81,8 +91,9 @@ def control_tokens(repo_id: str, model_type: str) -> tuple[ControlToken, ...]:
     decides between them."""
     if model_type == FIRST_GENERATION:
         return QWEN
-    if model_type == "qwen3_asr":
-        return QWEN3_ASR
+    own = {"qwen2_5_omni": QWEN2_5_OMNI, "qwen3_asr": QWEN3_ASR}
+    if model_type in own:
+        return own[model_type]
     if model_type.startswith("qwen3") or ("QwQ-32B" in repo_id and "Preview" not in repo_id):
         return QWEN3
     if model_type == "qwen2_vl":

@@ -17,6 +17,7 @@ from packager.checkpoint.header import TensorInfo
 from packager.errors import bad_input
 from packager.shape import FIRST_GENERATION, Shape, tensors
 from packager.shape.audio import HEARING
+from packager.shape.speaking import HEARD_WRONGLY, SPEAKING, SPEECH
 from packager.shape.tensors import naming_of
 from packager.shape.tower import GENERATIONS
 
@@ -31,11 +32,13 @@ _BUFFER = re.compile(
 )
 # The draft module for multi-token prediction, and the vision tower: `visual.` in the repositories
 # of Qwen2-VL, `model.visual.` in later ones and where transformers 5 saved it,
-# `model.language_model.visual.` where that saved Qwen3.5. `thinker.audio_tower.` is the audio
-# encoder of Qwen3-ASR.
+# `model.language_model.visual.` where that saved Qwen3.5, `thinker.visual.` in Qwen2.5-Omni.
+# `thinker.audio_tower.` is the audio encoder of Qwen3-ASR and Qwen2.5-Omni, whose other parts make
+# speech.
 _DRAFT = re.compile(r"(model\.)?(?P<name>mtp\..+)")
-_TOWER = re.compile(r"(model\.)?(language_model\.)?(?P<name>visual\..+)")
+_TOWER = re.compile(r"(thinker\.|(model\.)?(language_model\.)?)(?P<name>visual\..+)")
 _SOUND = re.compile(r"(thinker\.)?(?P<name>audio_tower\..+)")
+_SPEECH = re.compile(rf"(?P<name>({'|'.join(SPEECH)})\..+)")
 _LAYER = re.compile(r"(^|\.)(layers|h)\.\d+\.")
 _ADAPTER = re.compile(r"(^|\.)(lora_|base_layer\.|modules_to_save\.|adapter)")
 _FUSED = "mlp.experts.gate_up_proj"
@@ -156,7 +159,9 @@ def _may_be_left_out(name: str, shape: Shape) -> bool:
     if _TOWER.fullmatch(name):
         return shape.model_type in GENERATIONS or naming_of(shape).decoder in GENERATIONS
     if _SOUND.fullmatch(name):
-        return shape.model_type in HEARING
+        return shape.model_type in (*HEARING, *HEARD_WRONGLY)
+    if _SPEECH.fullmatch(name):
+        return shape.model_type in SPEAKING
     # A head that training put beside the decoder (v_head of a reward model). Parts of layers are
     # never left out.
     return not (
@@ -181,6 +186,11 @@ def sound_name(name: str) -> str | None:
     return match["name"] if match else None
 
 
+def is_speech(name: str) -> bool:
+    """Whether a tensor is part of what makes speech of a thinker's states."""
+    return bool(_SPEECH.fullmatch(name))
+
+
 def draft_name(name: str) -> str | None:
     """What a tensor of the draft module for multi-token prediction is called (`mtp.`); None for one
     that is not the module's."""
@@ -189,9 +199,9 @@ def draft_name(name: str) -> str | None:
 
 
 def is_computed(name: str) -> bool:
-    """Whether a stored tensor is one of those that everybody computes or leaves out without a
-    word."""
-    return any(kind.fullmatch(name) for kind in (_BUFFER, _DRAFT, _TOWER, _SOUND))
+    """Whether a stored tensor is one of those that everybody computes, or that are left out without
+    a word or with one of their own."""
+    return any(kind.fullmatch(name) for kind in (_BUFFER, _DRAFT, _TOWER, _SOUND, _SPEECH))
 
 
 def _refuse_adapters(names: Iterable[str], stored: Mapping[str, TensorInfo]) -> None:

@@ -3,16 +3,26 @@ pictures, as sessions take them."""
 
 from __future__ import annotations
 
+import re
+
 from packager.errors import PackError, bad_input, usage
 from packager.json_values import JsonObject
 
-PLACE = "<|vision_start|><|image_pad|><|vision_end|>"
-"""What the templates of Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5 write for a picture (their
-chat_template.jinja). Engines set the tokens around a picture themselves, and as many in place of
-the middle one as the picture takes."""
+PLACES = (
+    "<|vision_start|><|image_pad|><|vision_end|>",
+    "<|vision_bos|><|IMAGE|><|vision_eos|>",
+)
+"""What the templates of Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5, and that of Qwen2.5-Omni, write
+for a picture (their chat_template.jinja). Engines set the tokens around a picture themselves, and
+as many in place of the middle one as the picture takes."""
 
-CONTROL = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-"""Tokens of which that is made, and those of videos."""
+CONTROL = (
+    *("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"),
+    *("<|vision_bos|>", "<|vision_eos|>", "<|IMAGE|>", "<|VIDEO|>"),
+)
+"""Tokens of which those are made, and those of videos."""
+
+_PLACE = re.compile("|".join(map(re.escape, PLACES)))
 
 
 def messages(question: str, pictures: int) -> list[JsonObject]:
@@ -35,7 +45,7 @@ def around(prompt: str, pictures: int) -> list[str]:
 
     Raises PackError (exit code 6) for a template that writes another number of places.
     """
-    texts = prompt.split(PLACE)
+    texts = _PLACE.split(prompt)
     if len(texts) != pictures + 1 or any(token in text for token in CONTROL for text in texts):
         raise no_places(f"it writes {len(texts) - 1} places for {pictures} pictures")
     return texts

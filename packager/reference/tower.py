@@ -1,7 +1,8 @@
-"""The vision tower of Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5 in float32: from the pixels of a
-picture to what the decoder gets in place of its tokens.
+"""The vision tower of Qwen2-VL, Qwen2.5-VL, Qwen2.5-Omni, Qwen3-VL and Qwen3.5 in float32: from the
+pixels of a picture to what the decoder gets in place of its tokens.
 
-Source: transformers 5.5 (models/qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_5), eager attention.
+Source: transformers 5.5 (models/qwen2_vl, qwen2_5_vl, qwen2_5_omni, qwen3_vl, qwen3_5), eager
+attention.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ VERSION = 1
 _MERGE, _FRAMES, _WINDOW = 2, 2, 112
 """Patches of a side that become one token, pictures that are taken together, pixels of a side of
 Qwen2.5-VL's windows."""
+_WINDOWED = ("qwen2_5_vl", "qwen2_5_omni")
 _EPSILON = 1e-6
 _THETA = 10_000.0
 
 
 class TowerShape(Protocol):
     """The widths that the computation takes; the names are those of a vision_config, but for
-    `generation` (qwen2_vl, qwen2_5_vl or qwen3_vl), `positions` (learned ones, a square number or
-    0), `deepstack` and `full_attention` (layers)."""
+    `generation` (qwen2_vl, qwen2_5_vl, qwen2_5_omni or qwen3_vl), `positions` (learned ones, a
+    square number or 0), `deepstack` and `full_attention` (layers)."""
 
     @property
     def generation(self) -> str:
@@ -158,10 +160,11 @@ class VisionTower:
     ) -> Floats:
         heads = self._shape.heads
         width = self._shape.hidden // heads
-        parts = self._linear(f"{name}.qkv", state).reshape(len(state), 3, heads, width)
         cosine, sine = angles
-        query, key = (_turned(parts[:, place], cosine, sine) for place in (0, 1))
-        value = parts[:, 2]
+        first, second, value = (
+            part.reshape(len(state), heads, width) for part in self._projected(name, state)
+        )
+        query, key = (_turned(part, cosine, sine) for part in (first, second))
         out = np.empty_like(value)
         for group in windows if windows is not None else [np.arange(len(state))]:
             for head in range(heads):
@@ -169,8 +172,14 @@ class VisionTower:
                 out[group, head] = softmax(scores) @ value[group, head]
         return self._linear(f"{name}.proj", out.reshape(len(state), -1))
 
+    def _projected(self, name: str, state: Floats) -> list[Floats]:
+        """Queries, keys and values, each (patches, hidden)."""
+        if self._shape.generation == "qwen2_5_omni":
+            return [self._linear(f"{name}.{part}", state) for part in "qkv"]
+        return np.split(self._linear(f"{name}.qkv", state), 3, axis=-1)
+
     def _feed_forward(self, name: str, state: Floats) -> Floats:
-        if self._shape.generation == "qwen2_5_vl":
+        if self._shape.generation in _WINDOWED:
             gate = silu(self._linear(f"{name}.gate_proj", state))
             return self._linear(f"{name}.down_proj", gate * self._linear(f"{name}.up_proj", state))
         if self._shape.generation == "qwen2_vl":
@@ -195,7 +204,7 @@ class VisionTower:
 
     def _norm(self, name: str, state: Floats) -> Floats:
         weight = self._weights(f"{name}.weight")
-        if self._shape.generation == "qwen2_5_vl":
+        if self._shape.generation in _WINDOWED:
             return rms_norm(state, weight, _EPSILON)
         centred = state - state.mean(-1, keepdims=True, dtype=np.float32)
         variance = np.square(centred).mean(-1, keepdims=True, dtype=np.float32)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from packager.errors import bad_input
 from packager.limits import LAYERS, TOWER_WIDTH
 from packager.shape.fields import Fields
+from packager.shape.speaking import HEARD_WRONGLY, HEARS_WELL
 
 HEARING = ("qwen3_asr",)
 """Model types whose audio encoder is built."""
@@ -152,6 +153,11 @@ def audio_tower_of(config: Mapping[str, Any], decoder: Decoder, where: str) -> A
     Raises PackError (exit code 6) naming `where` and the key: for a model type without one, a width
     that does not fit to the decoder, and for what no engine computes.
     """
+    if (reason := HEARD_WRONGLY.get(decoder.model_type)) is not None:
+        raise bad_input(
+            f"{where} describes an audio encoder that is not built: {reason}.",
+            f"Take {HEARS_WELL} for sound, or build this one with --modality vision or text.",
+        )
     if decoder.model_type not in HEARING:
         raise bad_input(
             f"{where} describes no audio encoder that is built (model_type "

@@ -113,6 +113,7 @@ KNOWN_TYPES = tuple(NAMINGS)
 COMPOSITE_TYPES = (
     "qwen2_vl",
     "qwen2_5_vl",
+    "qwen2_5_omni",
     "qwen3_vl",
     "qwen3_vl_moe",
     "qwen3_5",

@@ -1,8 +1,8 @@
 """The vision tower of a Qwen: its widths, read from the vision_config of a config.json, and the
 tensors that follow from them.
 
-Sources: transformers 5.5 (models/qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_5); the names are those of
-the official repositories of Qwen2-VL, `visual.` and what comes after it.
+Sources: transformers 5.5 (models/qwen2_vl, qwen2_5_vl, qwen2_5_omni, qwen3_vl, qwen3_5); the names
+are those of the official repositories of Qwen2-VL, `visual.` and what comes after it.
 """
 
 from __future__ import annotations
@@ -33,17 +33,23 @@ class Decoder(Protocol):
         """How many it has."""
 
 
-Generation = Literal["qwen2_vl", "qwen2_5_vl", "qwen3_vl"]
+Generation = Literal["qwen2_vl", "qwen2_5_vl", "qwen2_5_omni", "qwen3_vl"]
 
 GENERATIONS: Mapping[str, Generation] = {
     "qwen2_vl": "qwen2_vl",
     "qwen2_5_vl": "qwen2_5_vl",
+    "qwen2_5_omni": "qwen2_5_omni",
     "qwen3_vl": "qwen3_vl",
     "qwen3_vl_moe": "qwen3_vl",
     "qwen3_5": "qwen3_vl",
     "qwen3_5_moe": "qwen3_vl",
 }
-"""The tower that each model type has: Qwen3.5's is that of Qwen3-VL without DeepStack."""
+"""The tower that each model type has: Qwen3.5's is that of Qwen3-VL without DeepStack,
+Qwen2.5-Omni's that of Qwen2.5-VL with queries, keys and values in three matrices."""
+
+WINDOWED = ("qwen2_5_vl", "qwen2_5_omni")
+"""Generations whose attention stays in windows but for some layers, with gated layers behind it and
+norms without a bias."""
 
 PREFIX = "visual."
 CHANNELS, FRAMES, MERGE, WINDOW = 3, 2, 2, 112
@@ -53,9 +59,18 @@ of a side of Qwen2.5-VL's attention windows: the same in every Qwen, and fixed i
 _ACTIVATIONS = {
     "qwen2_vl": "quick_gelu",
     "qwen2_5_vl": "silu",
+    "qwen2_5_omni": "silu",
     "qwen3_vl": "gelu_pytorch_tanh",
 }
 # What transformers' configuration classes take where config.json is silent.
+_WINDOWED_DEFAULTS = {
+    "depth": 32,
+    "hidden_size": 3584,
+    "intermediate_size": 3420,
+    "out_hidden_size": 3584,
+    "num_heads": 16,
+    "patch_size": 14,
+}
 _DEFAULTS: Mapping[str, Mapping[str, int]] = {
     "qwen2_vl": {
         "depth": 32,
@@ -64,14 +79,8 @@ _DEFAULTS: Mapping[str, Mapping[str, int]] = {
         "num_heads": 16,
         "patch_size": 14,
     },
-    "qwen2_5_vl": {
-        "depth": 32,
-        "hidden_size": 3584,
-        "intermediate_size": 3420,
-        "out_hidden_size": 3584,
-        "num_heads": 16,
-        "patch_size": 14,
-    },
+    "qwen2_5_vl": _WINDOWED_DEFAULTS,
+    "qwen2_5_omni": _WINDOWED_DEFAULTS,
     "qwen3_vl": {
         "depth": 27,
         "hidden_size": 1152,
@@ -167,12 +176,16 @@ def _outer(tower: Tower) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 def _block(tower: Tower) -> Iterator[tuple[str, tuple[int, ...]]]:
     hidden, wide = tower.hidden, tower.intermediate
-    layer_norm = tower.generation != "qwen2_5_vl"
+    layer_norm = tower.generation not in WINDOWED
     yield from _norm("norm1", hidden, bias=layer_norm)
     yield from _norm("norm2", hidden, bias=layer_norm)
-    yield from _linear("attn.qkv", 3 * hidden, hidden)
+    if tower.generation == "qwen2_5_omni":
+        for part in "qkv":
+            yield from _linear(f"attn.{part}", hidden, hidden)
+    else:
+        yield from _linear("attn.qkv", 3 * hidden, hidden)
     yield from _linear("attn.proj", hidden, hidden)
-    if tower.generation == "qwen2_5_vl":
+    if tower.generation in WINDOWED:
         yield from _linear("mlp.gate_proj", wide, hidden)
         yield from _linear("mlp.up_proj", wide, hidden)
         yield from _linear("mlp.down_proj", hidden, wide)
@@ -202,9 +215,16 @@ def _mergers(tower: Tower) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 def describes_tower(config: Mapping[str, Any]) -> bool:
     """Whether a config.json speaks of a vision tower."""
-    return isinstance(config.get("vision_config"), Mapping) and (
-        config.get("model_type") in GENERATIONS
+    return config.get("model_type") in GENERATIONS and isinstance(
+        _around(config).get("vision_config"), Mapping
     )
+
+
+def _around(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The table of a config.json that vision_config stands in: the thinker's of a model that also
+    speaks."""
+    thinker = config.get("thinker_config")
+    return thinker if isinstance(thinker, Mapping) else config
 
 
 def tower_of(config: Mapping[str, Any], decoder: Decoder, where: str) -> Tower:
@@ -220,7 +240,10 @@ def tower_of(config: Mapping[str, Any], decoder: Decoder, where: str) -> Tower:
             "Name a checkpoint that takes pictures, such as Qwen3-VL, or build the text model "
             "alone with --modality text.",
         )
-    fields = Fields(config, where).table("vision_config")
+    fields = Fields(config, where)
+    if "thinker_config" in fields:
+        fields = fields.table("thinker_config")
+    fields = fields.table("vision_config")
     _refuse_others(fields, generation)
     default = _DEFAULTS[generation]
 
@@ -249,7 +272,7 @@ def tower_of(config: Mapping[str, Any], decoder: Decoder, where: str) -> Tower:
         out=out,
         positions=_positions(fields) if generation == "qwen3_vl" else 0,
         deepstack=_deepstack(fields, depth, decoder) if generation == "qwen3_vl" else (),
-        full_attention=_full_attention(fields, depth) if generation == "qwen2_5_vl" else (),
+        full_attention=_full_attention(fields, depth) if generation in WINDOWED else (),
     )
 
 
@@ -272,7 +295,7 @@ def vision_config(tower: Tower) -> dict[str, Any]:
         "intermediate_size": tower.intermediate,
         "out_hidden_size": tower.out,
     }
-    if tower.generation == "qwen2_5_vl":
+    if tower.generation in WINDOWED:
         blocks = list(tower.full_attention)
         return config | {"fullatt_block_indexes": blocks, "window_size": WINDOW}
     positions, layers = tower.positions, list(tower.deepstack)
@@ -289,7 +312,7 @@ def _refuse_others(fields: Fields, generation: Generation) -> None:
             _ACTIVATIONS[generation],
         ),
     }
-    if generation == "qwen2_5_vl":
+    if generation in WINDOWED:
         fixed["window_size"] = (fields.count("window_size", WINDOW), WINDOW)
     for key, (value, only) in fixed.items():
         if value != only:

@@ -16,9 +16,13 @@ _END_OF_TEXT = {False: 151_643, True: 248_044}
 _END_OF_TURN = {False: 151_645, True: 248_046}
 
 
+_NESTED = ("thinker_config", "text_config")
+"""The way to the decoder's table in a model that also speaks."""
+
 _MROPE: dict[str, JsonObject] = {
     "qwen2_vl": {},
     "qwen2_5_vl": {},
+    "qwen2_5_omni": {},
     "qwen3_vl": {"mrope_interleaved": True},
     "qwen3_vl_moe": {"mrope_interleaved": True},
     "qwen3_asr": {"mrope_interleaved": True, "interleaved": True},
@@ -53,14 +57,22 @@ def to_config(shape: Widths) -> JsonObject:
         "model_type": shape.model_type,
         "tie_word_embeddings": shape.tied,
     }
+    tower: JsonDict = {}
     if shape.vision is not None:
-        top["vision_config"] = {**vision_config(shape.vision), "model_type": shape.model_type}
+        kind = shape.model_type
+        # The one that also speaks has a configuration class for each of its parts.
+        kind += "_vision_encoder" if kind == "qwen2_5_omni" else ""
+        tower = {"vision_config": {**vision_config(shape.vision), "model_type": kind}}
+    if len(naming.config) < len(_NESTED):
+        top |= tower
     if not naming.config:
         return {**decoder, **top}
     inner = "qwen2" if shape.model_type == "qwen2_audio" else f"{shape.model_type}_text"
     decoder = {**decoder, "model_type": inner}
-    # The audio encoder's table stands beside the decoder's.
+    # The tables of the encoders stand beside the decoder's.
     beside: JsonDict = {"audio_config": audio_config(shape.audio)} if shape.audio else {}
+    if len(naming.config) == len(_NESTED):
+        beside |= tower
     for key in reversed(naming.config):
         decoder = {key: decoder, **beside}
         beside = {}

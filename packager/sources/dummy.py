@@ -160,7 +160,8 @@ def _tensors(shape: Shape) -> Iterator[TensorSpec]:
     """Those of the decoder, and of the towers under the names of their official repositories."""
     yield from tensors(shape)
     if shape.vision is not None:
-        outer = "" if naming_of(shape).decoder == "qwen2" else "model."
+        naming = naming_of(shape)
+        outer = naming.head or ("" if naming.decoder == "qwen2" else "model.")
         for name, size in shape.vision.tensors():
             yield TensorSpec(outer + name, size)
     if shape.audio is not None:

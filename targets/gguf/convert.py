@@ -25,7 +25,7 @@ from targets.gguf.positions import refuse_positions
 from targets.gguf.presets import preset_of
 from targets.gguf.shards import shards
 from targets.gguf.tensors import place
-from targets.gguf.tokenizer import Vocabulary, read_vocabulary, with_ends
+from targets.gguf.tokenizer import Vocabulary, read_vocabulary, renamed, with_ends
 from targets.gguf.toolchain import toolchain
 from targets.gguf.writer import write_gguf
 
@@ -160,7 +160,8 @@ def _vocabulary(source: Checkpoint, converter: Architecture) -> Vocabulary:
     ranks = source.folder / tiktoken.FILE
     if ranks.is_file() and not (source.folder / "tokenizer.json").is_file():
         return tiktoken.read_tiktoken(ranks, converter.number("vocab_size"))
-    return read_vocabulary(source.folder, converter.config, source.tokenizer_config)
+    vocabulary = read_vocabulary(source.folder, converter.config, source.tokenizer_config)
+    return renamed(vocabulary, converter.renamed_tokens)
 
 
 def stored_type(source: Checkpoint) -> str:

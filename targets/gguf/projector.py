@@ -23,7 +23,7 @@ from packager.checkpoint.vision import Vision
 from packager.cores import cores
 from packager.runtime import Report
 from packager.shape.audio import MELS, POSITIONS
-from packager.shape.tower import MERGE, Tower
+from packager.shape.tower import MERGE, WINDOWED, Tower
 from packager.units import human_bytes
 from targets.gguf import audio, metadata, model_card, padding, tower
 from targets.gguf.kernels import kernels, row_bytes
@@ -40,6 +40,8 @@ _HEARING = str(gguf.VisionProjectorType.QWEN3A)
 _PROJECTORS = {
     "qwen2_vl": gguf.VisionProjectorType.QWEN2VL,
     "qwen2_5_vl": gguf.VisionProjectorType.QWEN25VL,
+    # For pictures llama.cpp takes it as the one above.
+    "qwen2_5_omni": gguf.VisionProjectorType.QWEN25O,
     "qwen3_vl": gguf.VisionProjectorType.QWEN3VL,
 }
 
@@ -159,7 +161,7 @@ def _describe(writer: gguf.GGUFWriter, vision: Vision) -> None:
     writer.add_vision_image_mean(vision.mean)
     writer.add_vision_image_std(vision.deviation)
     writer.add_vision_attention_layernorm_eps(_EPSILON)
-    if found.generation == "qwen2_5_vl":
+    if found.generation in WINDOWED:
         writer.add_vision_use_silu(True)
         writer.add_vision_n_wa_pattern(found.full_attention[0] + 1)
     elif found.generation == "qwen3_vl":

@@ -6,7 +6,7 @@ recognised as what it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,16 @@ def end_of_turn(tokens: list[str], types: list[int]) -> int | None:
         if types[number] == CONTROL and tokens[number] == "<|im_end|>":
             return number
     return None
+
+
+def renamed(vocabulary: Vocabulary, names: Mapping[str, str]) -> Vocabulary:
+    """The vocabulary with the control tokens of `names` under their other names, but for those that
+    it has already: ids stay."""
+    taken = set(vocabulary.tokens) if names else set()
+    names = {old: new for old, new in names.items() if new not in taken}
+    if not names:
+        return vocabulary
+    return replace(vocabulary, tokens=[names.get(text, text) for text in vocabulary.tokens])
 
 
 def with_ends(vocabulary: Vocabulary, ends: Sequence[int]) -> Vocabulary:

@@ -15,6 +15,10 @@ _KINDS = {
 RETRIEVAL_TYPES = ("qwen3",)
 """Model types whose embedders and rerankers are built: published embedders of the others look both
 ways."""
+_NO_PICTURES = (
+    "ONNX Runtime takes no pictures here: GenAI 0.18 drops the DeepStack states of Qwen3-VL, and "
+    "its model builder writes no graph of a vision tower; llama.cpp takes pictures."
+)
 _ROTARY_STEP = 16
 """Widths of heads that GroupQueryAttention takes with rotary positions. Source:
 CheckRotaryCaches of onnxruntime, contrib_ops/cpu/bert/group_query_attention_helper.h; it
@@ -24,6 +28,8 @@ speaks at the first token."""
 def of_shape(shape: Shape) -> str | None:
     """Why no recipe builds this shape; None when one can. Source: the architectures in
     onnxruntime-genai 0.18's builder."""
+    if shape.vision is not None:
+        return _NO_PICTURES
     kind = _KINDS.get(shape.model_type)
     if kind is not None:
         return f"The model builder of ONNX Runtime GenAI does not know {kind}."

@@ -27,6 +27,12 @@ from targets.openvino import data, floor, sizes, speed
 # optimum/exporters/openvino/model_configs.py.
 _BUILDABLE = (*data.LIGHT, "qwen2_moe", "qwen3_moe")
 
+_NO_PICTURES = (
+    "OpenVINO takes no pictures here: its VLMPipeline reads graphs of the tower that nothing writes "
+    "under the versions that qwen-pack installs; llama.cpp takes pictures."
+)
+"""Why and what it would take: docs/decisions/openvino-pictures.md."""
+
 RETRIEVAL_TYPES = ("qwen3",)
 """Model types whose embedders and rerankers are built: published embedders of the others look both
 ways."""
@@ -125,6 +131,8 @@ class OpenVino:
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """Why this shape cannot be built that way, as a sentence; None when it can."""
+        if shape.vision is not None:
+            return _NO_PICTURES
         if as_qwen2(shape).model_type not in _BUILDABLE:
             known = ", ".join((FIRST_GENERATION, *_BUILDABLE))
             return (

@@ -16,6 +16,7 @@ from targets.gguf.convert import convert
 from tests.support.make_checkpoint import tiny_shape, write_tiny
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5")
+"""Those whose files are written here; tests.support.tiny_omni makes one more."""
 
 TEMPLATE = (
     "{%- for message in messages -%}{{ '<|im_start|>' + message.role + '\n' }}"
@@ -28,7 +29,7 @@ TEMPLATE = (
 )
 """Writes pictures as the published templates do."""
 
-_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _HIDDEN, _TOWER = 128, 64
 
 
@@ -44,6 +45,14 @@ class Tiny:
     image_id: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @property
+    def tower(self) -> Any:
+        return self.model.model.visual
+
+    def kinds(self, ids: Any) -> dict[str, Any]:
+        """What transformers wants to know of each token."""
+        return {"mm_token_type_ids": (ids == self.image_id).int()}
 
     @property
     def patch(self) -> int:
@@ -71,7 +80,7 @@ class Tiny:
 
         pixels, grid = self.pixel_values(rgb)
         with torch.no_grad():
-            out = self.model.model.visual(pixels, grid_thw=grid)
+            out = self.tower(pixels, grid_thw=grid)
         parts = [out.pooler_output, *(getattr(out, "deepstack_features", None) or [])]
         return torch.cat(parts, -1).numpy()
 
@@ -83,15 +92,14 @@ class Tiny:
         said: list[int] = []
         for _ in range(count):
             whole = torch.tensor([ids + said])
-            kinds = (whole == self.image_id).int()
             with torch.no_grad():
                 logits = self.model(
                     input_ids=whole,
                     attention_mask=torch.ones_like(whole),
                     pixel_values=pixels,
                     image_grid_thw=grid,
-                    mm_token_type_ids=kinds,
                     use_cache=False,
+                    **self.kinds(whole),
                 ).logits
             said.append(int(logits[0, -1].argmax()))
         return said
@@ -106,14 +114,14 @@ def tiny(family: str, folder: Path, kind: str = "f16") -> Tiny:
     artifact.mkdir()
     _write_text(family, text, artifact / "model.gguf")
     three = family.startswith("qwen3")
-    mean, std = ((0.5,) * 3, (0.5,) * 3) if three else (_MEAN, _STD)
+    mean, std = ((0.5,) * 3, (0.5,) * 3) if three else (CLIP_MEAN, CLIP_STD)
     write_projector(model, family, artifact / "mmproj.gguf", mean, std, kind)
     (folder / "chat_template.jinja").write_text(TEMPLATE)
-    ids = _special(text)
+    ids = special_tokens(text)
     return Tiny(family, model, artifact, 32 if three else 28, ids["<|image_pad|>"], mean, std)
 
 
-def _special(text: Path) -> dict[str, int]:
+def special_tokens(text: Path) -> dict[str, int]:
     import json
 
     rows = json.loads((text / "tokenizer.json").read_text())["added_tokens"]
@@ -187,7 +195,7 @@ def _model(family: str, text: Path) -> Any:
         "qwen3_vl": "Qwen3VL",
         "qwen3_5": "Qwen3_5",
     }[family]
-    special = _special(text)
+    special = special_tokens(text)
     config = getattr(transformers, f"{name}Config")(
         text_config=own,
         vision_config=vision,
@@ -200,13 +208,7 @@ def _model(family: str, text: Path) -> Any:
     config._attn_implementation = "eager"
     torch.manual_seed(7)
     model = getattr(transformers, f"{name}ForConditionalGeneration")(config).float().eval()
-    # Weights of the usual size leave a picture without a voice beside random text.
-    with torch.no_grad():
-        for label, weight in model.model.visual.named_parameters():
-            if weight.ndim > 1:
-                weight.copy_(torch.randn_like(weight) * (1.2 / weight[0].numel() ** 0.5))
-            elif "norm" not in label and "ln_q" not in label:
-                weight.copy_(torch.randn_like(weight) * 0.1)
+    loud(model.model.visual)
     weights = load_file(text / "model.safetensors")
     renamed = {
         key.replace("model.", "model.language_model.", 1)
@@ -219,6 +221,19 @@ def _model(family: str, text: Path) -> Any:
     assert all("visual" in key or key == "lm_head.weight" for key in missing), missing
     model.tie_weights()
     return model
+
+
+def loud(tower: Any) -> None:
+    """Draw the weights of a tower: those of the usual size leave a picture without a voice beside
+    random text."""
+    import torch
+
+    with torch.no_grad():
+        for label, weight in tower.named_parameters():
+            if weight.ndim > 1:
+                weight.copy_(torch.randn_like(weight) * (1.2 / weight[0].numel() ** 0.5))
+            elif "norm" not in label and "ln_q" not in label:
+                weight.copy_(torch.randn_like(weight) * 0.1)
 
 
 def _write_text(family: str, text: Path, out: Path) -> None:

@@ -21,6 +21,7 @@ _TOWERS = {
     # Blocks of 32 do not divide 72: what a type of 8 bits leaves in half precision.
     "qwen2_vl": Tower("qwen2_vl", 32, 128, 4, 2, 14, 64),
     "qwen2_5_vl": Tower("qwen2_5_vl", 32, 72, 4, 2, 14, 64, full_attention=(1, 3)),
+    "qwen2_5_omni": Tower("qwen2_5_omni", 32, 72, 4, 2, 14, 64, full_attention=(1, 3)),
     "qwen3_vl": Tower("qwen3_vl", 32, 72, 4, 2, 16, 64, positions=36, deepstack=(0, 1, 3)),
     "qwen3_vl_moe": Tower("qwen3_vl", 32, 72, 4, 2, 16, 64, positions=36, deepstack=(0, 1, 3)),
     "qwen3_5": Tower("qwen3_vl", 32, 96, 4, 2, 16, 64, positions=36),
@@ -43,6 +44,7 @@ SHAPES = {model_type: _shape(model_type) for model_type in _TOWERS}
 SAVED = {
     "qwen2_vl": ("visual.", "model.visual."),
     "qwen2_5_vl": ("visual.", "model.visual."),
+    "qwen2_5_omni": ("thinker.visual.", "thinker.visual."),
     "qwen3_vl": ("model.visual.", "model.visual."),
     "qwen3_vl_moe": ("model.visual.", "model.visual."),
     "qwen3_5": ("model.visual.", "model.language_model.visual."),

@@ -19,6 +19,7 @@ _MODULES = {
     "qwen3": "qwen3:Qwen3",
     "qwen2_vl": "qwen2vl:Qwen2Vl",
     "qwen2_5_vl": "qwen2vl:Qwen2Vl",
+    "qwen2_5_omni": "qwen2vl:Qwen25Omni",
     "qwen3_vl": "qwen3vl:Qwen3Vl",
     "qwen3_vl_moe": "qwen3vl:Qwen3VlMoe",
     "qwen3_asr": "qwen3asr:Qwen3Asr",

@@ -37,6 +37,8 @@ class Architecture:
     """GGUF names (behind `blk.N.`) that every layer must have; subclasses may choose by layer."""
     as_wide_as_hidden: ClassVar[bool] = False
     """Whether llama.cpp's graph wants all heads together to be as wide as the hidden state."""
+    renamed_tokens: ClassVar[Mapping[str, str]] = {}
+    """Control tokens that llama.cpp looks up under another name than the checkpoint's."""
 
     def __init__(self, config: JsonObject) -> None:
         self.whole = config

@@ -1,10 +1,11 @@
-"""The text decoders of Qwen2-VL and Qwen2.5-VL: the second generation with positions in three
-axes, time, height and width."""
+"""The text decoders of Qwen2-VL, Qwen2.5-VL and Qwen2.5-Omni: the second generation with positions
+in three axes, time, height and width."""
 
 from __future__ import annotations
 
 import gguf
 
+from packager.shape.speaking import BRACKETS
 from packager.shape.write_config import mrope_section
 from targets.gguf.arch.qwen2 import Qwen2
 
@@ -23,3 +24,13 @@ class Qwen2Vl(Qwen2):
         super().describe(writer)
         if self.mrope_section is None:
             writer.add_rope_dimension_sections([*mrope_section(self.shape), 0])
+
+
+class Qwen25Omni(Qwen2Vl):
+    """Its thinker, one level deeper, with other names for two tokens."""
+
+    renamed_tokens = BRACKETS
+
+    def new_name(self, name: str) -> str:
+        """Talker and token2wav are no part of the decoder."""
+        return super().new_name(name.removeprefix("thinker."))
