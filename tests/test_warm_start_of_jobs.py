@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from packager import process
 from packager.errors import ExitCode, PackError
 from packager.process import Note, run_job
 from tests.conftest import REPOSITORY
+from tests.support.building import words_of
 from tests.support.sweeps import through
 
 if not hasattr(os, "pidfd_open"):
@@ -103,6 +106,19 @@ def test_the_jobs_that_a_forked_job_starts_are_forked_too_and_say_where_they_are
     monkeypatch.chdir(tmp_path)
     value = through(job("start_another", tmp_path / "log", below=str(tmp_path / "inner")))[1].value
     assert value["forked"] and value["cwd"] == str(tmp_path) and value["inner"] != value["pid"]
+
+
+def test_the_jobs_of_a_program_that_a_test_starts_are_forked_as_its_own_are(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without what counts children here.
+    monkeypatch.setattr(process, "_start", request.getfixturevalue("warm_start").start)
+    for words, kind in (
+        (words_of("tests.support.echoed"), "WarmChild"),
+        (["-m", "tests.support.echoed"], "Popen"),
+    ):
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+        assert (done.stdout, done.returncode) == (f"{kind}\n", 0), done.stderr
 
 
 def test_a_server_has_loaded_nothing_that_reads_the_variables_which_may_differ(

@@ -25,6 +25,7 @@ LIGHT = ("qwen2", "qwen3")
 which takes torch."""
 
 
+@cache
 def _read(name: str) -> JsonObject:
     return tomllib.loads((_FOLDER / name).read_text(encoding="utf-8"))
 
