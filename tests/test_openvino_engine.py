@@ -98,11 +98,15 @@ def test_what_every_recipe_writes_is_safe_to_open(
     assert opens(untied[0], "openvino", tmp_path / "untied")
 
 
-def test_what_every_recipe_writes_follows_from_its_checkpoint(
+ATTESTED = ("bf16", "int8_sym", "int4_asym_g64", "q8_0")
+"""One of every kind."""
+
+
+def test_what_a_recipe_writes_follows_from_its_checkpoint(
     home: Path, artifacts: Path, untied: Built
 ) -> None:
     for checkpoint, folders in (
-        ("qwen2", [artifacts / recipe for recipe in RECIPES]),
+        ("qwen2", [artifacts / recipe for recipe in ATTESTED]),
         ("qwen3", [untied[0]]),
     ):
         rows = finish(
@@ -114,6 +118,10 @@ def test_what_every_recipe_writes_follows_from_its_checkpoint(
             out=str(home / f"attest-{checkpoint}"),
         )[0].value["rows"]
         for folder, row in zip(folders, rows, strict=True):
+            if folder.name == "q8_0":
+                # openvino-genai gives no names to what it makes of a GGUF.
+                assert "names no tensor that is" in row["refused"], row
+                continue
             assert (row.get("follows"), row.get("different")) == ("exactly", []), (folder, row)
             assert row["metadata"]["network"] == [], folder
             assert row["tensors"] > 20

@@ -1,5 +1,5 @@
-"""Does an OpenVINO folder follow from a checkpoint with a recipe? Every matrix is quantized again,
-by NNCF or as ggml's blocks, and compared; see packager.plan.attested.
+"""Does an OpenVINO folder follow from a checkpoint with a recipe? Every matrix is quantized again
+by NNCF, and compared; see packager.plan.attested.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def attest(
 
     `recipe.weights` is the folder's own or another of OpenVINO's. Returns what
     packager.plan.attested.compare does, with `metadata` and `importance`, which is None.
-    Raises PackError: exit code 2 for mixtures of experts, 6 for weights that cannot be compared.
+    Raises PackError: exit code 2 for mixtures of experts and ggml's blocks, 6 for weights that
+    cannot be compared.
     """
     own = adopted.read_folder(Path(files[0]).parent)
     if own.shape.experts is not None:
@@ -108,11 +109,12 @@ class _Again:
         if how.bits >= _LEAST_FLOAT:
             kind = row.data.kind if row.data.kind in FLOATS else "bf16"
             return (("", attested.as_float(kind)),)
-        blocks = ("ggml", partial(_by_ggml, f"Q{how.bits}_0"))
-        if how.ggml or (how.bits, how.group) == (8, sizes.GGML_BLOCK):
-            return (blocks,)
-        nncf = ("nncf", partial(_by_nncf, self.work, how))
-        return (nncf, blocks) if (how.bits, how.group) == (4, sizes.GGML_BLOCK) else (nncf,)
+        if how.ggml or (how.bits == 8 and how.group):
+            raise usage(
+                f"{row.name} is compared with NNCF's groups, and not with ggml's blocks.",
+                "Attest the GGUF, whose blocks they are.",
+            )
+        return (("nncf", partial(_by_nncf, self.work, how)),)
 
 
 def _storage_of(row: StoredWeights) -> Storage:
@@ -128,21 +130,7 @@ def _name(how: Storage, row: StoredWeights) -> str:
     """Of a type, as `adopt` names it."""
     if how.bits >= _LEAST_FLOAT:
         return row.data.kind if row.data.kind in FLOATS else "bf16"
-    return how.mode if how.ggml or how.group is None else f"{how.mode}_g{how.group}"
-
-
-def _by_ggml(kind: str, weights: Weights, _dtype: str) -> Numbers:
-    """Blocks of ggml's types, read back."""
-    # Late: it may load ggml.
-    import gguf
-
-    from targets.gguf.kernels import kernels, row_bytes
-
-    rows, columns = weights.shape
-    stored = np.empty(rows * row_bytes(kind, columns), np.uint8)
-    kernels().encode(kind, np.ascontiguousarray(weights), stored, None)
-    read = gguf.quants.dequantize(stored.reshape(rows, -1), gguf.GGMLQuantizationType[kind])
-    return np.asarray(read.astype(np.float64))
+    return how.mode if how.group is None else f"{how.mode}_g{how.group}"
 
 
 def _by_nncf(work: Path, how: Storage, weights: Weights, dtype: str) -> Numbers:
