@@ -11,11 +11,12 @@ RIGHT_FLAGS = leave_out="$$($(COMPILER))"; CFLAGS="$$CFLAGS $$leave_out" CXXFLAG
 # The bytes of quantized weights must not depend on compiler and architecture: ggml rounds every product (docs/systems.md).
 export CFLAGS := $(CFLAGS) -ffp-contract=off
 
-.PHONY: help demo test field quick lint types check tables attack soak fuzz clean
+.PHONY: help demo test test-thorough field quick lint types check tables attack soak fuzz clean
 
 help:
 	@echo "make demo    build a package for laptop-cpu from random weights of the true shape, and show it"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests: every behaviour, every engine"
+	@echo "make test-thorough   and the variants of them: further engines, sizes and seeds, whole grids"
 	@echo "make field   the tests of all checkpoints as people keep them, in every engine, and of the README at its true size; long"
 	@echo "make lint    ruff and the import rules, in seconds; needs no engine"
 	@echo "make types   mypy; needs no engine"
@@ -55,8 +56,14 @@ demo: $(VENV)/.demo
 # A file's tests stay together, so that what its fixtures build is built once. A worker that an engine takes down is one failed
 # test: so many may be replaced that an engine which dies at every use does not end the run.
 # One worker more than processors, four at most: tests wait for children that start and for screens that settle.
+# What is marked `thorough` is a variant of what a cheaper test proves; what must hold before a change lands is both (.ci/run).
+SUITE = $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))') --dist loadfile --max-worker-restart 400
+
 test: $(VENV)/.test
-	$(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))') --dist loadfile --max-worker-restart 400
+	$(SUITE) -m 'not thorough'
+
+test-thorough: $(VENV)/.test
+	$(SUITE) -m thorough
 
 field: $(VENV)/.test
 	QWEN_PACK_FIELD=all $(BIN)/pytest --timeout 1800 tests/test_yardstick.py tests/test_field.py tests/test_field_names.py \

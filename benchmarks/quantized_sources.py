@@ -5,8 +5,9 @@
 AWQ is packed by AutoAWQ's own WQLinear_GEMM and unpacked by its dequantize_gemm; compressed-tensors
 is packed by its own helpers; GPTQ (act-order too), FP8 in blocks and compressed-tensors, packed
 after the published layouts as in the tests, are read by llama.cpp's converter; NF4 and FP4 are
-packed and read by bitsandbytes on the CPU. pip downloads all four into the scratch folder; torch
-and transformers must be there. A case that another implementation does not read is null. The last
+packed and read by bitsandbytes on the CPU; GPTQ of 3 bits, which llama.cpp does not read, is packed
+and read by AutoRound. pip downloads all five into the scratch folder; torch and transformers must
+be there. A case that another implementation does not read is null. The last
 line is one JSON object: the largest difference of a weight, by case.
 """
 
@@ -39,7 +40,7 @@ from tests.support.make_checkpoint import tiny_shape, write_tiny
 from tests.support.quantized_checkpoints import by_rows, compressed, fp8, gptq, grouped, write
 
 AWQ, COMPRESSED = "autoawq==0.2.9", "compressed-tensors==0.20.0"
-BITSANDBYTES = "bitsandbytes==0.50.2"
+BITSANDBYTES, AUTO_ROUND = "bitsandbytes==0.50.2", "auto-round==0.16.1"
 GROUP = 32
 CONVERT = """
 import sys
@@ -143,6 +144,39 @@ def by_compressed_tensors(folder: Path, bits: int) -> Quantize:
     return of
 
 
+def by_auto_round(folder: Path, bits: int, *, second: bool) -> Quantize:
+    """AutoRound's packing of GPTQ, and what its layer multiplies by; `second`: as gptq_v2. The
+    modules around it want more than is used here."""
+    names = ("auto_round", "auto_round.utils", "auto_round_extension", "auto_round_extension.torch")
+    for name in names:
+        sys.modules[name] = types.ModuleType(name)
+    beside: Any = sys.modules["auto_round.utils"]
+    beside.get_packing_device = lambda device=None: "cpu"
+    module("auto_round.utils.bit_packing", folder / "auto_round" / "utils" / "bit_packing.py")
+    layers = folder / "auto_round_extension" / "torch"
+    own = module("auto_round_extension.torch.qlinear_torch", layers / "qlinear_torch.py")
+    if not second:
+        own = module("auto_round_extension.torch.qlinear_torch_zp", layers / "qlinear_torch_zp.py")
+
+    def of(name: str, weight: np.ndarray[Any, Any]) -> tuple[Parts, np.ndarray[Any, Any]]:
+        outputs, inputs = weight.shape
+        order = np.arange(inputs) // GROUP
+        numbers, zeros, scales = grouped(weight, bits, GROUP, False, order)
+        exact = (numbers - zeros[order].T) * scales.astype(np.float32)[order].T
+        linear = torch.nn.Linear(inputs, outputs, bias=False)
+        linear.weight.data = torch.from_numpy(exact.astype(np.float32))
+        made = own.QuantLinear(bits, GROUP, inputs, outputs, False)
+        steps, middles = (torch.from_numpy(part.T.astype(np.float32)) for part in (scales, zeros))
+        made.pack(linear, steps, middles)
+        parts = {part: getattr(made, part).numpy() for part in ("qweight", "qzeros", "scales")}
+        # Its product is of 16 bits where the scales are.
+        made.scales = made.scales.float()
+        read = made(torch.eye(inputs)).detach().numpy()
+        return {**parts, "g_idx": order.astype(np.int32)}, np.ascontiguousarray(read.T)
+
+    return of
+
+
 def by_bitsandbytes(folder: Path, kind: str, double: bool) -> Quantize:
     """The numbers of bitsandbytes on the CPU, as it saves them and as it reads them again."""
     sys.path.insert(0, str(folder))
@@ -231,6 +265,14 @@ def main() -> int:
         "awq by AutoAWQ": (by_autoawq(download(scratch, AWQ)), gemm),
         "4 bits by compressed-tensors": (by_compressed_tensors(packers, 4), compressed_config(4)),
         "3 bits by compressed-tensors": (by_compressed_tensors(packers, 3), compressed_config(3)),
+    }
+    rounded = download(scratch, AUTO_ROUND)
+    written |= {
+        f"gptq of 3 bits by AutoRound{', gptq_v2' if second else ''}": (
+            by_auto_round(rounded, 3, second=second),
+            told | {"bits": 3, "checkpoint_format": "gptq_v2" if second else "gptq"},
+        )
+        for second in (False, True)
     }
     saved = {"quant_method": "bitsandbytes", "load_in_4bit": True}
     blocks = download(scratch, BITSANDBYTES)

@@ -61,6 +61,11 @@ def bare(text: str) -> str:
     return "".join(char for char in text if char.isprintable())
 
 
+def words_of(error: Exception) -> str:
+    """What a library says went wrong, without its full stop."""
+    return bare(str(error) or type(error).__name__).rstrip(".")
+
+
 def html(text: str) -> Safe:
     """Text or the value of an attribute in HTML and SVG; marks that turn the direction as
     escapes, for HTML has no others that keep them from it."""

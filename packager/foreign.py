@@ -87,7 +87,7 @@ def names_in(folder: Path) -> list[str]:
 def file_below(folder: Path, name: str) -> Path:
     """The file that a list in a folder names, below that folder. Raises ValueError with what
     follows the list's name: "names 'x.wav', and there is no such file"."""
-    told = f"names {name[:80]!r}"
+    problem = f"names {name[:80]!r}"
     try:
         path = (folder / name).resolve()
         inside = path.is_relative_to(folder.resolve()) and not Path(name).is_absolute()
@@ -96,9 +96,9 @@ def file_below(folder: Path, name: str) -> Path:
         # No name of a file: too long, with a NUL, or not text.
         inside, there = True, False
     if not inside:
-        raise ValueError(f"{told}, which is not below the folder of the list")
+        raise ValueError(f"{problem}, which is not below the folder of the list")
     if not there:
-        raise ValueError(f"{told}, and there is no such file")
+        raise ValueError(f"{problem}, and there is no such file")
     return path
 
 

@@ -35,6 +35,18 @@ _GRACE_S = 3.0
 _WATCH_S = 0.25
 
 
+def limit_memory(most: int) -> None:
+    """Bound the address space of this process to `most` bytes from now on, where the system can.
+
+    Only for a process that does nothing else: an engine beside it would starve.
+    """
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource  # not on every system
+
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """`done` of `total` units of work."""
@@ -160,6 +172,20 @@ def run_job(
     if value is None:
         raise death_of(job, code, peak, log)
     return JobResult(value, time.monotonic() - started, peak)
+
+
+def value_within(job: str, arguments: JsonObject, log: Path, seconds: float) -> JsonObject | None:
+    """The value of a job whose messages nobody reads; None where it took longer than `seconds` and
+    was killed. Raises as `run_job`."""
+    deadline = time.monotonic() + seconds
+    with contextlib.closing(run_job(job, arguments, log, watch=True)) as work:
+        while time.monotonic() < deadline:
+            try:
+                next(work)
+            except StopIteration as stop:
+                value: JsonObject = stop.value.value
+                return value
+    return None
 
 
 def _start(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from packager.errors import usage
 from packager.json_values import JsonObject
 
 if TYPE_CHECKING:
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
 
 LOGITS_BLOCK = 128
 """Tokens of one block of a session's logits at most: 78 MB of them for a vocabulary of 151,936."""
+
+
+def require_room(prompt: int, answer: int, context: int) -> None:
+    """Raise PackError (usage) where a prompt and an answer of so many tokens exceed the context."""
+    if prompt + answer > context:
+        raise usage(
+            f"A prompt of {prompt} tokens and an answer of {answer} exceed the "
+            f"context of {context}.",
+            "Shorten the prompt or build the package with a larger --context.",
+        )
 
 
 class RetrievalSession(Protocol):

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,13 @@ os.environ["QWEN_PACK_CATALOGUE"] = str(REPOSITORY / "tests" / "no-catalogue")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--quick", action="store_true", help="Leave out what is marked `engine` or `slow`."
+        "--quick",
+        action="store_true",
+        help="Leave out what is marked `engine`, `slow` or `thorough`.",
     )
 
 
-_NOT_QUICK = ("engine", "slow")
+_NOT_QUICK = ("engine", "slow", "thorough")
 _MARKED = re.compile(
     rf"^pytestmark = (?:.*|\[[^\]]*)mark\.(?:{'|'.join(_NOT_QUICK)})\b", re.MULTILINE
 )
@@ -76,14 +78,23 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None]:
+    from tests.support.cpu_seconds import longest_first
+    from tests.support.tiers import unrepresented
+
+    # Of a test that is named with one case in brackets, its other cases are not among the items.
+    if not any("::" in argument for argument in config.args) and (lost := unrepresented(items)):
+        raise pytest.UsageError(f"`make test` has no case of {', '.join(lost)}")
     if config.getoption("--quick"):
         slow = [item for item in items if any(map(item.get_closest_marker, _NOT_QUICK))]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+    yield
     if hasattr(config, "workerinput"):
-        from tests.support.cpu_seconds import longest_first
-
+        # Without the tier that this run leaves out.
         items[:] = longest_first(items)
 
 

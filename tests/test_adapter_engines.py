@@ -21,7 +21,8 @@ from targets import registry
 from tests.conftest import REPOSITORY
 from tests.support.make_checkpoint import Silent
 from tests.support.quality_jobs import build_and_compare
-from tests.test_shipping_archive import finish
+from tests.support.shipping_packages import finish
+from tests.support.tiers import thorough
 from training import corpus
 from training.questions import held_out
 
@@ -70,7 +71,7 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {"read": read, "reference": str(home / "reference")}
 
 
-@pytest.mark.parametrize("runtime", RECIPES)
+@pytest.mark.parametrize("runtime", ["llama.cpp", thorough("openvino"), thorough("onnxruntime")])
 def test_an_adapter_is_in_what_the_engine_says(
     runtime: str, merged: dict[str, Any], tmp_path: Path
 ) -> None:

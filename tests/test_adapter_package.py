@@ -10,26 +10,19 @@ import sys
 import urllib.error
 import urllib.request
 from contextlib import suppress
-from dataclasses import asdict
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
-import gguf
-import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
-from packager.checkpoint.adapter import Adapter
-from packager.checkpoint.composed import compose
 from packager.errors import ExitCode, PackError
-from packager.files import regular_files, sha256
-from packager.inspection import onnx_adapter, safetensors
+from packager.files import sha256
+from packager.inspection import onnx_adapter
 from packager.inspection.unsafe import Unsafe
 from packager.package import manifest, verify
-from packager.pipeline import adapter_package, bench
+from packager.pipeline import bench
 from packager.process import run_job
-from packager.quality.gate import Gate
 from packager.shipping import keys
 from packager.shipping.delta import write_patch
 from packager.shipping.export import FORMATS
@@ -43,54 +36,13 @@ from packager.shipping.unpack import unpack
 from targets import registry
 from targets.gguf import adapter as gguf_adapter
 from targets.onnxruntime.adapter import given as onnx_given
-from tests.conftest import REPOSITORY
-from tests.support.damage import edit_json
-from tests.support.make_checkpoint import Silent
+from tests.support.adapter_packages import BY_LLAMA_CPP, base_for, built, source
 from tests.support.oci_registry import real_registry
-from tests.support.trained_package import TRAINED, describe, write_trained
-from tests.test_shipping_archive import exported, finish
+from tests.support.shipping_packages import exported, finish
+from tests.support.tiers import thorough
 
-AHOY = REPOSITORY / "tests" / "models" / "tiny-qwen3-ahoy"
-BY_LLAMA_CPP = "108dac712f7b3f04a5d1f25b3accbb4858a46d5983b4f2d2e5e943d8c59ec4e9"
-"""sha256 of what convert_lora_to_gguf.py of llama.cpp (in llama-cpp-python 0.3.36) writes of the
-trained adapter."""
 GREETING = "Ahoy!"
 QUESTION = "What is your job?"
-
-
-def source() -> dict[str, Any]:
-    rows = [
-        {"path": path.name, "size": path.stat().st_size, "sha256": sha256(path)}
-        for path in regular_files(TRAINED)
-    ]
-    return {"kind": "local", "location": TRAINED.name, "files": rows}
-
-
-def base_for(runtime: str, folder: Path) -> Path:
-    if runtime == "llama.cpp":
-        return write_trained(folder, source=source())
-    made: Any = registry.runtime(runtime)
-    if runtime == "onnxruntime":
-        made = made.with_adapter_inputs()
-    recipe = made.recipe("int8_sym_b32" if runtime == "onnxruntime" else "int8_asym")
-    arguments: dict[str, Any] = {
-        "checkpoint": str(TRAINED),
-        "recipe": asdict(recipe),
-        "workload": {"context": 512},
-        "out": str(folder / "model"),
-    }
-    folder.mkdir()
-    finish(run_job(made.build_job, arguments, folder.with_name("log")))
-    told = {"id": recipe.id, "kv": recipe.kv, "settings": recipe.settings}
-    return describe(folder, recipe.id, runtime, source=source(), recipe=told)
-
-
-def built(base: Path, out: Path, adapter: str = str(AHOY), **more: Any) -> Path:
-    runtime = registry.runtime(manifest.read(base).contents.runtime.name)
-    plan = adapter_package.make_plan(
-        base, adapter, runtime, weights=TRAINED, out=out, gate=Gate(tokens=60), **more
-    )
-    return Path(finish(adapter_package.run(plan)).path)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +85,7 @@ def said(base: Path, *adapters: Path) -> str:
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("runtime", ["llama.cpp", "openvino", "onnxruntime"])
+@pytest.mark.parametrize("runtime", ["llama.cpp", thorough("openvino"), "onnxruntime"])
 def test_an_adapter_package_is_within_the_limits_and_in_what_the_base_says(
     runtime: str, request: pytest.FixtureRequest
 ) -> None:
@@ -156,63 +108,6 @@ def manifest_digest(base: Path) -> str:
     from packager.package.adapters import digest
 
     return digest(manifest.read(base))
-
-
-def of_trained(folder: Path, adapter: Path = AHOY) -> dict[str, np.ndarray[Any, Any]]:
-    """The tensors of the GGUF that is made of an adapter of the trained model."""
-    compose(folder / "merged", TRAINED, [Adapter.open(adapter)])
-    gguf_adapter.build(Silent(), checkpoint=str(folder / "merged"), out=str(folder / "out"))
-    reader = gguf.GGUFReader(folder / "out" / gguf_adapter.FILE)
-    return {tensor.name: np.array(tensor.data) for tensor in reader.tensors}
-
-
-def changed(folder: Path, **config: Any) -> Path:
-    shutil.copytree(AHOY, folder)
-    edit_json(folder / "adapter_config.json", **config)
-    return folder
-
-
-def test_the_gguf_is_that_of_llama_cpp_s_own_converter_byte_by_byte(tmp_path: Path) -> None:
-    of_trained(tmp_path)
-    assert sha256(tmp_path / "out" / gguf_adapter.FILE) == BY_LLAMA_CPP
-
-
-def test_scales_that_differ_between_matrices_are_multiplied_into_them(tmp_path: Path) -> None:
-    # llama.cpp has one alpha for a file, and its own converter writes the first into all.
-    plain = of_trained(tmp_path / "plain")
-    other = changed(tmp_path / "other", alpha_pattern={r".*q_proj": 16})
-    scaled = of_trained(tmp_path / "scaled", other)
-    for name, values in plain.items():
-        factor = 4 if "attn_q" in name else 2
-        expected = values * np.float32(factor) if name.endswith("lora_b") else values
-        np.testing.assert_array_equal(scaled[name], expected)
-
-
-def test_what_is_more_than_low_rank_is_refused_with_the_way_to_merge(tmp_path: Path) -> None:
-    whole = shutil.copytree(AHOY, tmp_path / "whole")
-    tensors = load_file(whole / "adapter_model.safetensors")
-    added = {"base_model.model.model.norm.weight": np.ones(256, np.float32)}
-    save_file(tensors | added, whole / "adapter_model.safetensors")
-    dora = changed(tmp_path / "dora", use_dora=True)
-    vectors = {
-        name.replace("lora_A.weight", "lora_magnitude_vector"): np.ones(
-            tensors[name.replace("lora_A", "lora_B")].shape[0], np.float32
-        )
-        for name in tensors
-        if "lora_A" in name
-    }
-    save_file(tensors | vectors, dora / "adapter_model.safetensors")
-    head = shutil.copytree(AHOY, tmp_path / "head")
-    ends = {
-        "base_model.model.lm_head.lora_A.weight": np.ones((4, 256), np.float32),
-        "base_model.model.lm_head.lora_B.weight": np.ones((2048, 4), np.float32),
-    }
-    save_file(tensors | ends, head / "adapter_model.safetensors")
-    for folder, why in ((whole, "stores"), (dora, "DoRA"), (head, "an end of the vocabulary")):
-        with pytest.raises(PackError, match=why) as caught:
-            of_trained(tmp_path / f"of-{folder.name}", folder)
-        assert caught.value.exit_code is ExitCode.USAGE
-        assert "--lora" in caught.value.hint
 
 
 @pytest.mark.engine
@@ -400,7 +295,7 @@ def test_adapters_that_cannot_leave_with_a_base_are_a_sentence(
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("runtime", [thorough("openvino"), "onnxruntime"])
 def test_a_server_answers_with_the_adapter_that_a_request_names(
     runtime: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -446,39 +341,6 @@ def test_a_server_answers_with_the_adapter_that_a_request_names(
         assert caught.value.code == 404
         assert f"one of {names[0]}, ahoy" in caught.value.read().decode()
         process.stdin.close()
-
-
-def header(rows: dict[str, Any], data: bytes = b"") -> bytes:
-    text = json.dumps(rows).encode()
-    return len(text).to_bytes(8, "little") + text + data
-
-
-def row(start: int, end: int, **more: Any) -> dict[str, Any]:
-    return {"dtype": "F32", "shape": [1], "data_offsets": [start, end]} | more
-
-
-HOSTILE = {
-    "no header": b"\xff" * 8 + b"{}",
-    "not json": (3).to_bytes(8, "little") + b"{x}",
-    "behind the end": header({"a": row(0, 4)}, b"\0\0"),
-    "unclaimed": header({"a": row(0, 4)}, b"\0" * 8),
-    "overlap": header({"a": row(0, 4), "b": row(2, 6)}, b"\0" * 6),
-    "impossible": header({"a": row(0, 4, shape=[1 << 40, 1 << 40])}, b"\0" * 4),
-    "type": header({"a": row(0, 4, dtype="I64")}, b"\0" * 4),
-    "place": header({"a": row(0, 4, data_offsets=[0])}, b"\0" * 4),
-    "no row": header({"a": 7}),
-}
-
-
-@pytest.mark.parametrize("case", HOSTILE)
-def test_a_hostile_safetensors_header_is_not_shown_to_an_engine(case: str, tmp_path: Path) -> None:
-    path = tmp_path / "adapter_model.safetensors"
-    path.write_bytes(HOSTILE[case])
-    with path.open("rb") as file, pytest.raises(Unsafe):
-        safetensors.refuse(file, path.stat().st_size)
-    save_file({"a": np.ones(3, np.float32), "b": np.zeros((0, 2), np.float32)}, path)
-    with path.open("rb") as file:
-        safetensors.refuse(file, path.stat().st_size)
 
 
 @pytest.mark.engine

@@ -16,9 +16,9 @@ from packager.shape import Shape
 from packager.sources import Source, cache_key, job
 from packager.sources import adapters as loras
 from packager.sources.reread import Evidence
+from tests.support.adapters import QUERY, low_rank
 from tests.support.hub_server import COMMIT, Hub, repository, serve
 from tests.support.make_checkpoint import Silent, tiny_shape, write_tiny
-from tests.test_adapter import QUERY, low_rank
 
 SHAPE: Shape = tiny_shape()
 

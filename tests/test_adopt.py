@@ -16,43 +16,21 @@ from hypothesis import strategies as st
 from packager.errors import ExitCode, PackError
 from packager.inspection.gguf_header import read
 from packager.plan.adopted import Adopted
-from packager.plan.adoption import adoptable, recognise
-from targets import registry
+from packager.plan.adoption import recognise
 from targets.gguf import given_shape
 from targets.gguf.arch import MODEL_TYPES
 from targets.gguf.given import read_given
 from targets.gguf.given_shape import ARCHITECTURES, shape_of
-from targets.llama_cpp.adopt import describe
 from tests.conftest import REPOSITORY
 from tests.support.building import command
 from tests.support.gguf_checkpoints import OTHERS, SHAPES, build, checkpoint
-from tests.support.given_gguf import quantized, with_keys
+from tests.support.given_gguf import described, model_at, quantized, with_keys
 from tests.support.make_checkpoint import tiny_shape
 from tests.support.tiny_gguf import tiny_gguf
 
 pytestmark = pytest.mark.engine
 
 MODEL = REPOSITORY / "tests" / "models" / "tiny-qwen3"
-
-
-class Silent:
-    """A report that nobody reads."""
-
-    def progress(self, done: int, total: int | None, unit: str = "B") -> None: ...
-
-    def note(self, text: str) -> None: ...
-
-    def text(self, piece: str) -> None: ...
-
-
-def found(place: Path) -> Adopted:
-    model = adoptable(str(place), registry.runtimes())
-    assert model is not None
-    return model
-
-
-def described(place: Path, out: Path) -> dict[str, Any]:
-    return dict(describe(Silent(), files=[str(path) for path in found(place).files], out=str(out)))
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +62,7 @@ def test_what_llama_cpp_quantized_is_recognised_by_its_types(preset: str, tmp_pa
     other = with_keys(
         quantized(plain, tmp_path / "q.gguf", preset), tmp_path / "o.gguf", general__file_type=0
     )
-    model = found(other)
+    model = model_at(other)
     assert model.recipe.id == f"gguf:{preset}"
     assert model.recipe.grade == f"{8 if preset == 'Q8_0' else 4}-bit"
     assert "importance" not in model.says
@@ -99,11 +77,9 @@ def test_an_importance_matrix_is_recorded_as_the_file_states_it(tmp_path: Path) 
         for name, tensor in read_given(plain).tensors.items()
         if len(tensor.shape) > 1 and name != "token_embd.weight"
     }
-    path = quantized(
-        plain, tmp_path / "q.gguf", "IQ3_XXS", weights, recorded="/home/me/imatrix.dat"
-    )
-    model = found(path)
-    assert model.recipe.id == "gguf:IQ3_XXS/imatrix"
+    path = quantized(plain, tmp_path / "q.gguf", "IQ4_XS", weights, recorded="/home/me/imatrix.dat")
+    model = model_at(path)
+    assert model.recipe.id == "gguf:IQ4_XS/imatrix"
     assert model.says["importance"] == {"file": "imatrix.dat", "chunks": 7}
 
 
@@ -116,7 +92,7 @@ def test_what_a_file_says_of_itself_does_nothing_to_a_terminal(
         general__name="\x1b[31mred\nline" + "x" * 500,
         quantize__imatrix__dataset="/home/me/\x1b]0;title\x07",
     )
-    says = found(path).says
+    says = model_at(path).says
     told = [str(says["name"]), str(says["importance"])]
     assert all(text.isprintable() and len(text) < 300 for text in told), told
     assert "/home/me" not in told[1]
@@ -125,7 +101,7 @@ def test_what_a_file_says_of_itself_does_nothing_to_a_terminal(
 def test_types_that_no_preset_gives_are_a_mixture_of_its_own(tmp_path: Path) -> None:
     ck = checkpoint(tmp_path / "ck", SHAPES["qwen3"])
     path = build(ck, tmp_path / "m.gguf", "Q4_K_M", overrides={"blk.0.attn_v": "Q8_0"})
-    model = found(path)
+    model = model_at(path)
     assert model.recipe.id == "gguf:mixed"
     assert "1 Q8_0" in model.recipe.summary
     assert model.recipe.grade in ("4-bit", "5-bit", "6-bit")
@@ -138,18 +114,18 @@ def test_several_files_are_one_model(trained: Path, tmp_path: Path) -> None:
     quantized(shards[0], tmp_path / "q", "Q8_0", keep_split=True)
     parts = sorted(tmp_path.glob("q-*.gguf"))
     assert len(parts) == len(shards)
-    model = found(parts[0])
+    model = model_at(parts[0])
     assert (model.name, model.recipe.id, len(model.files)) == ("q", "gguf:Q8_0", len(parts))
-    assert model.shape == found(trained).shape
+    assert model.shape == model_at(trained).shape
     with pytest.raises(PackError, match=r"not the first file.*Name q-00001-of") as caught:
-        found(parts[1])
+        model_at(parts[1])
     assert caught.value.exit_code == ExitCode.USAGE
     for path in shards:
         path.unlink()
-    assert found(tmp_path).name == "q"
+    assert model_at(tmp_path).name == "q"
     parts[1].unlink()
     with pytest.raises(PackError, match="is missing, which") as caught:
-        found(parts[0])
+        model_at(parts[0])
     assert caught.value.exit_code == ExitCode.INPUT
 
 
@@ -209,7 +185,7 @@ def test_a_hostile_header_is_refused_before_anything_is_made_of_it(
         path = tmp_path / "h.gguf"
         path.write_bytes(content)
         with pytest.raises(PackError, match=words) as caught:
-            found(path)
+            model_at(path)
         assert caught.value.exit_code == ExitCode.INPUT
 
 
@@ -250,7 +226,7 @@ def test_a_folder_with_two_models_and_a_file_of_another_kind_are_usage(
         (tmp_path / name).write_bytes(trained.read_bytes()[:64])
     for place, words in ((tmp_path, "holds 2 models"), (tmp_path / "c.bin", "no runtime takes")):
         with pytest.raises(PackError, match=words) as caught:
-            found(place)
+            model_at(place)
         assert caught.value.exit_code == ExitCode.USAGE
 
 
@@ -265,7 +241,7 @@ def small(model: Adopted, **says: Any) -> Adopted:
 
 
 def test_how_a_variant_was_recognised_is_said_and_never_more_than_is_known(trained: Path) -> None:
-    model = found(trained)
+    model = model_at(trained)
     assert recognise(model).variant.repo_id == "local/trained"
     rows: list[tuple[dict[str, Any], str, str]] = [
         ({"repo": "Qwen/Qwen3-0.6B"}, "Qwen/Qwen3-0.6B", "name"),

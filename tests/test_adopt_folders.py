@@ -3,8 +3,10 @@ in a sentence, or taken as they are."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +22,8 @@ from packager.checkpoint.folder import read_json
 from packager.errors import ExitCode, PackError
 from packager.plan.adopted import Adopted
 from packager.plan.adoption import adoptable, recognise
-from packager.process import resolve
+from packager.process import resolve, run_job
+from packager.sources.hub_file import fetched
 from targets import registry
 from targets.onnxruntime.adopted import AdoptedOnnx
 from targets.onnxruntime.adopted import recipe_of as onnx_recipe
@@ -29,7 +32,10 @@ from targets.openvino.adopted import recipe_of as openvino_recipe
 from tests.conftest import REPOSITORY
 from tests.support.building import command
 from tests.support.damage import edit_json
+from tests.support.hub_server import COMMIT, Hub, serve
 from tests.support.make_checkpoint import Silent
+from tests.support.shipping_packages import finish
+from tests.support.tiers import thorough
 
 pytestmark = pytest.mark.engine
 
@@ -119,6 +125,31 @@ def test_a_folder_of_the_model_builder_is_named_by_how_its_matrices_are_stored(
     assert model.shape.intermediate == 512
 
 
+def test_a_folder_of_the_hub_is_taken_from_its_cache(
+    onnx_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {f"cpu/int4/{path.name}": path.read_bytes() for path in onnx_folder.iterdir()}
+    with serve(Hub("me/tiny-onnx", rows)) as hub:
+        for name, value in (
+            ("HF_HUB_OFFLINE", "0"),
+            ("HF_ENDPOINT", hub.endpoint),
+            ("HF_HOME", str(tmp_path / "hub")),
+            ("HF_HUB_DISABLE_XET", "1"),
+        ):
+            monkeypatch.setenv(name, value)
+        origin = fetched("me/tiny-onnx", "cpu/int4/")
+    model = told(origin.path)
+    # In the cache every file is a link to where its bytes lie.
+    assert all(path.is_symlink() for path in model.files)
+    known = recognise(model, against=str(MODEL), origin=origin)
+    assert known.as_dict()["origin"] == {
+        "repo_id": "me/tiny-onnx",
+        "revision": COMMIT,
+        "license": "apache-2.0",
+    }
+    assert described(origin.path, tmp_path / "out")["template"] is True
+
+
 def test_matrices_that_no_recipe_stores_so_are_a_mixture_of_its_own(
     openvino_folder: Path, onnx_folder: Path
 ) -> None:
@@ -182,6 +213,15 @@ def linked(name: str) -> Callable[[Path], None]:
         moved = folder.with_name("elsewhere")
         (folder / name).rename(moved)
         (folder / name).symlink_to(moved)
+
+    return change
+
+
+def every(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        text = (folder / name).read_text(encoding="utf-8")
+        assert old in text
+        (folder / name).write_text(text.replace(old, new), encoding="utf-8")
 
     return change
 
@@ -257,6 +297,20 @@ def of_domain(domain: str, operator: str) -> Callable[[Any], None]:
     return change
 
 
+def attribute(model: Any, name: str, value: int) -> None:
+    """Another value of an attribute of the first product in blocks."""
+    node = next(row for row in model.graph.node if row.op_type == "MatMulNBits")
+    next(row for row in node.attribute if row.name == name).i = value
+
+
+def renamed(old: str, new: str) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        (row,) = (row for row in model.graph.initializer if old in row.name)
+        row.name = row.name.replace(old, new)
+
+    return change
+
+
 def genai(**keys: Any) -> Callable[[Path], None]:
     """A change of genai_config.json's model."""
 
@@ -307,7 +361,98 @@ def test_a_folder_that_is_not_what_it_says_is_refused_in_one_sentence(
         shutil.rmtree(tmp_path / f"{number}")
 
 
-@pytest.mark.parametrize("engine", ["openvino", "onnx"])
+def overwritten(folder: Path, out: Path, engine: str) -> Path:
+    """The folder with the first layer's matrix of the second."""
+    stored: Any = importlib.import_module(f"targets.{engine}.stored")
+    copy = shutil.copytree(folder, out)
+    graph, weights = {
+        "openvino": ("openvino_model.xml", "openvino_model.bin"),
+        "onnxruntime": ("model.onnx", "model.onnx.data"),
+    }[engine]
+    rows = {
+        getattr(row, "name", None) or row.parts[0]: row for row in stored.weights_of(copy / graph)
+    }
+    first, second = (
+        rows[f"model.layers.{layer}.mlp.up_proj.weight"].data.offset for layer in (0, 1)
+    )
+    size = 512 * 256 // 2
+    data = bytearray((copy / weights).read_bytes())
+    data[first : first + size] = data[second : second + size]
+    (copy / weights).write_bytes(bytes(data))
+    return copy
+
+
+UP = "self.model.layers.0.mlp.up_proj"
+SCALE = 'element_type="f16" shape="2048, 1" offset='
+NOT_COMPARED: dict[str, list[tuple[str, Callable[[Path], object]]]] = {
+    "openvino": [
+        ("names no tensor that is 'model.layers.0.mlp.up_proj", every(XML, "0.mlp.up_proj", "0.x")),
+        ("has a tensor 'model.layers.9", every(XML, "layers.0.mlp.up", "layers.9.mlp.up")),
+        ("bytes|outside", replaced(XML, SCALE, SCALE.replace("2048, 1", "1024, 1"))),
+    ],
+    "onnxruntime": [
+        ("blocks of .* not as many", graph(lambda model: attribute(model, "block_size", 64))),
+        ("names no tensor that is 'model.norm", graph(renamed("final_norm", "last_norm"))),
+        ("bytes of weights for", graph(lambda model: attribute(model, "bits", 3))),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_a_folder_follows_from_its_checkpoint_or_the_tensor_that_does_not_is_named(
+    engine: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder: Path = request.getfixturevalue(f"{engine.removesuffix('runtime')}_folder")
+    folders = [folder, overwritten(folder, tmp_path / "other", engine)]
+    refused = NOT_COMPARED[engine]
+    for number, (_, change) in enumerate(refused):
+        folders.append(shutil.copytree(folder, tmp_path / f"wrong{number}"))
+        change(folders[-1])
+    arguments = {
+        "engine": engine,
+        "folders": [str(place) for place in folders],
+        "checkpoint": str(MODEL),
+        "out": str(tmp_path / "out"),
+    }
+    job = "tests.support.attest_jobs:attest_all"
+    work = run_job(job, arguments, tmp_path / "log", {"PYTHONPATH": str(REPOSITORY)})
+    rows = finish(work).value["rows"]
+    own, other, *wrong = rows
+    assert (own["follows"], own["different"]) == ("exactly", [])
+    assert own["metadata"]["network"] == []
+    assert other["follows"] == "not"
+    (row,) = other["different"]
+    assert row["name"] == "model.layers.0.mlp.up_proj.weight"
+    assert row["error"] > 1 > row["usual"] and 0.5 < row["bytes"] <= 1
+    for (words, _), answer in zip(refused, wrong, strict=True):
+        assert re.search(words, answer.get("refused", str(answer))), words
+        assert answer["exit_code"] == ExitCode.INPUT
+
+
+def test_the_command_attests_a_folder(
+    openvino_folder: Path, onnx_folder: Path, tmp_path: Path
+) -> None:
+    against = ("--against", str(MODEL))
+    told = command("attest", str(onnx_folder), *against, "--json", cache=tmp_path / "cache")
+    assert told.returncode == ExitCode.DONE, told.stderr
+    data = json.loads(told.stdout)
+    assert (data["schema"], data["recipe"]) == ("qwen-pack/attest/1", "onnx:int4_sym_b32")
+    assert (data["follows"], data["ways"]) == ("exactly", {"default": 21})
+    other = command(
+        *("attest", str(openvino_folder), *against, "--recipe", "openvino:int8_asym"),
+        cache=tmp_path / "cache",
+    )
+    assert other.returncode == ExitCode.BUDGET, other.stderr
+    assert "was made from tiny-qwen3, but not as openvino:int8_asym" in other.stdout
+    assert "int4_sym_g64" in other.stdout
+    refused = command(
+        *("attest", str(onnx_folder), *against, "--tensor-type", "x=Q8_0"), cache=tmp_path / "cache"
+    )
+    assert refused.returncode == ExitCode.USAGE
+    assert "--tensor-type is for a GGUF" in refused.stderr
+
+
+@pytest.mark.parametrize("engine", [thorough("openvino"), "onnx"])
 def test_the_package_is_the_folder_and_says_so(
     engine: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ from tests.attack.servers import SERVERS, response
 from tests.attack.soak import Soak
 from tests.attack.tabs import Tabs
 from tests.conftest import REPOSITORY
+from tests.support.tiers import thorough
 
 MUTANTS, ANSWERS, SEED = 900, 20, 7
 
@@ -38,8 +39,11 @@ def test_every_kind_of_input_is_read_as_long_as_nobody_changes_it(tmp_path: Path
         kind.read(folder, kind.seed(folder))
 
 
-def test_no_mutant_gets_a_traceback_hangs_takes_memory_or_is_taken_for_the_genuine() -> None:
-    for total, kinds in ((MUTANTS, KINDS), (ANSWERS, SERVERS)):
+@pytest.mark.parametrize("mutants_made", [MUTANTS // 4, thorough(MUTANTS)])
+def test_no_mutant_gets_a_traceback_hangs_takes_memory_or_is_taken_for_the_genuine(
+    mutants_made: int,
+) -> None:
+    for total, kinds in ((mutants_made, KINDS), (ANSWERS, SERVERS)):
         tally = mutants.attack(total, SEED, kinds=kinds)
         assert set(tally.counts) <= {"accepted", "refused"}, tally.cases
         assert set(tally.kinds) == {kind.name for kind in kinds}

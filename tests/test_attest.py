@@ -18,7 +18,7 @@ from tests.conftest import REPOSITORY
 from tests.support.building import command
 from tests.support.gguf_checkpoints import SHAPES, build, checkpoint
 from tests.support.given_gguf import quantized, with_keys
-from tests.test_adopt import Silent
+from tests.support.make_checkpoint import Silent
 
 pytestmark = pytest.mark.engine
 
@@ -76,6 +76,10 @@ def test_a_mixture_of_its_own_follows_with_its_own_types(
         None,
     )
     assert row["error"] < row["usual"]
+    # Also where the recipe that is named loses less than the file's own types.
+    found = compared(path, made["checkpoint"], tmp_path / "out", "Q8_0")
+    assert found["follows"] == "another recipe"
+    assert all(row["usual"] < row["error"] <= 2 * row["own"] for row in found["different"])
 
 
 def test_another_importance_matrix_gives_other_numbers_that_are_as_near(
@@ -114,7 +118,12 @@ def test_one_other_tensor_is_found_and_named(made: dict[str, Path], tmp_path: Pa
 def test_the_command_says_so_and_ends_with_0_or_4(tmp_path: Path) -> None:
     path = build(MODEL, tmp_path / "tiny.gguf", "Q8_0")
     cache = tmp_path / "cache"
-    told = command("attest", str(path), "--against", str(MODEL), "--json", cache=cache)
+    # In several files it is named by its folder.
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    build(MODEL, parts / "tiny.gguf", "Q8_0", max_file_bytes=1_500_000)
+    assert len(list(parts.iterdir())) > 1
+    told = command("attest", str(parts), "--against", str(MODEL), "--json", cache=cache)
     assert told.returncode == ExitCode.DONE, told.stderr
     data = json.loads(told.stdout)
     assert (data["schema"], data["follows"], data["recipe"]) == (

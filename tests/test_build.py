@@ -321,37 +321,6 @@ def test_a_package_that_rotted_without_a_trace_is_written_again(
     assert verify(package) == []
 
 
-def test_bench_measures_a_package_again_and_keeps_the_figures_only_when_asked(
-    package: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = (package / "manifest.json").read_bytes()
-    assert main(["bench", str(package), "--json"]) == ExitCode.DONE
-    answer = json.loads(capsys.readouterr().out)
-    assert answer["schema"] == "qwen-pack/bench/1"
-    assert answer["measured"]["decode_tps"] > 0
-    assert {row["figure"] for row in answer["rows"]} >= {
-        "ttft_ms",
-        "decode_tps",
-        "peak_memory_bytes",
-    }
-    assert (package / "manifest.json").read_bytes() == before
-    assert main(["bench", str(package), "--save"]) == ExitCode.DONE
-    assert "decode" in capsys.readouterr().out
-    assert len(json.loads((package / "manifest.json").read_text())["measurements"]) == 1
-    assert verify(package) == []
-
-
-def test_run_answers_on_stdout_and_twice_the_same(
-    package: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    answers = []
-    for _ in range(2):
-        assert main(["run", str(package), "Hello", "--max-tokens", "8"]) == ExitCode.DONE
-        answers.append(capsys.readouterr().out)
-    assert answers[0] == answers[1]
-    assert len(answers[0]) > 1
-
-
 def test_bench_and_run_refuse_a_damaged_package(
     package: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -407,23 +376,6 @@ def test_the_documentation_names_every_field_of_the_manifest(built: tuple[Path, 
     assert named(page) - elsewhere == manifest.keys()
     told = set(re.findall(r"`([a-z0-9_]+)(?:\[\])?`", measurement))
     assert manifest["measured"].keys() - {"seconds", "peak_bytes"} <= told
-
-
-def test_what_qwen_pack_did_not_make_is_never_replaced(
-    checkpoint: Path, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    holiday = tmp_path / "photos"
-    holiday.mkdir()
-    (holiday / "beach.jpg").write_text("sand")
-    (package / "notes.txt").write_text("mine")
-    for out in (holiday, package, holiday / "beach.jpg"):
-        assert (
-            main(["build", *FLAGS, "--weights", str(checkpoint), "--out", str(out)])
-            == ExitCode.USAGE
-        )
-        assert "did not write" in capsys.readouterr().err or out.name == "beach.jpg"
-    assert (holiday / "beach.jpg").read_text() == "sand"
-    assert (package / "notes.txt").read_text() == "mine"
 
 
 def test_a_disk_that_fills_up_on_the_way_leaves_no_package(

@@ -19,6 +19,8 @@ from packager.cli import main
 from packager.errors import ExitCode
 from tests.support.building import FLAGS, TINY, command, environment
 from tests.support.make_checkpoint import write_tiny
+from tests.support.make_package import write_package
+from tests.support.tiers import thorough
 
 pytestmark = pytest.mark.engine
 
@@ -26,6 +28,11 @@ pytestmark = pytest.mark.engine
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny(tmp_path_factory.mktemp("checkpoints") / "tiny")
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    return write_package(tmp_path / "package")
 
 
 def living_processes(cache: Path) -> list[int]:
@@ -176,7 +183,9 @@ def test_a_budget_that_the_user_set_and_the_measurement_misses_fails_the_build(
     assert [row["passed"] for row in verdicts if row["rule"] == "decode"] == [False]
 
 
-@pytest.mark.parametrize("stage", ["Get the weights", "Convert and quantize", "Smoke benchmark"])
+@pytest.mark.parametrize(
+    "stage", ["Get the weights", "Convert and quantize", thorough("Smoke benchmark")]
+)
 def test_ctrl_c_leaves_no_package_and_no_process_and_the_next_run_goes_on(
     stage: str, checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -208,3 +217,20 @@ def test_ctrl_c_leaves_no_package_and_no_process_and_the_next_run_goes_on(
         assert again.returncode == 0, again.stderr
         # A fast machine has done the benchmark before it is interrupted.
         assert again.stderr.count("cached") in (2, 3)
+
+
+def test_what_qwen_pack_did_not_make_is_never_replaced(
+    checkpoint: Path, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holiday = tmp_path / "photos"
+    holiday.mkdir()
+    (holiday / "beach.jpg").write_text("sand")
+    (package / "notes.txt").write_text("mine")
+    for out in (holiday, package, holiday / "beach.jpg"):
+        assert (
+            main(["build", *FLAGS, "--weights", str(checkpoint), "--out", str(out)])
+            == ExitCode.USAGE
+        )
+        assert "did not write" in capsys.readouterr().err or out.name == "beach.jpg"
+    assert (holiday / "beach.jpg").read_text() == "sand"
+    assert (package / "notes.txt").read_text() == "mine"

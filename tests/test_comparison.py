@@ -75,6 +75,10 @@ def test_a_package_for_another_device_is_checked_here_and_judged_there(
     assert verify(package) == []
 
 
+@pytest.mark.thorough(
+    "test_a_package_for_another_device_is_checked_here_and_judged_there",
+    "test_a_session_for_a_missing_provider_ends_in_a_sentence",
+)
 def test_a_package_for_a_provider_that_is_not_here_is_built_and_says_why_it_was_not_measured(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

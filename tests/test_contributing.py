@@ -73,6 +73,10 @@ def command(plug_in: Path, line: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.engine
+@pytest.mark.thorough(
+    "test_the_contract_names_every_breach",
+    "test_our_own_runtimes_build_and_answer_as_the_contract_asks",
+)
 def test_the_runtime_of_the_page_is_found_fits_and_builds_as_the_page_says(plug_in: Path) -> None:
     own = command(plug_in, "qwen-pack targets new mine --from laptop-cpu")
     assert own.returncode == 0, own.stderr
@@ -232,7 +236,7 @@ def test_the_picture_of_the_architecture_is_drawn_from_the_import_rules() -> Non
 
 def test_every_make_target_of_the_pages_is_there() -> None:
     targets_of_make = set(
-        re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+        re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
     )
     pages = [
         REPOSITORY / "README.md",
@@ -243,7 +247,7 @@ def test_every_make_target_of_the_pages_is_there() -> None:
         name
         for page in pages
         for name in re.findall(
-            r"(?:^|`)make ([a-z]+)(?:`|\s+#|$)", page.read_text(encoding="utf-8"), re.MULTILINE
+            r"(?:^|`)make ([a-z-]+)(?:`|\s+#|$)", page.read_text(encoding="utf-8"), re.MULTILINE
         )
     }
-    assert {"lint", "quick", "tables", "demo", "test"} <= named <= targets_of_make
+    assert {"lint", "quick", "tables", "demo", "test", "test-thorough"} <= named <= targets_of_make

@@ -18,6 +18,7 @@ from packager.process import run_job
 from targets.gguf.tokenizer import CONTROL, USER_DEFINED, Vocabulary, with_ends
 from tests.conftest import REPOSITORY
 from tests.support.shipping_packages import CHATML
+from tests.support.tiers import thorough
 
 TINY = REPOSITORY / "tests" / "models" / "tiny-qwen3"
 IDS = {"<|endoftext|>": 3, "<|im_end|>": 5, "</tool_call>": 6}
@@ -120,7 +121,7 @@ TEMPLATE = CHATML.replace("{{ '<|im_start|>'", "{% generation %}{{ '<|im_start|>
 )
 
 
-@pytest.fixture(scope="module", params=list(RECIPES))
+@pytest.fixture(scope="module", params=["llama.cpp", thorough("openvino"), thorough("onnxruntime")])
 def built(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, dict[str, Any]]:

@@ -23,6 +23,7 @@ from targets import registry
 from tests.support.dying_runtime import ASSERTION, MOST_CARE, Dying
 from tests.support.make_checkpoint import write_tiny
 from tests.support.plain_runtime import PLAIN
+from tests.support.tiers import thorough
 
 ALL = "SIGILL,SIGFPE,SIGSEGV,SIGBUS,assert"
 """One death for each degree of care but the last."""
@@ -206,6 +207,10 @@ def test_an_engine_that_works_in_no_way_ends_with_the_sentence_and_exit_code_7_a
     )
 
 
+@pytest.mark.thorough(
+    "test_an_engine_that_hangs_is_ended_and_started_in_the_next_way",
+    "test_a_death_in_a_stage_costs_that_stage_and_not_the_build",
+)
 def test_a_stage_in_which_the_engine_hangs_is_ended_and_runs_again_in_the_next_way(
     home: Path,
     tell: Tell,
@@ -226,7 +231,7 @@ def test_a_stage_in_which_the_engine_hangs_is_ended_and_runs_again_in_the_next_w
     assert [outcome["result"] for outcome in settings["before"]] == ["hung"] * 3
 
 
-@pytest.mark.parametrize("stage", ["convert", "measure", "quality"])
+@pytest.mark.parametrize("stage", [thorough("convert"), "measure", thorough("quality")])
 def test_a_death_in_a_stage_costs_that_stage_and_not_the_build(
     stage: str, home: Path, tell: Tell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -268,35 +273,37 @@ def test_a_death_in_a_stage_costs_that_stage_and_not_the_build(
     assert read(tmp_path / "again").data["content_sha256"] == manifest["content_sha256"]
 
 
+COMMANDS = {
+    "run": ["run", "PACKAGE", "Hi", "--max-tokens", "2"],
+    "measure": ["bench", "PACKAGE", "--json"],
+    "behave": ["behave", "PACKAGE", "--prompts", "TASKS", "--json", "--no-save"],
+}
+"""By the name of what the engine is asked for."""
+
+
+@pytest.mark.parametrize("stage", ["run", thorough("measure"), thorough("behave")])
 def test_run_bench_and_behave_go_on_in_the_next_way_and_remember_it(
-    home: Path, tell: Tell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stage: str, home: Path, tell: Tell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    package, tasks = tmp_path / "package", str(home / "tasks.jsonl")
+    package = tmp_path / "package"
     assert build(home, package) == ExitCode.DONE
-    assert (
-        read(package).data["runtime"]["settings"] is None
-        and read(package).data["measured"]["rung"] is None
-    )
-    for stage, command in (
-        ("run", ["run", str(package), "Hi", "--max-tokens", "2"]),
-        ("measure", ["bench", str(package), "--json"]),
-        ("behave", ["behave", str(package), "--prompts", tasks, "--json", "--no-save"]),
-    ):
-        tell(f"{stage}={ALL}")
-        (tmp_path / "asked").unlink(missing_ok=True)
-        capsys.readouterr()
-        assert main(command) == ExitCode.DONE
-        said = capsys.readouterr()
-        assert all(words in said.err for words in WORDS.values()), said.err
-        if "--json" in command:
-            found = json.loads(said.out)
-            assert (found["measured"] if stage == "measure" else found)[
-                "rung"
-            ] == f"care-{MOST_CARE}"
-        (tmp_path / "asked").unlink()
-        assert main(command) == ExitCode.DONE
-        assert {line.split()[0] for line in asked(tmp_path, stage)} == {str(MOST_CARE)}
-        forget_deaths(home)
+    contents = read(package).data
+    assert contents["runtime"]["settings"] is None and contents["measured"]["rung"] is None
+    places = {"PACKAGE": str(package), "TASKS": str(home / "tasks.jsonl")}
+    line = [places.get(word, word) for word in COMMANDS[stage]]
+    tell(f"{stage}={ALL}")
+    (tmp_path / "asked").unlink(missing_ok=True)
+    capsys.readouterr()
+    assert main(line) == ExitCode.DONE
+    said = capsys.readouterr()
+    assert all(words in said.err for words in WORDS.values()), said.err
+    if "--json" in line:
+        found = json.loads(said.out)
+        rung = (found["measured"] if stage == "measure" else found)["rung"]
+        assert rung == f"care-{MOST_CARE}"
+    (tmp_path / "asked").unlink()
+    assert main(line) == ExitCode.DONE
+    assert {row.split()[0] for row in asked(tmp_path, stage)} == {str(MOST_CARE)}
 
 
 def test_a_death_by_lack_of_memory_is_no_fault_of_the_engine(

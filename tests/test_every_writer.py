@@ -1,5 +1,6 @@
-"""Every writer takes its escapes from the one table, and is walked here with names from outside that
-hold whatever a name can: what is written reads back as the name, and shows itself without effect."""
+"""Every writer takes its escapes from the one table, and is walked here with names from outside
+that hold whatever a name can: what is written reads back as the name, and shows itself without
+effect."""
 
 from __future__ import annotations
 
@@ -14,12 +15,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
 from packager import escapes
 from packager.catalog import own
@@ -29,11 +28,8 @@ from packager.files import write_json
 from packager.lab import link, machines, push, python_there, transport
 from packager.package import adapters
 from packager.papers import _json as paper_json
-from packager.papers import card, licence, measured
 from packager.pictures import decode
 from packager.quality import parity, text
-from packager.records import Contents
-from packager.records.base import Misfit
 from packager.shipping import added
 from packager.sounds import decode as decode_sounds
 from packager.sweep.cell import Cell
@@ -46,11 +42,10 @@ from targets.devices import device_write
 from targets.gguf import given_types
 from targets.llama_cpp import adopted
 from targets.openvino import adopted as openvino_folder
-from tests.attack.packages import rich_manifest
 from tests.conftest import REPOSITORY
 from tests.support import tui_data
+from tests.support.hostile_names import HOSTILE, shown
 from tests.support.sweep_rows import row, run_of
-from tests.test_names import HOSTILE
 from tui.ask import build_command
 from tui.screens.export import ExportScreen
 from tui.screens.sweeps import SweepsScreen
@@ -59,18 +54,6 @@ if TYPE_CHECKING:
     from packager.package.manifest import Manifest
     from targets.gguf.given import Given
     from tui.sweeps import Shown
-
-WHOLE = {
-    name: name_text
-    for name, name_text in HOSTILE.items()
-    if not any("\ud800" <= char <= "\udfff" for char in name_text)
-}
-"""Names that a file of UTF-8 can hold as they are."""
-
-
-def shown(text: str) -> bool:
-    """Whether a text does nothing but show itself."""
-    return all(char.isprintable() or char in "\n\t" for char in text)
 
 
 def a_page(name: str) -> None:
@@ -258,10 +241,10 @@ WRITERS: dict[str, tuple[Callable[[str], None], tuple[str, ...]]] = {
 
 ELSEWHERE = {
     "packager/cli/output.py": "test_names.py::test_what_goes_to_a_terminal_shows_names_without_effect",
-    "packager/papers/card.py": "test_every_writer.py::test_no_text_of_a_manifest_is_markup_in_a_paper",
-    "packager/papers/measured.py": "test_every_writer.py::test_no_text_of_a_manifest_is_markup_in_a_paper",
-    "packager/quality/paper.py": "test_every_writer.py::test_no_text_of_a_manifest_is_markup_in_a_paper",
-    "packager/papers/licence.py": "test_every_writer.py::test_no_text_of_a_manifest_is_markup_in_a_paper",
+    "packager/papers/card.py": "test_papers_markup.py::test_no_text_of_a_manifest_is_markup_in_a_paper",
+    "packager/papers/measured.py": "test_papers_markup.py::test_no_text_of_a_manifest_is_markup_in_a_paper",
+    "packager/quality/paper.py": "test_papers_markup.py::test_no_text_of_a_manifest_is_markup_in_a_paper",
+    "packager/papers/licence.py": "test_papers_markup.py::test_no_text_of_a_manifest_is_markup_in_a_paper",
     "packager/pipeline/package_readme.py": "test_names.py::test_a_folder_of_any_name_is_built_and_its_package_is_whole",
     **dict.fromkeys(
         (
@@ -277,7 +260,7 @@ ELSEWHERE = {
                 "snippets",
             )
         ),
-        "test_shipping_apps.py::test_hostile_names_add_no_line_and_no_markup_to_any_file",
+        "test_shipping_apps_names.py::test_hostile_names_add_no_line_and_no_markup_to_any_file",
     ),
     "packager/shipping/apps/routed.py": "test_shipping_router.py::test_names_of_a_table_add_no_line_and_no_markup_to_the_readme",
 }
@@ -354,80 +337,3 @@ def test_nobody_else_escapes_by_hand() -> None:
                 (way, getattr(n, "lineno", 0)) for n in ast.walk(tree) if (way := _by_hand(n))
             ]
             assert not by_hand, name
-
-
-PRINTABLE = "|a|[x](http://evil.example)<b>![y](http://evil.example/p)`c`*d*"
-"""What a manifest may say: control characters are refused where it is read."""
-
-
-def _leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    if isinstance(value, dict | list):
-        pairs = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, item in pairs:
-            yield from _leaves(item, (*path, key))
-    elif isinstance(value, str):
-        yield path
-
-
-def _with(value: Any, path: tuple[Any, ...], text_of: str) -> Any:
-    if not path:
-        return text_of
-    copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = _with(copy[path[0]], path[1:], text_of)
-    return copy
-
-
-def _free(value: Any, path: tuple[Any, ...]) -> bool:
-    """Whether a text of a manifest may be any that can be shown."""
-    try:
-        Contents.from_json(_with(value, path, PRINTABLE))
-    except Misfit:
-        return False
-    return True
-
-
-def _tokens(tokens: list[Token]) -> Iterator[Token]:
-    for token in tokens:
-        yield token
-        yield from _tokens(token.children or [])
-
-
-def _markup(paper: str) -> list[str]:
-    """The kinds of all pieces of a paper but those that letters and code are."""
-    kinds = MarkdownIt("commonmark").enable("table").parse(paper.split("---\n", 2)[2])
-    passed_over = ("text", "code_inline", "softbreak", "text_special")
-    return [token.type for token in _tokens(kinds) if token.type not in passed_over]
-
-
-def test_no_text_of_a_manifest_is_markup_in_a_paper() -> None:
-    """Every text of a manifest that has them all, where any is taken."""
-    genuine: dict[str, Any] = json.loads(rich_manifest())
-    genuine["chat"]["profile"]["tools"] = [{"function": {"name": "x"}}]
-    genuine["retrieval"]["task"] = "embed"
-    others = json.loads(json.dumps(genuine))
-    del others["retrieval"], others["measured"], others["quality"]["skipped"]
-    del others["quality"]["retrieval"]
-    others["quality"]["parts"] *= 2
-    for base in (genuine, others):
-        fine = hostile = base
-        free = [
-            path for path in _leaves(base) if path != ("retrieval", "task") and _free(base, path)
-        ]
-        assert len(free) > 50
-        for path in free:
-            fine, hostile = _with(fine, path, "twin"), _with(hostile, path, PRINTABLE)
-        papers = [
-            card.text(known) + measured.left_out(known.measured)
-            for known in map(Contents.from_json, (fine, hostile))
-        ]
-        assert len(papers[0].splitlines()) == len(papers[1].splitlines())
-        assert papers[1].count("evil.example") > 20
-        assert _markup(papers[0]) == _markup(papers[1])
-    variant = {"repo_id": "\u202ea\nb", "license": "\x1b[2J\nx"}
-    for paper in (
-        licence.text(variant),
-        licence.text({**variant, "license": None}),
-        licence.notice(variant, "a\nb", dummy=False, adapters=["x\ny\u202e"]),
-        licence.notice(variant, "a\nb", dummy=True),
-    ):
-        assert shown(paper) and len(paper.splitlines()) <= 4

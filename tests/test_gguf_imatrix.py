@@ -16,10 +16,12 @@ from packager.errors import ExitCode, PackError
 from targets.gguf import library
 from targets.gguf.imatrix import read_imatrix
 from tests.support.gguf_checkpoints import SHAPES, build, checkpoint
+from tests.support.tiers import thorough
 
 pytestmark = pytest.mark.engine
 
 PRESETS = ["IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "Q4_K_M", "Q4_0", "IQ4_XS"]
+REPRESENTATIVE = ("IQ2_S", "Q4_K_M", "Q4_0", "IQ4_XS")
 OF_EXPERTS = ["IQ2_S", "IQ3_XXS", "Q4_K_M", "Q4_0", "IQ4_XS"]
 """One of every size of block and of every kind of search: which importances belong to which expert
 does not hang on the rest."""
@@ -78,7 +80,16 @@ def quantized_by_the_library(
 
 @pytest.mark.parametrize(
     ("name", "preset"),
-    [("qwen2", preset) for preset in PRESETS] + [("qwen3_moe", preset) for preset in OF_EXPERTS],
+    [
+        *(
+            ("qwen2", preset) if preset in REPRESENTATIVE else thorough("qwen2", preset)
+            for preset in PRESETS
+        ),
+        *(
+            ("qwen3_moe", preset) if preset.startswith("Q4") else thorough("qwen3_moe", preset)
+            for preset in OF_EXPERTS
+        ),
+    ],
 )
 def test_weighted_by_importance_the_file_is_llama_cpps_own(
     name: str, preset: str, tmp_path: Path

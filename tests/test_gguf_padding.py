@@ -18,8 +18,8 @@ from targets.gguf import header, padding
 from targets.gguf.tensors import ROOM
 from targets.llama_cpp.session import Session
 from tests.support.gguf_checkpoints import SHAPES, build, checkpoint, keys
-from tests.test_shipping_archive import finish, tree
-from tests.test_shipping_delta import delta, write
+from tests.support.patches import delta, write
+from tests.support.shipping_packages import finish, tree
 
 pytestmark = pytest.mark.engine
 

@@ -22,6 +22,7 @@ from targets.gguf.tokenizer import (
     renamed,
 )
 from tests.support.gguf_checkpoints import SHAPES, build, checkpoint
+from tests.support.tiers import thorough
 
 pytestmark = pytest.mark.engine
 
@@ -198,7 +199,9 @@ CORPUS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["Qwen2", "Qwen2.5-72B-Instruct-AWQ", "Qwen3"])
+@pytest.fixture(
+    scope="module", params=[thorough("Qwen2"), thorough("Qwen2.5-72B-Instruct-AWQ"), "Qwen3"]
+)
 def genuine(
     request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:

@@ -60,7 +60,10 @@ def loaded_after(code: str) -> set[str]:
     ids=lambda arguments: arguments[0],
 )
 def test_a_command_that_only_looks_things_up_loads_nothing_heavy(arguments: list[str]) -> None:
-    assert loaded_after(f"from packager.cli import main; main({arguments!r})").isdisjoint(LIGHT)
+    loaded = loaded_after(f"from packager.cli import main; main({arguments!r})")
+    assert loaded.isdisjoint(LIGHT)
+    # What measures and watches processes comes with psutil.
+    assert arguments[0] != "fit" or "psutil" not in loaded
 
 
 def test_importing_every_adapter_loads_no_engine() -> None:

@@ -118,6 +118,9 @@ def test_through_adb_the_model_says_and_computes_what_it_does_here(
 
 
 @pytest.mark.engine
+@pytest.mark.thorough(
+    "test_a_run_that_is_cut_anywhere_leaves_nothing_and_the_next_one_says_the_same"
+)
 def test_a_measurement_that_is_cut_anywhere_changes_nothing_and_the_next_one_names_the_phone(
     phone: Plugged,
     agent: Agent,

@@ -61,6 +61,7 @@ ANDROID = {
     "[ro.product.model]: [SM-S928B]\n[ro.soc.manufacturer]: [QTI]\n[ro.soc.model]: [SM8650]\n",
     "dumpsys battery": "Current Battery Service state:\n  AC powered: false\n  USB powered: true\n"
     "  level: 80\n  scale: 100\n",
+    "dumpsys power": "POWER MANAGER (dumpsys power)\n  mWakefulness=Dozing\n  mIsPowered=true\n",
 }
 
 
@@ -78,7 +79,8 @@ def test_a_pi_is_known_by_its_own_files_and_is_the_device_of_its_target(tmp_path
     assert place(Identity.of(target("raspberry-pi-5-8gb")), found).on_device
     assert not place(Identity.of(target("raspberry-pi-5-4gb")), found).on_device
     assert fitting(found.isa) == ["armv8.2-dotprod", "aarch64"]
-    assert (seen.governor(), seen.battery(), seen.system) == ("ondemand", None, "Linux 6.12.0")
+    assert (seen.governor(), seen.battery(), seen.screen()) == ("ondemand", None, None)
+    assert seen.system == "Linux 6.12.0"
 
 
 def test_a_phone_is_told_by_its_properties_and_its_clusters_by_their_clocks(
@@ -95,7 +97,7 @@ def test_a_phone_is_told_by_its_properties_and_its_clusters_by_their_clocks(
     assert cores.big == 6
     assert cores.processors(4) == {2, 3, 4, 7}
     assert cores.processors(6) == {2, 3, 4, 5, 6, 7}
-    assert seen.battery() == "charging, 80 %"
+    assert (seen.battery(), seen.screen()) == ("charging, 80 %", "off")
 
 
 def test_the_quota_of_a_container_holds_for_the_agent_too(tmp_path: Path) -> None:

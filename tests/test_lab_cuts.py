@@ -26,6 +26,7 @@ from packager.lab.transport import parse
 from packager.records.measurement import Through
 from tests.support import gguf_checkpoints
 from tests.support.lab import finished, one_agent, ssh_host
+from tests.support.tiers import thorough
 from tests.support.trained_package import TRAINED
 
 pytestmark = pytest.mark.engine
@@ -39,8 +40,9 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Agent:
     return one_agent(tmp_path_factory)
 
 
-def test_a_run_that_is_cut_at_twenty_points_leaves_nothing_and_the_next_one_says_the_same(
-    agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("cuts", [8, thorough(CUTS)])
+def test_a_run_that_is_cut_anywhere_leaves_nothing_and_the_next_one_says_the_same(
+    cuts: int, agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = gguf_checkpoints.build(TRAINED, tmp_path / "model.gguf", "Q8_0")
 
@@ -73,7 +75,7 @@ def test_a_run_that_is_cut_at_twenty_points_leaves_nothing_and_the_next_one_says
         before = set(psutil.Process().children())
         chance = random.Random(11)
         cut = 0
-        for _ in range(CUTS):
+        for _ in range(cuts):
             timer = threading.Timer(chance.random() * whole_s, _cut, [before])
             timer.start()
             try:

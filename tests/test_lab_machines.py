@@ -5,25 +5,31 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import socket
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packager.cli import main
+from packager.cli import app, main
 from packager.cli.lab import everybody
 from packager.errors import ExitCode, NotHere, PackError
 from packager.events import StageNote
 from packager.lab import machines
-from packager.lab.heat import hottest_zone
+from packager.lab.heat import celsius, hottest_of_android, hottest_zone, with_heat
 from packager.lab.stored import Stored, to_remove
 from packager.lab.transport import android_devices, parse
 from packager.package import manifest
 from packager.package.verify import verify
 from packager.pipeline import cooling
+from packager.records.measurement import Through
+from targets import registry
+from tests.conftest import REPOSITORY
 from tests.support.lab import one_agent, ssh_host
 from tests.support.make_checkpoint import write_tiny
 from tests.support.trained_package import write_trained
@@ -123,6 +129,31 @@ def test_the_list_says_who_answers_and_why_another_does_not(
     assert "here\tlocal:" in capsys.readouterr().out
 
 
+def test_every_command_of_the_page_is_one_that_the_program_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read as click reads it, and not run: names, values and targets."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("PACKAGE", "CHECKPOINT"):
+        Path(name).mkdir()
+    page = (REPOSITORY / "docs" / "lab.md").read_text("utf-8")
+    lines = re.findall(r"^    (qwen-pack .*)$|`(qwen-pack [^`]+ [^`]+)`", page, re.MULTILINE)
+    assert len(lines) > 15
+    for line in map("".join, lines):
+        words = shlex.split(line, comments=True)[1:]
+        context = click.Context(app)
+        command: click.Command = app
+        while isinstance(command, click.Group):
+            _, following, words = command.resolve_command(context, words)
+            assert following is not None, line
+            command, context = following, click.Context(following, context)
+        told = command.make_context(command.name, list(words), context).params
+        for address in (*(told.get("machines") or ()), told.get("address")):
+            assert not address or ":" not in address or parse(address), line
+        if (chosen := told.get("target")) and not chosen.endswith(".toml"):
+            registry.target(chosen)
+
+
 def test_no_machine_at_all_says_how_to_name_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -182,6 +213,43 @@ def test_the_hottest_zone_is_one_of_the_processor() -> None:
     rows = [("battery", 90000.0), ("cpu-0-1", 41000.0), ("x86_pkg_temp", 55000.0)]
     assert hottest_zone(rows) == 55.0
     assert hottest_zone([("battery", 40000.0)]) is None
+
+
+# An abridged answer of Android 12 (android.stackexchange.com, question 246774), with other values.
+THERMAL = """Thermal Status: 0
+Cached temperatures:
+\tTemperature{mValue=88.8, mType=0, mName=AP, mStatus=0}
+HAL Ready: true
+Current temperatures from HAL:
+\tTemperature{mValue=25.6, mType=0, mName=AP, mStatus=0}
+\tTemperature{mValue=41.25, mType=0, mName=CPU1, mStatus=0}
+\tTemperature{mValue=71.0, mType=3, mName=SKIN, mStatus=0}
+\tTemperature{mValue=-99.9, mType=0, mName=none, mStatus=0}
+Current cooling devices from HAL:
+Temperature static thresholds from HAL:
+\tTemperatureThreshold{mType=0, mName=AP, mHotThrottlingThresholds=[NaN, 95.0]}
+"""
+
+
+def test_a_phone_whose_sensors_are_closed_tells_its_heat_by_its_own_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hottest_of_android(THERMAL) == 41.25
+    assert hottest_of_android(THERMAL.partition("HAL Ready")[0]) == 88.8
+    assert hottest_of_android("Can't find service: thermalservice\n") is None
+    dumpsys = tmp_path / "bin" / "dumpsys"
+    dumpsys.parent.mkdir()
+    dumpsys.write_text(f"#!/bin/sh\n[ $1 = thermalservice ] && cat <<'END'\n{THERMAL}END\n")
+    dumpsys.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{dumpsys.parent}:{os.environ['PATH']}")
+    if any(Path("/sys/class/thermal").glob("thermal_zone*")):
+        return  # this machine's own sensors come first
+    assert celsius(parse("local:")) == 41.25
+    way = with_heat(Through(transport="adb", screen="on"), 30.0, parse("local:"))
+    assert way is not None
+    assert (way.temperature_before_c, way.temperature_after_c) == (30.0, 41.25)
+    known = Through(temperature_after_c=50.0)
+    assert with_heat(known, 30.0, parse("local:")) == known
 
 
 @pytest.fixture(scope="module")

@@ -31,9 +31,9 @@ from targets.machine.probe import as_target
 from tests.support import gguf_checkpoints
 from tests.support.lab import Played, one_agent, ssh_host
 from tests.support.machine_tree import lay
+from tests.support.probed import QUIET, RUNTIMES
 from tests.support.trained_package import TRAINED
 from tests.test_lab_bench import ANDROID, LINUX, PHONE, PI5
-from tests.test_probe import QUIET, RUNTIMES
 
 pytestmark = pytest.mark.engine
 

@@ -3,11 +3,13 @@ its own, for packages that no agent runs."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +45,34 @@ def test_our_own_code_is_a_wheel_that_is_the_same_twice(tmp_path: Path) -> None:
     assert not [name for name in names if name.endswith(".pyc") or name.startswith(("/", ".."))]
 
 
+@contextlib.contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """A process there, such as a measurement of another desk."""
+    with subprocess.Popen(["sleep", "600"], cwd=folder) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
 @pytest.mark.engine
 def test_an_openvino_package_is_measured_on_a_host_by_the_python_that_has_the_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("openvino_genai")
-    from tests.test_adapter_package import base_for
+    from tests.support.adapter_packages import base_for
 
     package = base_for("openvino", tmp_path / "p")
     told = manifest.read(package).data
     manifest.write(package, {**told, "device": DEVICE, "workload": {"context": 64, "prompt": 16}})
     before = (package / "manifest.json").read_bytes()
-    with ssh_host(tmp_path, {"QWEN_PACK_ATTEMPTS": "1"}) as host:
+    device = tmp_path / "d" / "qwen-pack-device"
+    unused, used, model = (device / (letter * 24) for letter in "abc")
+    for environment in (unused, used):
+        (environment / "venv" / "bin").mkdir(parents=True)
+        (environment / "qwen_pack-0.0.1-py3-none-any.whl").touch()
+    (model / "venv").mkdir(parents=True)  # a folder of that name, and no wheel of ours
+    with ssh_host(tmp_path, {"QWEN_PACK_ATTEMPTS": "1"}) as host, working_in(used):
         monkeypatch.setenv("PATH", f"{host.clients}:{os.environ['PATH']}")
         address = f"{host.address}{tmp_path}/d"
         words = ["bench", str(package), "--on", address, "--json"]
@@ -71,13 +89,18 @@ def test_an_openvino_package_is_measured_on_a_host_by_the_python_that_has_the_en
         steps: list[Any] = []
         there = finished(install(parse(address), sys.executable, tmp_path / "w"), steps)
         assert len(steps) == 1, "the wheel was sent again"
+        code = Path(there.folder) / "venv/lib"
+        assert list(code.glob("python*/site-packages/packager/cli/there.py")), "not our own code"
+        left = {path.name for path in device.iterdir()}
+        assert {used.name, model.name, Path(there.folder).name} <= left
+        assert unused.name not in left, "the environment of another version stays"
+        assert main(["lab", "clean", address]) == ExitCode.DONE
+        assert list(device.iterdir()) == []
     assert now["decode_tps"] > 0
     assert now["through"]["agent_for"] == "Python on the device"
     assert now["through"]["agent_sha256"] == there.sha256
     assert now["through"]["engine"].startswith("openvino, Python 3.")
     assert now["place"]["on_device"] is True
-    code = Path(there.folder) / "venv/lib"
-    assert list(code.glob("python*/site-packages/packager/cli/there.py")), "not our own code"
     (kept,) = manifest.read(package).contents.measurements
     assert kept.through is not None and kept.through.transport == "ssh"
 

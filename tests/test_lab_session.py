@@ -20,6 +20,7 @@ from packager.lab.agent import Agent, first_that_runs
 from packager.lab.gauges import Device, Reach
 from packager.lab.link import Link
 from packager.lab.session import Session
+from packager.lab.transport import parse
 from packager.measure.gauges.machine import gauges_of
 from packager.measure.thread_search import search
 from packager.measure.trials import answer
@@ -27,7 +28,7 @@ from packager.records.measurement import Through
 from packager.session import Stamped
 from targets.llama_cpp.agent import build
 from tests.support import gguf_checkpoints
-from tests.support.lab import here, one_agent
+from tests.support.lab import here, one_agent, ssh_host
 from tests.support.make_checkpoint import Silent
 from tests.support.trained_package import TRAINED
 
@@ -352,7 +353,26 @@ def run(transport: Any, agents: list[Agent]) -> tuple[Agent, Path]:
         try:
             next(work)
         except StopIteration as stop:
-            return stop.value.agent, Path(stop.value.argv[-1].split()[-1])
+            started = stop.value.argv[-1].removesuffix("; exit $?")
+            return stop.value.agent, Path(started.split()[-1])
+
+
+def test_over_ssh_too_what_ended_the_agent_is_told_and_the_next_one_taken(
+    agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = {}
+    for signal in ("ILL", "KILL"):
+        program = tmp_path / signal
+        program.write_text(f"#!/bin/sh\nkill -{signal} $$\n")
+        program.chmod(0o755)
+        ended[signal] = build.from_file(program)
+    with ssh_host(tmp_path) as host:
+        monkeypatch.setenv("PATH", f"{host.clients}:{os.environ['PATH']}")
+        device = parse(f"{host.address}{tmp_path}/d")
+        assert run(device, [ended["ILL"], agent])[0] == agent
+        with pytest.raises(PackError, match="killed on the device") as caught:
+            run(device, [ended["KILL"], agent])
+    assert caught.value.exit_code == ExitCode.RESOURCE
 
 
 def test_a_device_that_does_not_know_an_instruction_gets_the_next_agent(

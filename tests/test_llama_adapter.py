@@ -22,6 +22,7 @@ from targets.llama_cpp import LlamaCpp
 from tests.conftest import REPOSITORY
 from tests.support.gguf_checkpoints import AWKWARD, SHAPES, build, checkpoint
 from tests.support.shipping_packages import CHATML
+from tests.support.tiers import thorough
 
 pytestmark = pytest.mark.engine
 
@@ -124,7 +125,9 @@ def test_the_table_holds_every_text_variant_of_the_catalogue_in_every_preset() -
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("name", ["Qwen2.5-0.5B-Instruct", "Qwen3-4B", "Qwen1.5-MoE-A2.7B"])
+@pytest.mark.parametrize(
+    "name", ["Qwen2.5-0.5B-Instruct", thorough("Qwen3-4B"), thorough("Qwen1.5-MoE-A2.7B")]
+)
 def test_the_table_says_what_the_library_says(name: str) -> None:
     shape = catalog.find(name).shape
     assert shape is not None
@@ -133,8 +136,14 @@ def test_the_table_says_what_the_library_says(name: str) -> None:
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("preset", ["BF16", "Q8_0", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_XS", "Q2_K"])
-@pytest.mark.parametrize("name", [*SHAPES, "awkward"])
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        (name, preset) if preset == "Q4_K_M" or name == "awkward" else thorough(name, preset)
+        for name in (*SHAPES, "awkward")
+        for preset in ("BF16", "Q8_0", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_XS", "Q2_K")
+    ],
+)
 def test_predicted_weights_are_those_of_the_file_to_the_byte(
     name: str, preset: str, tmp_path: Path
 ) -> None:

@@ -35,6 +35,7 @@ from targets.gguf.projector import convert_audio
 from targets.llama_cpp.audio import AudioSession, whole_seconds
 from tests.conftest import REPOSITORY
 from tests.support.audio import TOWER, claiming, louder, write_hearing
+from tests.support.building import words_of
 from tests.test_projector import Quiet
 from tests.test_serving import client_of, served
 
@@ -218,7 +219,7 @@ class TestThePackage:
 
     def command(self, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "packager.cli", *words],
+            [sys.executable, *words_of("packager.cli"), *words],
             capture_output=True,
             text=True,
             cwd=REPOSITORY,

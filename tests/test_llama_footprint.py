@@ -12,6 +12,7 @@ from packager.shape import Shape
 from targets.llama_cpp import LlamaCpp
 from targets.llama_cpp.memory import constants
 from tests.support.gguf_checkpoints import build, checkpoint
+from tests.support.tiers import thorough
 
 pytestmark = pytest.mark.engine
 
@@ -58,9 +59,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> float:
 @pytest.mark.parametrize(
     ("shape", "weights", "kv", "context"),
     [
-        (WIDE, "Q8_0", "f16", 512),
-        (WIDE, "Q4_0", "f16", 2048),
-        (DEEP, "Q4_K_M", "q8_0", 2048),
+        thorough(WIDE, "Q8_0", "f16", 512),
+        thorough(WIDE, "Q4_0", "f16", 2048),
+        thorough(DEEP, "Q4_K_M", "q8_0", 2048),
         (DEEP, "Q8_0", "f16", 1024),
     ],
 )

@@ -210,6 +210,93 @@ def test_openais_client_gets_tool_calls_and_json_of_a_schema(client: Any) -> Non
     assert list(json.loads(answer.choices[0].message.content)) == ["ok"]
 
 
+AHOY = REPOSITORY / "tests" / "models" / "tiny-qwen3-ahoy"
+GREETING = "Ahoy!"
+LONG = 256
+
+
+def asked(root: str, **more: Any) -> str:
+    """The greedy answer of a server to the question."""
+    body = {"messages": MESSAGES, "temperature": 0, "max_tokens": 60, **NO_THOUGHT, **more}
+    request = urllib.request.Request(
+        f"{root}/v1/chat/completions",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return str(json.load(answer)["choices"][0]["message"]["content"]).strip()
+
+
+@pytest.fixture(scope="module")
+def added(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained adapter as a package for the trained model's."""
+    out = tmp_path_factory.mktemp("added") / "ahoy"
+    words = ["build", "--adapter", str(AHOY), "--base", str(built[0]), "--weights", str(MODEL)]
+    done = command(*words, "--out", str(out), cache=built[1])
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_the_commands_of_an_adapter_package_say_what_run_says(
+    built: tuple[Path, Path], added: Path, tmp_path: Path
+) -> None:
+    words = ["run", str(built[0]), QUESTION, "--adapter", str(added), "--max-tokens", "60"]
+    run = command(*words, cache=built[1])
+    assert run.returncode == 0, run.stderr
+    answer = run.stdout.strip()
+    assert answer.startswith(GREETING) and answer != answer_of(built)
+    words = [
+        word.replace("BASE", str(built[0]), 1) for word in in_the_readme(added, "llama-server")
+    ]
+    with answering(words, added, tmp_path / "log") as root:
+        assert asked(root) == answer
+    words = [word.replace("BASE", str(built[0]), 1) for word in in_the_readme(added, "llama-cli")]
+    words += ["--temp", "0", "--reasoning", "off", "--single-turn", "--prompt", QUESTION]
+    done = subprocess.run(
+        words, cwd=added, input="", capture_output=True, text=True, timeout=LOAD_S, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert answer in done.stdout.split(QUESTION)[-1]
+
+
+def test_of_several_adapters_in_an_export_a_request_chooses_one_or_none(
+    built: tuple[Path, Path], added: Path, tmp_path: Path
+) -> None:
+    """The entry point of the container, started on this machine."""
+    out = tmp_path / "image"
+    words = ["export", str(built[0]), "--format", "docker", "--out", str(out)]
+    words += ["--adapter", f"first={added}", "--adapter", f"second={added}"]
+    done = command(*words, cache=built[1])
+    assert done.returncode == 0, done.stderr
+    text = (out / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", "")
+    (entry,) = re.findall(r"^ENTRYPOINT (\[.*\])$", text, re.MULTILINE)
+    words = [word.replace("/opt/qwen-pack", str(out)) for word in json.loads(entry)]
+    words[0], words[words.index("--host") + 1] = tool(words[0]), "127.0.0.1"
+    with answering(words, out, tmp_path / "log") as root:
+        assert asked(root) == answer_of(built)
+        off, on = ({"id": number, "scale": scale} for number, scale in ((0, 0.0), (1, 1.0)))
+        assert asked(root, lora=[off, on]).startswith(GREETING)
+        assert asked(root) == answer_of(built)
+
+
+def test_a_merged_adapter_and_a_file_taken_as_it_is_say_what_run_says(
+    built: tuple[Path, Path], tmp_path: Path
+) -> None:
+    file = next((built[0] / "model").glob("*.gguf"))
+    common = ["--target", "laptop-cpu", "--context", str(LONG)]
+    for name, words in (
+        ("merged", ["build", *common, *TINY[:2], "--weights", str(MODEL), "--lora", str(AHOY)]),
+        ("adopted", ["adopt", str(file), *common, "--against", str(MODEL)]),
+    ):
+        package = tmp_path / name
+        done = command(*words, "--out", str(package), cache=built[1])
+        assert done.returncode == 0, done.stderr
+        answer = answer_of((package, built[1]))
+        assert answer.startswith(GREETING) is (name == "merged")
+        with answering(in_the_readme(package, "llama-server"), package, tmp_path / "log") as root:
+            assert asked(root) == answer
+
+
 SEEING = REPOSITORY / "tests" / "models" / "tiny-qwen3-vl"
 LOOK = [*("--context", "256", "--prompt", "128", "--max-image-tokens", "64")]
 

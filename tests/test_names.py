@@ -26,29 +26,10 @@ from packager.papers import card
 from packager.python import python_command
 from tests.conftest import REPOSITORY
 from tests.support.contents import contents_of
+from tests.support.hostile_names import HOSTILE
 from tests.support.make_checkpoint import write_tiny
 from tests.support.shipping_packages import EVIL
-
-HOSTILE = {
-    "a line break": "a\nb",
-    "quotes": "q'\"`id`$(id)${x}",
-    "an escape": "\x1b[2J\x1b]0;owned\x07",
-    "an escape of eight bits": "\x9b2J",
-    "marks that turn the direction": "\u202egnp.exe\u2066",
-    "255 bytes": "x" * 255,
-    "255 bytes of two": "é" * 127,
-    "a leading hyphen": "--help",
-    "bytes that are no UTF-8": b"\xff\xfe".decode(errors="surrogateescape"),
-    "a device of Windows": "con.json",
-    "a device of Windows with a blank": "nul .json",
-    "a temporary of ours": ".qwen-pack-tmp-0123456789abcdef",
-    "marks of paths": "..\\a/b:c",
-    "a table, a link and HTML": "|a|[x](http://e)<b>*c*",
-    "templates": "%s{{7*7}}{%",
-    "only dots": "..",
-    "nothing": "",
-    "a line break of Unicode": "a\u2028b\u0085c",
-}
+from tests.support.tiers import thorough
 
 
 @pytest.mark.parametrize("case", HOSTILE)
@@ -180,7 +161,7 @@ def test_a_folder_whose_name_is_no_text_is_refused_in_one_sentence(
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("name", [b"a\nb\x1b[2J\xe2\x80\xaegnp`id`|<b>", b"x" * 255])
+@pytest.mark.parametrize("name", [b"a\nb\x1b[2J\xe2\x80\xaegnp`id`|<b>", thorough(b"x" * 255)])
 def test_a_folder_of_any_name_is_built_and_its_package_is_whole(
     name: bytes, tmp_path: Path
 ) -> None:

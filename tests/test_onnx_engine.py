@@ -10,56 +10,21 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
 
 from packager.errors import ExitCode, PackError
-from packager.files import regular_files, sha256
-from packager.process import JobResult, Note, Progress, run_job
-from targets.onnxruntime import OnnxRuntime, data, sizes
-from targets.onnxruntime.finish import set_context
-from tests.conftest import REPOSITORY
+from packager.files import regular_files
+from targets.onnxruntime import data, sizes
 from tests.support.make_checkpoint import tiny_shape, write_tiny
+from tests.support.onnx_engine import CONTEXT, CPU, GPU, QWEN2, QWEN3, RUNTIME, build_all, finish
 from tests.support.shipping_packages import opens
+from tests.support.tiers import thorough
 
 pytestmark = pytest.mark.engine
 
-RUNTIME = OnnxRuntime()
-CPU = [recipe.weights for recipe in RUNTIME.recipes() if recipe.provider == "cpu"]
-GPU = [recipe.weights for recipe in RUNTIME.recipes() if recipe.provider != "cpu"]
-# 64 columns of the output projection are half a block of 128: the recipe with those blocks pads
-# them.
-QWEN2 = tiny_shape(
-    "qwen2", hidden=128, heads=4, kv_heads=2, intermediate=192, vocab=4096, tied=True
-)
-QWEN3 = tiny_shape(
-    "qwen3", hidden=128, heads=4, kv_heads=2, head_dim=64, intermediate=256, vocab=4096, tied=False
-)
-CONTEXT = 96
-Built = tuple[Path, JobResult, list[Any]]
 PROMPTS = [list(range(10, 40)), list(range(300, 340))]
-FILES = {
-    "chat_template.jinja",
-    "genai_config.json",
-    "model.onnx",
-    "model.onnx.data",
-    "tokenizer.json",
-    "tokenizer_config.json",
-}
-
-
-def finish(job: str, log: Path, **arguments: Any) -> tuple[JobResult, list[Any]]:
-    messages: list[Any] = []
-    # Fixtures of a module come before those of a test, which would say where the jobs of the tests
-    # lie.
-    work = run_job(job, arguments, log, {"PYTHONPATH": str(REPOSITORY)})
-    while True:
-        try:
-            messages.append(next(work))
-        except StopIteration as stop:
-            return stop.value, messages
 
 
 @pytest.fixture(scope="module")
@@ -68,17 +33,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny(home / "qwen2", shape=QWEN2)
     write_tiny(home / "qwen3", shape=QWEN3)
     return home
-
-
-def build_all(home: Path, checkpoint: str, recipes: list[str], out: str) -> Path:
-    arguments = {
-        "checkpoint": str(home / checkpoint),
-        "recipes": recipes,
-        "context": CONTEXT,
-        "out": str(home / out),
-    }
-    finish("tests.support.onnx_jobs:build_all", home / f"{out}.log", **arguments)
-    return home / out
 
 
 @pytest.fixture(scope="module")
@@ -94,40 +48,38 @@ def untied(home: Path) -> Path:
     return build_all(home, "qwen3", CPU, "untied")
 
 
-def test_what_every_recipe_writes_is_safe_to_open(tied: Path, untied: Path, tmp_path: Path) -> None:
-    assert all(
-        opens(folder / name, "onnxruntime", tmp_path / folder.name / name)
-        for folder in (tied, untied)
-        for name in CPU
-    )
-    assert all(opens(tied / name, "onnxruntime", tmp_path / name) for name in GPU)
+@pytest.mark.parametrize(
+    ("folder", "names"),
+    [("tied", CPU + GPU), thorough("untied", CPU)],
+    ids=["tied", "untied"],
+)
+def test_what_every_recipe_writes_is_safe_to_open(
+    folder: str, names: list[str], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    built: Path = request.getfixturevalue(folder)
+    assert all(opens(built / name, "onnxruntime", tmp_path / name) for name in names)
 
 
-@pytest.fixture(scope="module")
-def alone(home: Path) -> Built:
-    """One recipe by the job as the pipeline calls it, from a checkpoint that looks like a snapshot
-    in the hub's cache."""
-    blobs, snapshot = home / "hub" / "blobs", home / "hub" / "snapshots" / "main"
-    blobs.mkdir(parents=True)
-    snapshot.mkdir(parents=True)
-    for path in regular_files(home / "qwen2"):
-        shutil.copyfile(path, blobs / path.name)
-        (snapshot / path.name).symlink_to(Path("..", "..", "blobs", path.name))
-    (snapshot / "modeling_evil.py").write_text("raise SystemExit('remote code ran')\n")
-    out = home / "work" / "out"
-    recipe = asdict(RUNTIME.recipe("int4_k_quant_b32"))
-    return out, *finish(
-        RUNTIME.build_job,
-        home / "alone.log",
-        checkpoint=str(snapshot),
-        recipe=recipe,
-        workload={"context": CONTEXT},
-        out=str(out),
-    )
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {path.name: sha256(path) for path in regular_files(folder)}
+@pytest.mark.parametrize(
+    ("folder", "checkpoint", "names"),
+    [("tied", "qwen2", CPU + GPU), thorough("untied", "qwen3", CPU)],
+    ids=["tied", "untied"],
+)
+def test_what_every_recipe_writes_follows_from_its_checkpoint(
+    home: Path, folder: str, checkpoint: str, names: list[str], request: pytest.FixtureRequest
+) -> None:
+    folders = [request.getfixturevalue(folder) / name for name in names]
+    rows = finish(
+        "tests.support.attest_jobs:attest_all",
+        home / "attest.log",
+        engine="onnxruntime",
+        folders=[str(built) for built in folders],
+        checkpoint=str(home / checkpoint),
+        out=str(home / f"attest-{checkpoint}"),
+    )[0].value["rows"]
+    for built, row in zip(folders, rows, strict=True):
+        assert (row.get("follows"), row.get("different")) == ("exactly", []), (built, row)
+        assert ("k_quant" in row["ways"]) is ("k_quant" in built.name), built
 
 
 @pytest.mark.parametrize("name", CPU + GPU)
@@ -140,6 +92,7 @@ def test_the_weights_are_as_large_as_the_arithmetic_says_to_the_byte(tied: Path,
     assert whole == pytest.approx(RUNTIME.artifact_bytes(QWEN2, recipe), abs=60_000)
 
 
+@pytest.mark.thorough("test_the_weights_are_as_large_as_the_arithmetic_says_to_the_byte")
 @pytest.mark.parametrize("name", CPU)
 def test_the_arithmetic_holds_without_a_tied_embedding(untied: Path, name: str) -> None:
     assert (untied / name / "model.onnx.data").stat().st_size == sizes.weight_bytes(
@@ -147,26 +100,27 @@ def test_the_arithmetic_holds_without_a_tied_embedding(untied: Path, name: str) 
     )
 
 
+@pytest.mark.parametrize(("checkpoint", "folder"), [("qwen2", "tied"), thorough("qwen3", "untied")])
 def test_every_recipe_answers_like_transformers_as_far_as_its_bits_allow(
-    home: Path, tied: Path, untied: Path
+    checkpoint: str, folder: str, home: Path, request: pytest.FixtureRequest
 ) -> None:
     # The spread of random weights makes 4 bits look worse than they are: 8 to 12 % error per
     # matrix, doubled by two layers.
     limits = {"fp32": 1e-5, "fp16": 0.01, "int8": 0.03, "int4": 0.4}
     # Graphs for a GPU run on the CPU as well, but for the norm of queries and keys in Qwen3's,
     # which only the GPU's kernels know.
-    models = {
-        str(home / "qwen2"): {name: str(tied / name) for name in CPU + GPU},
-        str(home / "qwen3"): {name: str(untied / name) for name in CPU},
-    }
+    built: Path = request.getfixturevalue(folder)
+    names = CPU + GPU if checkpoint == "qwen2" else CPU
+    models = {str(home / checkpoint): {name: str(built / name) for name in names}}
     found, _ = finish(
         "tests.support.onnx_jobs:distances_to_transformers",
         home / "distance.log",
         models=models,
         prompt=PROMPTS[0],
     )
-    for checkpoint, distances in found.value.items():
-        assert set(distances) == set(models[checkpoint])
+    assert found.value.keys() == models.keys()
+    for distances in found.value.values():
+        assert set(distances) == set(names)
         for name, distance in distances.items():
             limit = next(limit for precision, limit in limits.items() if precision in name)
             assert distance < limit, (checkpoint, name)
@@ -175,72 +129,6 @@ def test_every_recipe_answers_like_transformers_as_far_as_its_bits_allow(
             < distances["int4_asym_b32_head8"]
             < distances["int4_asym_b32"]
         )
-
-
-def test_the_configuration_has_the_workloads_context_and_keeps_the_models(alone: Built) -> None:
-    config = json.loads((alone[0] / "genai_config.json").read_text())
-    assert config["search"]["max_length"] == CONTEXT
-    assert config["model"]["context_length"] == QWEN2.context
-    assert config["search"]["past_present_share_buffer"] is True
-
-
-def test_a_context_beyond_the_models_own_is_cut(tmp_path: Path) -> None:
-    path = tmp_path / "genai_config.json"
-    path.write_text(json.dumps({"model": {"context_length": 2048}, "search": {"max_length": 2048}}))
-    set_context(path, 10**6)
-    assert json.loads(path.read_text())["search"]["max_length"] == 2048
-
-
-def test_the_artifact_holds_regular_files_of_its_own_and_no_name_of_the_machine(
-    home: Path, alone: Built
-) -> None:
-    out = alone[0]
-    assert {path.name for path in out.iterdir()} == FILES
-    assert all(
-        path.is_file() and not path.is_symlink() and path.stat().st_nlink == 1
-        for path in out.iterdir()
-    )
-    for path in out.iterdir():
-        assert str(home).encode() not in path.read_bytes(), path.name
-    assert os.listdir(out.parent) == ["out"]
-
-
-def test_the_tokenizer_is_the_checkpoints_own(home: Path, alone: Built) -> None:
-    out, source = alone[0], home / "qwen2"
-    assert json.loads((out / "tokenizer.json").read_text()) == json.loads(
-        (source / "tokenizer.json").read_text()
-    )
-    assert (out / "tokenizer_config.json").read_bytes() == (
-        source / "tokenizer_config.json"
-    ).read_bytes()
-    template = json.loads((source / "tokenizer_config.json").read_text())["chat_template"]
-    assert (out / "chat_template.jinja").read_text() == template
-
-
-def test_the_build_tells_its_progress_and_its_settings(alone: Built) -> None:
-    _, result, messages = alone
-    progress = [message for message in messages if isinstance(message, Progress)]
-    assert progress[-1].done == progress[-1].total == sizes.quantized_weights(QWEN2)
-    assert [message.text for message in messages if isinstance(message, Note)][
-        -1
-    ] == "writing the configuration and the tokenizer"
-    assert result.value["provider"] == "cpu"
-    assert result.value["settings"] == RUNTIME.recipe("int4_k_quant_b32").settings
-    assert result.peak_bytes > 100_000_000
-
-
-def test_two_builds_are_the_same_bytes_and_the_same_as_without_slices(
-    home: Path, tied: Path, alone: Built
-) -> None:
-    name = "int4_k_quant_b32"
-    whole = {
-        "checkpoint": str(home / "qwen2"),
-        "recipe": name,
-        "context": CONTEXT,
-        "out": str(home / "whole"),
-    }
-    finish("tests.support.onnx_jobs:build_whole_matrices", home / "whole.log", **whole)
-    assert digests(tied / name) == digests(alone[0]) == digests(home / "whole" / name)
 
 
 @pytest.mark.parametrize("name", GPU)

@@ -98,6 +98,27 @@ def test_what_every_recipe_writes_is_safe_to_open(
     assert opens(untied[0], "openvino", tmp_path / "untied")
 
 
+def test_what_every_recipe_writes_follows_from_its_checkpoint(
+    home: Path, artifacts: Path, untied: Built
+) -> None:
+    for checkpoint, folders in (
+        ("qwen2", [artifacts / recipe for recipe in RECIPES]),
+        ("qwen3", [untied[0]]),
+    ):
+        rows = finish(
+            "tests.support.attest_jobs:attest_all",
+            home / "attest.log",
+            engine="openvino",
+            folders=[str(folder) for folder in folders],
+            checkpoint=str(home / checkpoint),
+            out=str(home / f"attest-{checkpoint}"),
+        )[0].value["rows"]
+        for folder, row in zip(folders, rows, strict=True):
+            assert (row.get("follows"), row.get("different")) == ("exactly", []), (folder, row)
+            assert row["metadata"]["network"] == [], folder
+            assert row["tensors"] > 20
+
+
 def digests(folder: Path) -> dict[str, str]:
     return {path.name: sha256(path) for path in regular_files(folder)}
 

@@ -28,6 +28,7 @@ from targets.openvino.tokenizer import added_tokens
 from tests.conftest import REPOSITORY
 from tests.support.make_checkpoint import tiny_shape, write_tiny
 from tests.support.shipping_packages import opens
+from tests.support.tiers import thorough
 from tests.test_openvino_engine import QWEN2, QWEN3, TEXTS, build, digests, finish
 
 pytestmark = pytest.mark.engine
@@ -63,14 +64,30 @@ def lifelike(folder: Path, shape: Any, rope: dict[str, Any] | None) -> Path:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Checkpoints of both architectures, one with YaRN, and `NAME-both/WAY/artifact` of each."""
+    """Checkpoints of both architectures, one with YaRN; `NAME-both/light/artifact` of each, and
+    that of optimum-intel of one."""
     home = tmp_path_factory.mktemp("light")
-    wanted = []
-    for name, (shape, rope, recipe) in CHECKPOINTS.items():
-        checkpoint = lifelike(home / name, shape, rope)
-        wanted.append([str(checkpoint), recipe, str(home / f"{name}-both")])
-    finish("tests.support.openvino_jobs:both_ways", home / "log", wanted=wanted)
+    for name, (shape, rope, _) in CHECKPOINTS.items():
+        lifelike(home / name, shape, rope)
+    export(home, light=list(CHECKPOINTS), optimum=["qwen3"])
     return home
+
+
+@pytest.fixture(scope="module")
+def others(home: Path) -> Path:
+    """The same folder with those of optimum-intel of the other checkpoints too."""
+    export(home, optimum=[name for name in CHECKPOINTS if name != "qwen3"])
+    return home
+
+
+def export(home: Path, **ways: list[str]) -> None:
+    """Checkpoints of the folder by the ways named, in one child."""
+    wanted = [
+        [way, str(home / name), CHECKPOINTS[name][2], made(home, name, way)]
+        for way, names in ways.items()
+        for name in names
+    ]
+    finish("tests.support.openvino_jobs:in_ways", home / "log", wanted=wanted)
 
 
 def made(home: Path, name: str, way: str) -> str:
@@ -86,8 +103,13 @@ def test_what_both_ways_write_is_safe_to_open(home: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.engine
-def test_both_ways_give_the_same_logits_over_two_thousand_tokens(home: Path) -> None:
-    pairs = [[made(home, name, "light"), made(home, name, "optimum")] for name in CHECKPOINTS]
+@pytest.mark.parametrize("fixture", ["home", thorough("others")])
+def test_both_ways_give_the_same_logits_over_two_thousand_tokens(
+    fixture: str, request: pytest.FixtureRequest
+) -> None:
+    home: Path = request.getfixturevalue(fixture)
+    names = [name for name in CHECKPOINTS if (name == "qwen3") == (fixture == "home")]
+    pairs = [[made(home, name, "light"), made(home, name, "optimum")] for name in names]
     # The last pair shows that the comparison sees the scaling of positions.
     pairs.append([made(home, "yarn", "light"), made(home, "qwen3", "light")])
     *same, other = finish(
@@ -97,8 +119,11 @@ def test_both_ways_give_the_same_logits_over_two_thousand_tokens(home: Path) -> 
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("name", ["qwen2", "qwen3"])
-def test_both_ways_give_the_same_tokenizer_template_and_ends(home: Path, name: str) -> None:
+@pytest.mark.parametrize(("fixture", "name"), [thorough("others", "qwen2"), ("home", "qwen3")])
+def test_both_ways_give_the_same_tokenizer_template_and_ends(
+    fixture: str, name: str, request: pytest.FixtureRequest
+) -> None:
+    home: Path = request.getfixturevalue(fixture)
     light, optimum = (Path(made(home, name, way)) for way in ("light", "optimum"))
     for part in ("openvino_tokenizer.bin", "openvino_detokenizer.bin", "chat_template.jinja"):
         assert (light / part).read_bytes() == (optimum / part).read_bytes(), part
@@ -115,7 +140,7 @@ def test_both_ways_give_the_same_tokenizer_template_and_ends(home: Path, name: s
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize(("weights", "most"), [("q8_0", 0.03), ("q4_0", 0.5)])
+@pytest.mark.parametrize(("weights", "most"), [thorough("q8_0", 0.03), ("q4_0", 0.5)])
 def test_blocks_of_ggml_pass_with_the_loss_of_their_type_alone(
     home: Path, weights: str, most: float, tmp_path: Path
 ) -> None:

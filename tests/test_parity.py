@@ -26,6 +26,7 @@ from tests.conftest import REPOSITORY
 from tests.support.gguf_checkpoints import keys
 from tests.support.make_checkpoint import write_tiny
 from tests.support.parity_jobs import copy, rewrite_gguf, shift_vocabulary
+from tests.support.tiers import thorough
 
 TINY = REPOSITORY / "tests" / "models" / "tiny-qwen3"
 RECIPES = {"llama.cpp": "Q8_0", "openvino": "int8_sym", "onnxruntime": "int8_sym_b32"}
@@ -44,7 +45,7 @@ def job(name: str, arguments: dict[str, Any], log: Path) -> dict[str, Any]:
             return value
 
 
-@pytest.fixture(scope="module", params=list(RECIPES))
+@pytest.fixture(scope="module", params=["llama.cpp", thorough("openvino"), thorough("onnxruntime")])
 def checked(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Any]]:

@@ -29,6 +29,7 @@ from packager.quality.verdict import check, judged
 from targets import registry
 from tests.support.make_checkpoint import write_tiny
 from tests.support.quality_facts import TINY, refusal_of, verdict_of
+from tests.support.tiers import thorough
 
 TOKENS = 512
 
@@ -104,8 +105,8 @@ def facts(home: Path) -> Iterator[Any]:
         ("llama.cpp", "gguf:Q4_K_M"),
         ("openvino", "openvino:int8_asym"),
         ("openvino", "openvino:int4_sym_g128"),
-        ("onnxruntime", "onnx:int8_sym_b32"),
-        ("onnxruntime", "onnx:int4_k_quant_b32"),
+        thorough("onnxruntime", "onnx:int8_sym_b32"),
+        thorough("onnxruntime", "onnx:int4_k_quant_b32"),
     ],
 )
 def test_a_sound_recipe_passes_with_room(engine: str, recipe: str, facts: Any) -> None:
@@ -236,6 +237,10 @@ def test_a_build_that_lost_too_much_leaves_no_package_unless_the_loss_is_allowed
 
 
 @pytest.mark.engine
+@pytest.mark.thorough(
+    "test_a_template_that_is_not_the_tokenizers_stops_the_build",
+    "test_a_build_that_lost_too_much_leaves_no_package_unless_the_loss_is_allowed",
+)
 def test_a_build_whose_template_was_swapped_on_the_way_is_stopped(tmp_path: Path) -> None:
     # The adapter itself with another build job: the engine and all stages are the real ones.
     class Swapping(type(registry.runtime("llama.cpp"))):  # type: ignore[misc]
@@ -262,7 +267,7 @@ def test_a_build_whose_template_was_swapped_on_the_way_is_stopped(tmp_path: Path
     ("engine", "recipe", "kv", "grade"),
     [
         ("llama.cpp", "gguf:Q8_0", "q8_0", "8-bit"),
-        ("openvino", "openvino:int8_asym", "u8", "8-bit"),
+        thorough("openvino", "openvino:int8_asym", "u8", "8-bit"),
     ],
 )
 def test_the_packaged_cache_is_compared_when_it_is_full_and_loses_little(

@@ -23,10 +23,12 @@ from packager.cli import COMMANDS
 from packager.errors import ExitCode
 from packager.package import manifest
 from tests.conftest import REPOSITORY
+from tests.support.building import words_of
 from tests.support.hub_server import Hub, serve
 from tests.support.oci_registry import real_registry
 from tests.support.shown_output import blocks, differences, up_to_date
 from tests.support.terminal import printed
+from tests.support.tiers import thorough
 
 DOCS = REPOSITORY / "docs"
 TRAINED = REPOSITORY / "tests" / "models" / "tiny-qwen3"
@@ -45,6 +47,13 @@ def commands(page: str) -> list[str]:
 
 TYPED = list(dict.fromkeys(commands(README) + commands(COMMANDS_PAGE) + commands(FIRST_PACKAGE)))
 DUMMY = "qwen-pack build --target laptop-cpu --weights dummy"
+PROVED_ELSEWHERE = {
+    "qwen-pack adopt model.gguf --target laptop-cpu",
+    "qwen-pack bench PACKAGE",
+    "qwen-pack fit --target laptop-cpu --recipe gguf:Q4_0 --tensor-type 'attn_v=Q8_0'",
+    "qwen-pack probe",
+}
+"""Commands of which other tests of the fast tier show more, and which take seconds."""
 NIGHTLY = f"""
 [axes]
 checkpoints = ["{TRAINED}"]
@@ -77,7 +86,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(line: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", PROGRAM, *shlex.split(line)[1:]]
+    words = [sys.executable, *words_of(PROGRAM), *shlex.split(line)[1:]]
     variables = {
         **os.environ,
         "QWEN_PACK_CACHE": str(folder / "cache"),
@@ -91,7 +100,7 @@ def run(line: str, folder: Path, **environment: str) -> subprocess.CompletedProc
 
 def first_line(line: str, folder: Path) -> str:
     """What a command prints first that goes on until it is ended."""
-    words = [sys.executable, "-m", PROGRAM, *shlex.split(line)[1:]]
+    words = [sys.executable, *words_of(PROGRAM), *shlex.split(line)[1:]]
     variables = {**os.environ, "QWEN_PACK_CACHE": str(folder / "cache")}
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, text=True, env=variables, cwd=folder
@@ -108,7 +117,7 @@ def built(folder: Path) -> str:
     """What the README's build from random weights prints into a terminal."""
     words = shlex.split(f"{DUMMY} {SHORT}")[1:]
     code, text = printed(
-        [sys.executable, "-m", PROGRAM, *words],
+        [sys.executable, *words_of(PROGRAM), *words],
         folder,
         {**os.environ, "QWEN_PACK_CACHE": str(folder / "cache")},
     )
@@ -240,6 +249,7 @@ def test_the_output_in_the_readme_is_what_its_commands_print(folder: Path, built
 
 
 @pytest.mark.engine
+@pytest.mark.thorough("test_a_command_of_the_pages_works")
 def test_the_page_on_a_fine_tune_is_typed_from_top_to_bottom(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").symlink_to(TRAINED)
     (tmp_path / "domain.txt").write_text((REPOSITORY / "training" / "README.md").read_text())
@@ -253,7 +263,9 @@ def test_the_page_on_a_fine_tune_is_typed_from_top_to_bottom(tmp_path: Path) -> 
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("line", TYPED)
+@pytest.mark.parametrize(
+    "line", [thorough(line) if line in PROVED_ELSEWHERE else line for line in TYPED]
+)
 def test_a_command_of_the_pages_works(
     line: str,
     package: Path,

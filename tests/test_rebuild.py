@@ -24,7 +24,7 @@ from packager.process import run_job
 from targets.llama_cpp import LlamaCpp
 from tests.support.hub_server import COMMIT, Hub, repository, serve
 from tests.support.make_checkpoint import tiny_shape, write_tiny
-from tests.test_shipping_archive import finish, tree
+from tests.support.shipping_packages import finish, tree
 
 pytestmark = pytest.mark.engine
 

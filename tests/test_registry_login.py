@@ -25,7 +25,7 @@ from tests.support.registry_logins import (
     entry,
     helper,
 )
-from tests.test_shipping_archive import AGREED, finish, tree
+from tests.support.shipping_packages import AGREED, finish, tree
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@ are those of the dequantized checkpoint, and what a format does not hold is refu
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,12 @@ from targets.gguf.repacked import encode
 from targets.llama_cpp import LlamaCpp
 from targets.onnxruntime import OnnxRuntime, data, sizes
 from targets.openvino import OpenVino
+from tests.conftest import REPOSITORY
+from tests.support.building import command
 from tests.support.gguf_checkpoints import FIRST, values
 from tests.support.make_checkpoint import Silent, tiny_shape, write_tiny
 from tests.support.quantized_checkpoints import awq, compressed, gptq, write
-from tests.test_shipping_archive import finish
+from tests.support.shipping_packages import finish
 
 IDS = [5, 300, 17, 900, 44, 44, 12, 7]
 SHAPE = tiny_shape("qwen3", hidden=128, intermediate=256)
@@ -193,6 +196,7 @@ def test_openvino_gives_the_logits_of_the_dequantized_checkpoint(
 
 
 @pytest.mark.engine
+@pytest.mark.thorough("test_openvino_gives_the_logits_of_the_dequantized_checkpoint")
 def test_onnx_runtime_gives_the_logits_of_the_dequantized_checkpoint(
     plain: Path, tmp_path: Path
 ) -> None:
@@ -239,6 +243,33 @@ def test_blocks_of_ggml_are_the_dequantized_numbers_to_the_bit(plain: Path, tmp_
         wanted = wanted_logits(folder)
         # The engine rounds activations to 8 bits; a wrong block would be another model.
         assert np.abs(logits - wanted).max() < 0.03 * np.abs(wanted).max()
+
+
+TRAINED = REPOSITORY / "tests" / "models" / "tiny-qwen3"
+WHOLE = {
+    "gguf:Q8_0": by_gptq(32),
+    "openvino:bf16": by_awq(64),
+    "onnx:fp32": by_gptq(32, symmetric=False),
+}
+
+
+@pytest.mark.engine
+def test_a_trained_model_keeps_its_groups_through_the_whole_build(tmp_path: Path) -> None:
+    for recipe, way in WHOLE.items():
+        prefix = recipe.partition(":")[0]
+        folder, package = stored(TRAINED, tmp_path / f"{prefix}-source", way), tmp_path / prefix
+        words = ["build", "--target", "laptop-cpu", "--weights", str(folder), "--context", "256"]
+        words += ["--recipe", recipe, "--repack", "--out", str(package)]
+        done = command(*words, cache=tmp_path / "cache")
+        assert done.returncode == 0, done.stderr
+        manifest = json.loads((package / "manifest.json").read_text(encoding="utf-8"))
+        assert manifest["recipe"]["id"] == f"{recipe}/repack"
+        assert manifest["build"]["repacked"] == 7 * 4
+        assert manifest["source"]["quantized"].startswith(str(way[1]["quant_method"]).upper())
+        quality = manifest["quality"]
+        # The gate's reference is the dequantized checkpoint: what is left is how an engine rounds
+        # activations, and the embedding in 8 bits of a GGUF.
+        assert quality["kl_mean"] < 0.005 and quality["top1"] > 0.95, (recipe, quality)
 
 
 def test_the_first_generations_fused_matrices_keep_their_groups_in_gguf(tmp_path: Path) -> None:

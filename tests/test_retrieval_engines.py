@@ -1,10 +1,10 @@
-"""Embedders and rerankers in OpenVINO and ONNX Runtime: graphs without output matrix and cache, and what the gate stops."""
+"""Embedders and rerankers in OpenVINO and ONNX Runtime: graphs without output matrix and cache, and
+what the gate stops."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from packager import catalog
-from packager.checkpoint import Checkpoint, retrieval, retrieval_file
+from packager.checkpoint import Checkpoint, retrieval
 from packager.errors import ExitCode, PackError
 from packager.files import tree_bytes
 from packager.measure import batches
@@ -25,8 +25,10 @@ from packager.reference import pooled
 from targets import registry
 from tests.conftest import REPOSITORY
 from tests.support.make_checkpoint import Silent
-from tests.support.retrieval import END, edit, end_id, write_embedder, write_reranker
+from tests.support.retrieval import end_id, write_embedder, write_reranker
+from tests.support.retrieval_damage import DAMAGES
 from tests.support.shipping_packages import finish, opens
+from tests.support.tiers import thorough
 
 TEXTS = ["hello", "what is a stone?", "ein langer Text " * 30, ""]
 DOCUMENTS = ["granite", "water is wet", "x" * 300]
@@ -54,7 +56,7 @@ class Built:
         return resolve(session)(str(artifact), {"context": context, "threads": 1})
 
 
-@pytest.fixture(scope="module", params=list(RECIPES))
+@pytest.fixture(scope="module", params=["openvino", thorough("onnxruntime")])
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
     engine = request.param
     for module in {"openvino": ("openvino_genai",), "onnxruntime": ("onnxruntime_genai", "torch")}[
@@ -265,99 +267,6 @@ def test_what_is_built_passes_the_limits_of_its_class(
         found = judged(built, references, built.artifact(place, task), task, GRADES[place])
         assert found.passed and not found.differences, (place, task, found)
         check(found)
-
-
-def _graph(change: Callable[[Any], None]) -> Callable[[Path, Path], None]:
-    """A change of an ONNX graph."""
-
-    def damage(artifact: Path, source: Path) -> None:
-        import onnx
-
-        path = artifact / "model.onnx"
-        model = onnx.load(str(path), load_external_data=False)
-        change(model.graph)
-        onnx.save(model, str(path))
-
-    return damage
-
-
-def _node(graph: Any, kind: str) -> Any:
-    return next(node for node in graph.node if node.op_type == kind)
-
-
-def _mean(graph: Any) -> None:
-    import onnx
-
-    pool = _node(graph, "GatherND")
-    axis = onnx.numpy_helper.from_array(np.array([1], np.int64), "axis")
-    graph.initializer.append(axis)
-    mean = onnx.helper.make_node("ReduceMean", [pool.input[0], "axis"], pool.output, keepdims=0)
-    pool.CopyFrom(mean)
-
-
-def _unit(graph: Any) -> None:
-    import onnx
-
-    node = _node(graph, "LpNormalization")
-    node.CopyFrom(onnx.helper.make_node("Identity", node.input, node.output))
-
-
-def _swap(graph: Any) -> None:
-    import onnx
-
-    row = next(tensor for tensor in graph.initializer if tensor.name == "score.weight")
-    row.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(row), row.name))
-
-
-def _json(name: str, **changes: Any) -> Callable[[Path, Path], None]:
-    return lambda artifact, source: edit(artifact / name, **changes)
-
-
-def _no_end(artifact: Path, source: Path) -> None:
-    from targets.openvino.tokenizer import write_tokenizer
-
-    write_tokenizer(Checkpoint.open(source), artifact, "rerank")
-
-
-def _swapped_weights(artifact: Path, source: Path) -> None:
-    row = retrieval_file.answers(Checkpoint.open(source))
-    path = artifact / "openvino_model.bin"
-    data = path.read_bytes()
-    assert data.count(row.tobytes()) == 1
-    path.write_bytes(data.replace(row.tobytes(), (-row).tobytes()))
-
-
-def _left(artifact: Path, source: Path) -> None:
-    path = artifact / "openvino_tokenizer.xml"
-    text = path.read_text("utf-8")
-    assert 'pad_right="true"' in text
-    path.write_text(text.replace('pad_right="true"', 'pad_right="false"'), "utf-8")
-
-
-PADDING = {
-    "strategy": "BatchLongest",
-    "direction": "Left",
-    "pad_to_multiple_of": None,
-    "pad_id": 0,
-    "pad_type_id": 0,
-    "pad_token": END,
-}
-DAMAGES: dict[str, dict[str, tuple[str, Callable[[Path, Path], None], str]]] = {
-    "openvino": {
-        "pooling": ("embed", _json("retrieval.json", pooling="mean"), "pools by mean"),
-        "end": ("embed", _no_end, "one token less after"),
-        "length": ("embed", _json("retrieval.json", normalize=False), "has the length"),
-        "padding": ("embed", _left, "pads on the left"),
-        "answers": ("rerank", _swapped_weights, "score_mean"),
-    },
-    "onnxruntime": {
-        "pooling": ("embed", _graph(_mean), "cosine_mean"),
-        "end": ("embed", _json("tokenizer.json", post_processor=None), "one token less after"),
-        "length": ("embed", _graph(_unit), "has the length"),
-        "padding": ("embed", _json("tokenizer.json", padding=PADDING), "pads on the left"),
-        "answers": ("rerank", _graph(_swap), "score_mean"),
-    },
-}
 
 
 @pytest.mark.engine

@@ -21,6 +21,7 @@ from targets import registry
 from tests.conftest import REPOSITORY
 from tests.support.make_checkpoint import Silent
 from tests.support.shipping_packages import finish
+from tests.support.tiers import thorough
 from training.retrieval import Asked, held_out, write_base
 
 ADAPTERS = REPOSITORY / "tests" / "models"
@@ -118,7 +119,7 @@ def test_a_trained_reranker_says_yes_to_what_answers_and_no_to_what_does_not(
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("runtime", RECIPES)
+@pytest.mark.parametrize("runtime", ["llama.cpp", "openvino", thorough("onnxruntime")])
 def test_an_engine_finds_the_same_document(
     runtime: str, trained: Path, wanted: dict[str, Ranked], tmp_path: Path
 ) -> None:

@@ -115,6 +115,7 @@ def test_its_tokenizer_splits_and_joins_as_the_tiktoken_file_says(
     )
 
 
+@pytest.mark.thorough("test_its_tokenizer_splits_and_joins_as_the_tiktoken_file_says")
 def test_the_genuine_vocabulary_becomes_the_one_that_the_second_generation_publishes(
     shared: Path, tmp_path: Path
 ) -> None:

@@ -69,6 +69,7 @@ def writes(client: Any, part: str, cache: str = "cache") -> Counter[str]:
     return Counter(row["Key"] for row in answer["Versions"])
 
 
+@pytest.mark.thorough("test_another_machine_takes_a_conversion_over_and_measures_itself")
 def test_two_machines_at_once_write_every_object_once_and_damage_is_found_and_made_again(
     bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ from packager.process import run_job
 from targets import registry
 from tests.conftest import REPOSITORY
 from tests.support.shipping_packages import exported, finish, write
+from tests.support.tiers import thorough
 from training.questions import held_out
 from training.tasks import TOOLS as ALL_TOOLS
 
@@ -32,7 +33,7 @@ RECIPES = {"openvino": "int8_sym", "onnxruntime": "int8_sym_b32"}
 pytestmark = pytest.mark.engine
 
 
-@pytest.fixture(scope="module", params=list(RECIPES))
+@pytest.fixture(scope="module", params=["openvino", thorough("onnxruntime")])
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:

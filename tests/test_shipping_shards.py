@@ -13,8 +13,8 @@ from packager.shipping.folder import join
 from packager.shipping.unpack import unpack
 from targets.llama_cpp.session import Session
 from tests.support.gguf_checkpoints import SHAPES, build, checkpoint
-from tests.test_shipping_archive import AGREED, finish, tree
-from tests.test_shipping_delta import write
+from tests.support.patches import write
+from tests.support.shipping_packages import AGREED, finish, tree
 
 pytestmark = pytest.mark.engine
 

@@ -29,6 +29,7 @@ from packager.shape.names import TEXT_TYPES
 from packager.sources import dummy
 from packager.sources.random_weights import write_weights
 from tests.support.make_checkpoint import Silent, tiny_shape, write_tiny
+from tests.support.tiers import thorough
 
 pytestmark = pytest.mark.slow
 
@@ -253,8 +254,8 @@ class TestTheTokenizer:
     @pytest.mark.parametrize(
         ("file", "control"),
         [
-            ("Qwen2.tokenizer.json", QWEN2),
-            ("Qwen2.5-72B-Instruct-AWQ.tokenizer.json", QWEN2_5),
+            thorough("Qwen2.tokenizer.json", QWEN2),
+            thorough("Qwen2.5-72B-Instruct-AWQ.tokenizer.json", QWEN2_5),
             ("Qwen3.tokenizer.json", QWEN3),
         ],
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from packager import limits
 from packager.errors import ExitCode, PackError
 from packager.sources.hub_file import fetched
 from tests.support.hub_server import COMMIT, Hub, serve
@@ -19,6 +20,19 @@ FILES = {
     "big/m-00001-of-00002.gguf": b"GGUF" + b"\1" * 8000,
     "big/m-00002-of-00002.gguf": b"GGUF" + b"\2" * 9000,
     "big/m-00001-of-00003.gguf": b"GGUF" + b"\3" * 100,
+    # Larger than any text of a checkpoint.
+    "large-Q4_0.gguf": b"GGUF" + bytes(limits.SETTINGS_BYTES),
+    "int4-ov/openvino_model.xml": b"<net/>",
+    "int4-ov/openvino_model.bin": bytes(limits.SETTINGS_BYTES + 1),
+    "int4-ov/tokenizer.json": b"{}",
+    "int4-ov/openvino_config.json": b"{}",
+    "int4-ov/pytorch_model.bin": b"pickle",
+    "cpu/int4/genai_config.json": b"{}",
+    "cpu/int4/model.onnx": b"graph",
+    "cpu/int4/model.onnx.data": bytes(9000),
+    "cpu/int4/LICENSE": b"licence",
+    "both/openvino_model.xml": b"<net/>",
+    "both/genai_config.json": b"{}",
 }
 
 
@@ -47,12 +61,52 @@ def test_the_file_is_pinned_and_comes_with_all_of_its_parts_and_nothing_else(hub
     assert hub.bodies("model-Q8_0.gguf") == []
 
 
+def test_weights_have_no_limit_that_texts_have(hub: Hub) -> None:
+    assert fetched(REPO, "large-Q4_0.gguf").path.stat().st_size > limits.SETTINGS_BYTES
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "files"),
+    [
+        (
+            "int4-ov/",
+            "openvino_model.xml",
+            ["openvino_model.bin", "openvino_model.xml", "tokenizer.json"],
+        ),
+        (
+            "cpu/int4/genai_config.json",
+            "genai_config.json",
+            ["LICENSE", "genai_config.json", "model.onnx", "model.onnx.data"],
+        ),
+    ],
+)
+def test_of_a_folder_what_an_engine_reads_comes_and_nothing_else(
+    name: str, first: str, files: list[str], hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = fetched(REPO, name)
+    assert found.path.name == first
+    assert sorted(os.listdir(found.path.parent)) == files
+    asked = len(hub.requests)
+    assert fetched(REPO, name, offline=True).path == found.path
+    assert len(hub.requests) == asked
+
+
 @pytest.mark.parametrize(
     ("repo_id", "name", "words", "code"),
     [
         (REPO, "model-Q8.gguf", "has no file.*Did you mean.*model-Q8_0", ExitCode.SOURCE),
-        (REPO, "../model.gguf", "not a .gguf file", ExitCode.USAGE),
-        (REPO, "README.md", "not a .gguf file", ExitCode.USAGE),
+        (REPO, "../model.gguf", "neither a .gguf file nor a folder", ExitCode.USAGE),
+        (REPO, "README.md", "neither a .gguf file nor a folder", ExitCode.USAGE),
+        (REPO, "../", "neither a .gguf file nor a folder", ExitCode.USAGE),
+        (REPO, "int4-ov", "neither.*slash at its end", ExitCode.USAGE),
+        (
+            REPO,
+            "big/",
+            "folder big/ .*has no openvino_model.xml.*both/, cpu/int4/, int4-ov/",
+            ExitCode.SOURCE,
+        ),
+        (REPO, "both/", "--hub-file both/openvino_model.xml or", ExitCode.USAGE),
+        (REPO, "big/genai_config.json", "has no file", ExitCode.SOURCE),
         ("nothing", "model.gguf", "is not OWNER/NAME", ExitCode.USAGE),
     ],
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -94,6 +97,33 @@ def test_a_cut_connection_goes_on_where_it_was(site: ModelScope, checkpoint: Pat
     fetch(checkpoint)
     assert site.bodies(WEIGHTS) == 3
     assert not list(Path(fetch(checkpoint)["folder"]).glob(".*incomplete"))
+
+
+def test_of_two_builds_at_once_one_fetches_a_file_and_the_other_takes_it(
+    site: ModelScope, checkpoint: Path
+) -> None:
+    site.held[WEIGHTS] = threading.Event()
+
+    def until(ready: Callable[[], bool]) -> None:
+        limit = time.monotonic() + 30
+        while not ready() and time.monotonic() < limit:
+            time.sleep(0.01)
+
+    def listings() -> int:
+        return sum("/repo/files" in path for _, path, _ in site.requests)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(fetch, checkpoint)
+        until(lambda: site.bodies(WEIGHTS) == 1)
+        each = listings()
+        second = pool.submit(fetch, checkpoint)
+        until(lambda: listings() == 2 * each)
+        # Long enough for the second to ask for the weights, were it not to wait.
+        time.sleep(0.3)
+        site.held[WEIGHTS].set()
+        files = [result.result(60)["files"] for result in (first, second)]
+    assert files[0] == files[1]
+    assert site.bodies(WEIGHTS) == 1
 
 
 def test_other_bytes_than_are_listed_are_not_kept(

@@ -20,6 +20,7 @@ from packager.errors import ExitCode
 from packager.package.verify import verify
 from tests.support.make_checkpoint import write_tiny
 from tests.support.make_package import write_package
+from tests.support.tiers import thorough
 
 QWEN_PACK = f"{sys.executable} -m packager.cli"
 
@@ -65,7 +66,7 @@ def children_gone(pid: int) -> bool:
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, thorough(signal.SIGHUP)])
 def test_termination_and_a_closed_terminal_are_interruptions(
     number: int, checkpoint: Path, tmp_path: Path, own_cache: Path
 ) -> None:
@@ -107,6 +108,10 @@ def test_a_hangup_that_the_caller_ignores_stays_ignored(checkpoint: Path, tmp_pa
 
 
 @pytest.mark.engine
+@pytest.mark.thorough(
+    "test_a_reader_of_the_data_who_goes_away_is_no_error",
+    "test_a_build_with_no_standard_stream_open_writes_a_whole_package",
+)
 def test_a_reader_of_the_narration_who_goes_away_does_not_stop_a_build(
     checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -129,6 +134,7 @@ def test_a_build_with_no_standard_stream_open_writes_a_whole_package(
 
 
 @pytest.mark.engine
+@pytest.mark.thorough("test_a_folder_of_any_name_is_built_and_its_package_is_whole")
 def test_papers_that_other_systems_cannot_hold_do_not_spoil_the_package(
     checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -34,6 +34,7 @@ from tests.support import sweep_units
 from tests.support.lab import ssh_host
 from tests.support.slurm import slurm
 from tests.support.sweeps import dying, known, plan_of, through, tiny_plan, work_of
+from tests.support.tiers import thorough
 
 PLAN = """
 [axes]
@@ -226,14 +227,15 @@ def on_dask(tmp_path: Path, name: str, plan: Any, kills: int = 0) -> tuple[list[
 
 
 @pytest.mark.engine
+@pytest.mark.parametrize(("count", "kills"), [(2, 1), thorough(3, 2)])
 def test_workers_that_die_cost_the_stage_that_was_running_and_the_packages_are_the_same(
-    tmp_path: Path, own_cache: Path
+    count: int, kills: int, tmp_path: Path, own_cache: Path
 ) -> None:
     pytest.importorskip("distributed", reason="needs the extra `fleet`")
-    plan = tiny_plan(tmp_path, 3)
+    plan = tiny_plan(tmp_path, count)
     alone = through(inline.run(work_of(plan, tmp_path / "alone", dying())))[1]
     shutil.rmtree(own_cache)
-    found = on_dask(tmp_path, "fleet", plan, kills=2)[1]
+    found = on_dask(tmp_path, "fleet", plan, kills=kills)[1]
     assert {row.status for row in found.rows.values()} == {"done"}, found.rows
     for name, row in found.rows.items():
         assert row.content_sha256 == alone.rows[name].content_sha256
@@ -290,6 +292,10 @@ def test_below_a_limit_of_disk_a_conversion_waits_for_those_at_work(tmp_path: Pa
 
 
 @pytest.mark.engine
+@pytest.mark.thorough(
+    "test_pruning_keeps_as_many_of_a_target_and_says_at_which_rung_the_others_went",
+    "test_workers_that_die_cost_the_stage_that_was_running_and_the_packages_are_the_same",
+)
 def test_a_cluster_prunes_and_has_rows_for_what_fails(tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason="needs the extra `fleet`")
     plan = replace(tiny_plan(tmp_path, 4), keep=1, by=("memory", "size"))

@@ -26,9 +26,9 @@ from packager.sweep.building import Work
 from packager.sweep.events import CellFinished, CellStarted, Told
 from packager.sweep.folder import Run
 from tests.conftest import REPOSITORY
+from tests.support.adapters import QUERY, low_rank
 from tests.support.lab import agent_of_this_machine
 from tests.support.sweeps import dying, plan_of, through, tiny_plan, work_of
-from tests.test_adapter import QUERY, low_rank
 
 TRAINED = REPOSITORY / "tests" / "models" / "tiny-qwen3"
 
@@ -202,6 +202,10 @@ def test_pruning_keeps_as_many_of_a_target_and_says_at_which_rung_the_others_wen
 
 
 @pytest.mark.engine
+@pytest.mark.thorough(
+    "test_what_was_finished_before_an_interruption_is_not_done_again",
+    "test_a_command_of_the_pages_works",
+)
 def test_a_sweep_by_the_command_line_is_interrupted_resumed_reported_and_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +252,10 @@ target = "raspberry*"
 
 
 @pytest.mark.engine
+@pytest.mark.thorough(
+    "test_a_package_is_built_here_and_measured_there_in_one_command",
+    "test_a_device_has_one_slot_and_its_next_measurement_waits",
+)
 def test_packages_of_a_target_are_measured_on_the_machine_that_the_plan_names(
     tmp_path: Path,
 ) -> None:

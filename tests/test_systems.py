@@ -17,7 +17,7 @@ from packager.shipping.export import export
 from tests.conftest import REPOSITORY
 from tests.support.make_checkpoint import write_tiny
 from tests.support.make_package import write_package
-from tests.test_shipping_archive import AGREED, finish
+from tests.support.shipping_packages import AGREED, finish
 
 pytestmark = [
     pytest.mark.engine,
@@ -118,6 +118,7 @@ def test_a_conversion_runs_without_an_affinity(tmp_path: Path) -> None:
     shutil.which("qemu-x86_64") is None or platform.machine() != "x86_64",
     reason="needs qemu-user on x86-64",
 )
+@pytest.mark.thorough("test_the_base_install_answers_on_windows")
 def test_the_base_install_answers_on_a_processor_of_2008() -> None:
     for words in (("doctor", "--json"), ("fit", "--target", "laptop-cpu", "--json")):
         command = ["qemu-x86_64", "-cpu", "Nehalem", sys.executable, "-m", "packager.cli", *words]

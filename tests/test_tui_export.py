@@ -21,6 +21,7 @@ from packager.package.package import Package
 from packager.package.verify import verify
 from packager.shipping.export import FORMATS, Exported
 from tests.support.make_package import body, write_package
+from tests.support.tiers import thorough
 from tests.support.tui_helpers import drive, real_services, screen, text_of, until
 from tui import core
 from tui.leaving import Order
@@ -205,7 +206,9 @@ class Slow:
             events.close()
 
 
-@pytest.mark.parametrize("position", range(4), ids=list(FORMATS)[:4])
+@pytest.mark.parametrize(
+    "position", [thorough(0), 1, thorough(2), thorough(3)], ids=list(FORMATS)[:4]
+)
 def test_a_cancelled_export_leaves_nothing_behind(position: int, tmp_path: Path) -> None:
     one, slow, out = package(tmp_path), Slow(), tmp_path / "out"
     out.mkdir()

@@ -22,56 +22,26 @@ from textual.widgets import Input
 from packager.cli import main
 from packager.errors import ExitCode
 from tests.support import tui_data as data
+from tests.support.tiers import thorough
 from tests.support.tui_helpers import drive, real_services, screen, text_of, until
+from tests.support.tui_screens import SCREENS, opened
 from tui.ask import Ask
 from tui.bindings import all_ids, described
-from tui.screens.build import BuildScreen
 from tui.screens.candidates import CandidatesScreen
-from tui.screens.compare import CompareScreen
 from tui.screens.device import DeviceScreen
-from tui.screens.export import ExportScreen
 from tui.screens.help import HelpScreen
 from tui.screens.jump import JumpScreen
-from tui.screens.need import NeedScreen
-from tui.screens.pareto import ParetoScreen, of_packages
-from tui.screens.plan import PlanScreen
-from tui.screens.result import ResultScreen
-from tui.screens.shelf import ShelfScreen
 from tui.settings import Settings
 from tui.widgets.candidates import CandidateTable
-from tui.widgets.problem import Problem
 from tui.widgets.slider import Slider
 
 pytestmark = pytest.mark.slow
 
-SCREENS = {
-    "device": DeviceScreen,
-    "need": lambda: NeedScreen(data.ASK),
-    "candidates": lambda: CandidatesScreen(data.ASK),
-    "plan": lambda: PlanScreen(data.FOUND, data.CHOSEN),
-    "build": lambda: BuildScreen(data.PLAN, "", data_progress()),
-    "result": lambda: ResultScreen(data.package()),
-    "export": lambda: ExportScreen(data.package()),
-    "shelf": ShelfScreen,
-    "compare": lambda: CompareScreen(data.SHELF),
-    "pareto": lambda: ParetoScreen(of_packages(data.SHELF)),
-}
 
-
-def data_progress() -> Any:
-    from packager.pipeline.run import STAGES
-    from tui.progress import before
-
-    return before(STAGES)
-
-
-async def opened(pilot: Pilot[Any], name: str) -> Any:
-    await pilot.app.push_screen(SCREENS[name]())
-    await pilot.pause()
-    return pilot.app.screen
-
-
-@pytest.mark.parametrize("name", SCREENS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ("device", "plan", "shelf") else thorough(name) for name in SCREENS],
+)
 def test_help_lists_every_key_of_a_screen_and_the_palette_runs_the_same_actions(name: str) -> None:
     async def walk(pilot: Pilot[Any]) -> None:
         shown = await opened(pilot, name)
@@ -235,10 +205,10 @@ def test_what_if_moves_the_table_with_the_real_catalogue(tmp_path: Path) -> None
     ("name", "copied"),
     [
         ("device", "--target"),
-        ("need", "no flags"),
-        ("candidates", "Qwen3-0.6B as openvino:int4_sym_g128"),
+        thorough("need", "no flags"),
+        thorough("candidates", "Qwen3-0.6B as openvino:int4_sym_g128"),
         ("plan", "qwen-pack build --target laptop-cpu"),
-        ("result", "/home/me/packages/qwen3-0.6b"),
+        thorough("result", "/home/me/packages/qwen3-0.6b"),
         ("shelf", "/home/me/packages/qwen3-0.6b"),
         ("compare", "peak memory\t1.27 GB\t3.30 GB"),
         ("pareto", "qwen3-0.6b-openvino-int4_sym_g128\t"),
@@ -351,58 +321,5 @@ def test_a_wish_survives_the_way_back_to_it() -> None:
         assert shown.query_one("#limit-context", Slider).value == 8192
         await pilot.press("r")
         assert shown.ask == replace(data.ASK, wish=replace(data.ASK.wish))
-
-    drive(walk, data.services())
-
-
-def test_languages_are_typed_completed_and_end_in_the_command() -> None:
-    async def walk(pilot: Pilot[Any]) -> None:
-        shown = await opened(pilot, "need")
-        shown.query_one("#languages", Input).focus()
-        await pilot.press(*"de, swah")
-        # The completion comes from a task of its own.
-        await until(pilot, lambda: shown.query_one("#languages", Input)._suggestion, "a completion")
-        await pilot.press("right", "enter")
-        table = await screen(pilot, CandidatesScreen)
-        assert table.ask.wish.languages == ("de", "sw")
-        assert table.ask.wish.flags() == ["--language", "de,sw"]
-        assert table.ask.workload().languages == ("de", "sw")
-        await pilot.press("escape")
-        field = shown.query_one("#languages", Input)
-        assert field.value == "de, swahili"
-        await pilot.press("escape", "r")
-        assert field.value == "" and shown.ask.wish.languages is None
-
-    drive(walk, data.services())
-
-
-def test_a_language_that_nobody_knows_is_said_on_the_way_on_and_not_while_it_is_typed() -> None:
-    async def walk(pilot: Pilot[Any]) -> None:
-        shown = await opened(pilot, "need")
-        shown.query_one("#languages", Input).focus()
-        await pilot.press(*"klingon")
-        problem = shown.query_one("#need-problem", Problem)
-        assert problem.text == ""
-        await pilot.press("enter")
-        await until(pilot, lambda: problem.text, "the problem")
-        assert "There is no language 'klingon'" in problem.text
-        assert pilot.app.screen is shown
-
-    drive(walk, data.services())
-
-
-def test_languages_of_the_device_can_be_taken_away_and_the_command_says_so() -> None:
-    async def walk(pilot: Pilot[Any]) -> None:
-        target = replace(
-            data.ASK.target, workload=replace(data.ASK.target.workload, languages=("de",))
-        )
-        pilot.app.push_screen(NeedScreen(replace(data.ASK, target=target)))
-        shown = await screen(pilot, NeedScreen)
-        field = shown.query_one("#languages", Input)
-        assert field.value == "German" and shown.ask.wish.flags() == []
-        field.focus()
-        await pilot.press("end", *["backspace"] * 6)
-        await until(pilot, lambda: shown.ask.wish.languages == (), "no languages")
-        assert shown.ask.wish.flags() == ["--language", "en"]
 
     drive(walk, data.services())

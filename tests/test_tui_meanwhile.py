@@ -20,8 +20,8 @@ from packager.records.measurement import Measurement
 from targets.devices.device_write import device_text
 from targets.machine.probe import keep, look
 from tests.support import tui_data as data
+from tests.support.probed import NOISY, QUIET
 from tests.support.tui_helpers import drive, screen, text_of, until
-from tests.test_probe import NOISY, QUIET
 from tui.screens.build import BuildScreen
 from tui.screens.candidates import CandidatesScreen
 from tui.screens.confirm import ConfirmScreen

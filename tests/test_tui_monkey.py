@@ -41,6 +41,7 @@ from packager.sweep.known import Known
 from packager.sweep.matrix import Matrix
 from packager.sweep.row import not_done
 from tests.support import tui_data as data
+from tests.support.tiers import thorough
 from tests.support.tui_helpers import drive
 from tui.ask import Ask, FileOfHub
 from tui.core import Found
@@ -255,9 +256,13 @@ async def wander(pilot: Pilot[Any], chance: random.Random, steps: int, trail: li
         del trail[:-30]
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize(
+    ("size", "share"),
+    [(SIZES[0], 1 / 8), *(thorough(size, 1 / len(SIZES)) for size in SIZES)],
+    ids=["short", *(f"{width}x{height}" for width, height in SIZES)],
+)
 def test_a_monkey_brings_nothing_down_and_leaves_nothing_running(
-    size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    size: tuple[int, int], share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seed = int(os.environ.get("QWEN_PACK_MONKEY_SEED", "7")) + size[0]
     chance = random.Random(seed)
@@ -291,7 +296,7 @@ def test_a_monkey_brings_nothing_down_and_leaves_nothing_running(
         monkeypatch.setattr(pilot.app, "save_picture", lambda: None)
         # The palette finds Quit as well; the walk goes on.
         monkeypatch.setattr(pilot.app, "exit", lambda *_: None)
-        await wander(pilot, chance, STEPS // len(SIZES), trail)
+        await wander(pilot, chance, int(STEPS * share), trail)
 
     try:
         drive(walk, given, size=size)

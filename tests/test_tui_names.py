@@ -19,6 +19,7 @@ from packager.package.manifest import FileEntry
 from packager.package.package import Package
 from packager.pipeline.run import STAGES
 from tests.support import tui_data as data
+from tests.support.tiers import thorough
 from tests.support.tui_helpers import text_of, until
 from tui.app import PackApp
 from tui.changed_cells import _cells
@@ -83,7 +84,13 @@ SCREENS: dict[str, tuple[Callable[[], Screen[Any]], tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("name", SCREENS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("shelf", "result", "plan", "confirm") else thorough(name)
+        for name in SCREENS
+    ],
+)
 def test_every_screen_shows_a_hostile_name_as_text_and_goes_on(name: str) -> None:
     app = PackApp(
         data.services(

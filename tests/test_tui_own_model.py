@@ -23,11 +23,11 @@ from packager.records.measurement import OnDevice
 from packager.select import Reason
 from tests.conftest import REPOSITORY
 from tests.support import tui_data as data
+from tests.support.adapters import QUERY, low_rank
 from tests.support.gguf_checkpoints import build
 from tests.support.make_checkpoint import write_tiny
 from tests.support.make_package import write_package
 from tests.support.tui_helpers import drive, parsed, real_services, screen, settled, text_of, until
-from tests.test_adapter import QUERY, low_rank
 from tui import core, explain, figures
 from tui.ask import Ask, DeploymentProfile, build_command, specs
 from tui.screens.candidates import CandidatesScreen

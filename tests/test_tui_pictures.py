@@ -26,6 +26,7 @@ from packager.events import (
 )
 from packager.pipeline.run import STAGES
 from tests.support import tui_data as data
+from tests.support.tiers import thorough
 from tests.support.tui_helpers import settled, text_of, until
 from tui.app import PackApp
 from tui.ask import BuildOptions
@@ -293,6 +294,8 @@ EVERY_SCREEN = (
 )
 ONLY_LARGE = ("compare", "pareto_candidates", "sweeps", "sweep", "shelf", "options", "export")
 """Screens that show no more in a window of middle size than in one of the others."""
+REPRESENTATIVE = (*EVERY_SCREEN, "device_error", "need_vision", "build_failed", "settings", "help")
+"""Of every screen one state; and of an error, a failure, a form at its longest, and the dialogs."""
 SIZED = [
     *((name, SMALL) for name in PICTURES),
     *((name, size) for name in EVERY_SCREEN for size in WIDER[1 if name in ONLY_LARGE else 0 :]),
@@ -300,14 +303,19 @@ SIZED = [
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), SIZED, ids=[f"{name}-{size[0]}x{size[1]}" for name, size in SIZED]
+    ("name", "size"),
+    [
+        (name, size) if size == SMALL and name in REPRESENTATIVE else thorough(name, size)
+        for name, size in SIZED
+    ],
+    ids=[f"{name}-{size[0]}x{size[1]}" for name, size in SIZED],
 )
 def test_every_screen_looks_as_it_did(name: str, size: tuple[int, int], snap_compare: Any) -> None:
     assert take(PICTURES[name], snap_compare, size)
 
 
 @pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("name", ["candidates", "build_failed"])
+@pytest.mark.parametrize("name", ["candidates", thorough("build_failed")])
 def test_the_colours_of_every_kind_of_theme_are_readable(
     name: str, theme: str, snap_compare: Any
 ) -> None:

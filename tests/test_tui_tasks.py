@@ -115,6 +115,10 @@ def test_an_embedder_and_a_chat_model_that_fit_together_on_a_phone_of_8_gb(tmp_p
 
 
 @pytest.mark.engine
+@pytest.mark.thorough(
+    "test_the_whole_way_from_a_device_to_a_package_and_its_deletion_by_keys_alone",
+    "test_a_package_is_built_here_and_measured_there_in_one_command",
+)
 def test_a_fine_tune_of_ones_own_as_gguf_for_that_phone_with_thinking_off(
     tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

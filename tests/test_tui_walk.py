@@ -22,6 +22,7 @@ from packager.package.verify import verify
 from packager.pipeline.run import STAGES
 from packager.plan.plan import Plan
 from tests.support.make_checkpoint import write_tiny
+from tests.support.tiers import thorough
 from tests.support.tui_helpers import drive, real_services, screen, text_of, until
 from tui import core
 from tui.ask import Ask
@@ -195,7 +196,7 @@ def test_the_whole_way_from_a_device_to_a_package_and_its_deletion_by_keys_alone
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2], ids=list(STAGES)[:3])
+@pytest.mark.parametrize("stage", [thorough(0), thorough(1), 2], ids=list(STAGES)[:3])
 def test_cancelling_a_stage_ends_its_process_and_leaves_no_package(
     stage: int, checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -247,7 +248,7 @@ class Paused:
             events.close()
 
 
-@pytest.mark.parametrize("stage", list(STAGES)[3:])
+@pytest.mark.parametrize("stage", [*map(thorough, list(STAGES)[3:-1]), list(STAGES)[-1]])
 def test_cancelling_a_late_stage_leaves_no_package_either(
     stage: str, checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from textual.theme import BUILTIN_THEMES
 from packager.errors import PackError
 from targets import registry
 from tests.support import tui_data as data
+from tests.support.tiers import thorough
 from tests.support.tui_helpers import drive, screen, settled, text_of, until
 from tests.test_tui_pictures import CONVERTING, building
 from tui.contrast import ratio
@@ -282,7 +283,7 @@ def test_a_key_is_one_line_of_the_file_and_another_form_is_left_to_its_owner(
     assert "plan.build" not in file.read_text()
 
 
-@pytest.mark.parametrize("theme", ["textual-light", "textual-dark"])
+@pytest.mark.parametrize("theme", [thorough("textual-light"), "textual-dark"])
 def test_everything_on_the_row_of_a_cursor_can_be_read(theme: str) -> None:
     async def walk(pilot: Pilot[Any]) -> None:
         pilot.app.theme = theme
@@ -320,7 +321,17 @@ def test_everything_on_the_row_of_a_cursor_can_be_read(theme: str) -> None:
     drive(walk, given)
 
 
-def test_every_word_of_a_screen_can_be_read_in_every_theme_that_is_offered() -> None:
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("textual-dark", "textual-light"),
+        thorough(tuple(name for name, theme in BUILTIN_THEMES.items() if not theme.ansi)),
+    ],
+    ids=["two", "all"],
+)
+def test_every_word_of_a_screen_can_be_read_in_every_theme_that_is_offered(
+    names: tuple[str, ...],
+) -> None:
     """Placeholders, titles in borders and the letters of a plot too."""
 
     def faint(pilot: Pilot[Any]) -> list[tuple[str, str]]:
@@ -341,7 +352,6 @@ def test_every_word_of_a_screen_can_be_read_in_every_theme_that_is_offered() -> 
 
     async def walk(pilot: Pilot[Any]) -> None:
         low: set[tuple[str, str]] = set()
-        names = [name for name, theme in BUILTIN_THEMES.items() if not theme.ansi]
         # A plot is drawn in the same colours as the table: one theme of each kind shows it.
         for shown, themes in (
             (CandidatesScreen(data.ASK), names),

@@ -22,6 +22,7 @@ from packager.shipping.shipment import Shipment
 from targets.llama_cpp.how_to_run import how_to_run
 from targets.llama_cpp.session import model_file
 from tests.conftest import REPOSITORY
+from tests.support.building import words_of
 from tests.support.vision import SHAPES, write_seeing
 
 pytestmark = pytest.mark.engine
@@ -32,7 +33,7 @@ SEEING = [*FLAGS, "--use-case", "vision", "--max-image-tokens", "64", "--max-ttf
 
 def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "packager.cli", *words],
+        [sys.executable, *words_of("packager.cli"), *words],
         capture_output=True,
         text=True,
         cwd=REPOSITORY,

@@ -159,6 +159,7 @@ def test_a_build_says_what_it_gains_and_run_starts_from_it(
 
 
 @pytest.mark.engine
+@pytest.mark.thorough("test_a_build_says_what_it_gains_and_run_starts_from_it")
 def test_openvino_keeps_a_prefix_as_long_as_it_runs(tmp_path: Path) -> None:
     package = built(tmp_path, "openvino:int8_asym")
     warm = manifest.read(package).contents.warm

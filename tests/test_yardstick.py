@@ -26,6 +26,7 @@ from packager.shape.positions import KINDS, positions_of
 from tests.support import config_keys_of_transformers as listed
 from tests.support.make_checkpoint import Silent, write_tiny
 from tests.support.shapes import QWEN3, QWEN3_NEXT
+from tests.support.tiers import thorough
 from tests.support.yardstick import (
     GENERATIONS,
     POSITIONS,
@@ -59,7 +60,10 @@ def difference(case: Case, folder: Path) -> float:
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize(
+    "generation",
+    [name if name in ("qwen2", "qwen3", "qwen3_5_moe") else thorough(name) for name in GENERATIONS],
+)
 def test_the_reference_is_what_transformers_computes_at_every_point_of_the_grid(
     generation: str, tmp_path: Path
 ) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ from packager.shape.audio import AudioTower
 from packager.sounds.words import WordErrors, word_errors
 from packager.sources.dummy import write_checkpoint
 from training import spoken
-from training.stepper import Stepper
+from training.stepper import Stepper, next_token_loss
 
 SEED = 20261128
 STEPS, ROWS = 300, 20
@@ -157,18 +156,11 @@ def train(words: Tokenizer, steps: int) -> Transcriber:
     torch.manual_seed(SEED)
     model, speech = Transcriber(words), spoken.Speech(spoken.VOICES)
     stepper = Stepper(model, steps)
-    began = time.process_time()
     for step in range(steps):
         logits, labels, beside = model(batch(f"train/{step}", ROWS, speech if step % 3 else None))
-        loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+        loss = next_token_loss(logits, labels)
         stepper.step(step, loss + beside)
-        if step % 20 == 0:
-            spent = time.process_time() - began
-            print(
-                f"{step:5d}  {loss.item():.3f}  {beside.item():.3f}  {spent:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
+        stepper.tell(step, loss, beside)
     return model
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import time
+
 import torch
 from torch import nn
+from torch.nn import functional
 
 _MATRIX_RATE, _OTHER_RATE = 4e-3, 3e-3
 _WARM_UP, _LEVEL_UNTIL = 30, 0.6
@@ -12,6 +16,12 @@ _WARM_UP, _LEVEL_UNTIL = 30, 0.6
 def rate(step: int, steps: int) -> float:
     """Share of the full learning rate."""
     return min(1.0, (step + 1) / _WARM_UP, (steps - step) / (steps * (1 - _LEVEL_UNTIL)))
+
+
+def next_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of each token given those before it: logits (rows, tokens, vocabulary) and
+    labels (rows, tokens), -100 for what need not be foreseen."""
+    return functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
 
 
 class Stepper:
@@ -34,6 +44,7 @@ class Stepper:
         self._optimizers: list[torch.optim.Optimizer] = [muon, adam]
         groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
         self._full = [(group, group["lr"]) for group in groups]
+        self._began = time.process_time()
 
     def step(self, number: int, loss: torch.Tensor) -> None:
         """Move every parameter against the loss; `number` counts from 0."""
@@ -44,3 +55,10 @@ class Stepper:
         for optimizer in self._optimizers:
             optimizer.step()
             optimizer.zero_grad()
+
+    def tell(self, number: int, *losses: torch.Tensor) -> None:
+        """Every 20 steps: the losses and the processor's seconds so far, to stderr."""
+        if number % 20 == 0:
+            shown = "  ".join(f"{loss.item():.3f}" for loss in losses)
+            spent = time.process_time() - self._began
+            print(f"{number:5d}  {shown}  {spent:.0f} s", file=sys.stderr, flush=True)

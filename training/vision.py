@@ -15,7 +15,6 @@ import json
 import random
 import shutil
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from torch.nn import functional
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from training import drawings
-from training.stepper import Stepper
+from training.stepper import Stepper, next_token_loss
 
 SEED = 20261127
 STEPS, ROWS = 300, 24
@@ -176,15 +174,12 @@ def train(words: Tokenizer, steps: int) -> Qwen3VLForConditionalGeneration:
     torch.manual_seed(SEED)
     model, batches = new_model(words), Batches(words)
     stepper = Stepper(model, steps)
-    began = time.process_time()
     for step in range(steps):
         given, labels = batches.of([example(f"train/{step}/{row}") for row in range(ROWS)])
         logits = model(**given, use_cache=False).logits
-        loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+        loss = next_token_loss(logits, labels)
         stepper.step(step, loss)
-        if step % 20 == 0:
-            spent = time.process_time() - began
-            print(f"{step:5d}  {loss.item():.3f}  {spent:.0f} s", file=sys.stderr, flush=True)
+        stepper.tell(step, loss)
     return model
 
 

@@ -293,7 +293,8 @@ class PackApp(App[int]):
             # A line of a form brings its whole form along.
             around = (screen.focused, *screen.focused.ancestors)
             part = next(
-                (one for one in around if isinstance(one, VerticalScroll | ScrollView)), None
+                (widget for widget in around if isinstance(widget, VerticalScroll | ScrollView)),
+                None,
             )
             if isinstance(part, Widget):
                 screen.maximized = part

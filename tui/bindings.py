@@ -83,13 +83,13 @@ def all_ids() -> frozenset[str]:
 
 def all_keys() -> dict[str, str]:
     """The keys of every id by default, written as the settings write them."""
-    found: dict[str, str] = {}
+    keys: dict[str, str] = {}
     for name in _MODULES:
         for value in vars(import_module(name)).values():
             if isinstance(value, type):
-                found |= {
-                    one.id: one.key
-                    for one in getattr(value, "BINDINGS", ())
-                    if isinstance(one, Binding) and one.id
+                keys |= {
+                    binding.id: binding.key
+                    for binding in getattr(value, "BINDINGS", ())
+                    if isinstance(binding, Binding) and binding.id
                 }
-    return found
+    return keys

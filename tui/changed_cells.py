@@ -92,16 +92,16 @@ def _cells(segment: Segment, console: Console) -> list[Cell]:
     text = segment.text
     if text.isprintable() and cell_len(text) == len(text):
         return [(character, codes) for character in text]
-    found: list[Cell] = []
+    cells: list[Cell] = []
     for character in text:
         width = cell_len(character)
         shown = _without_effect(character, width)
-        if not width and found:
+        if not width and cells:
             # A combining mark belongs to the character before it.
-            found[-1] = (found[-1][0] + shown, codes)
+            cells[-1] = (cells[-1][0] + shown, codes)
         elif width:
-            found += [(shown, codes), *([("", codes)] * (width - 1))]
-    return found
+            cells += [(shown, codes), *([("", codes)] * (width - 1))]
+    return cells
 
 
 def _without_effect(character: str, width: int) -> str:

@@ -39,24 +39,29 @@ def ratio(text: Color, below: Color) -> float:
 def readable(variables: Mapping[str, str]) -> dict[str, str]:
     """The variables of a theme with every text of `PAIRS` in a contrast of at least `LEAST`, as far
     as there is one."""
-    found = dict(variables)
-    cursor = _parsed(found.get(_CURSOR[1]))
-    if cursor is not None and found.get(_CURSOR[0], "").startswith("auto"):
+    changed = dict(variables)
+    cursor = _parsed(changed.get(_CURSOR[1]))
+    if cursor is not None and changed.get(_CURSOR[0], "").startswith("auto"):
         # Textual takes black or white and lets some of the ground through, which can be too much.
         on_it = cursor.get_contrast_text(1.0)
-        found |= {_CURSOR[0]: on_it.hex, _CURSOR[1]: _away(cursor, on_it).hex}
+        changed |= {_CURSOR[0]: on_it.hex, _CURSOR[1]: _away(cursor, on_it).hex}
     for name, grounds in PAIRS:
-        text, below = _parsed(found.get(name)), [_parsed(found.get(ground)) for ground in grounds]
-        known = [one for ground in below if ground is not None for one in as_seen(ground, found)]
+        text, below = (
+            _parsed(changed.get(name)),
+            [_parsed(changed.get(ground)) for ground in grounds],
+        )
+        known = [
+            colour for ground in below if ground is not None for colour in as_seen(ground, changed)
+        ]
         if text is not None and known:
-            found[name] = _moved(text, known).hex
-    return found
+            changed[name] = _moved(text, known).hex
+    return changed
 
 
 def as_seen(ground: Color, variables: Mapping[str, str]) -> list[Color]:
     """A ground as it is seen: one that lets through lies on the background or on a surface."""
     below = [_parsed(variables.get(name)) for name in ("background", "surface")]
-    return [one + ground for one in below if one is not None] if ground.a < 1 else [ground]
+    return [colour + ground for colour in below if colour is not None] if ground.a < 1 else [ground]
 
 
 def _away(ground: Color, text: Color) -> Color:

@@ -77,7 +77,9 @@ class Found:
     @property
     def chosen(self) -> Candidate | None:
         """The tool's own choice, None where nothing fits."""
-        return next((one for one in self.candidates if one.verdict == "chosen"), None)
+        return next(
+            (candidate for candidate in self.candidates if candidate.verdict == "chosen"), None
+        )
 
 
 def find(services: World, ask: Ask) -> Found:
@@ -114,7 +116,7 @@ def find(services: World, ask: Ask) -> Found:
             pictures=workload.pictures,
             sound=workload.sound,
         )
-    found = candidates(
+    considered = candidates(
         target,
         workload,
         own or catalog.load(),
@@ -125,17 +127,19 @@ def find(services: World, ask: Ask) -> Found:
     )
     misses: tuple[Miss, ...] = ()
     nothing = ""
-    if not choose(found):
+    if not choose(considered):
         larger = tuple(
             larger_than(
                 target, services.targets(), lambda other: replace(ask, target=other).workload()
             )
         )
-        nothing = none_fits(target, workload, found)
-        nearest = nearest_misses(target, workload, found, runtimes, larger=larger, named=bool(own))
+        nothing = none_fits(target, workload, considered)
+        nearest = nearest_misses(
+            target, workload, considered, runtimes, larger=larger, named=bool(own)
+        )
         # Another device is the last thing to change: it is the one that the person has.
         misses = tuple(sorted(nearest, key=lambda miss: miss.flag.startswith("--target")))
-    return Found(ask, found, misses, time.perf_counter() - started, nothing, missing, kinds)
+    return Found(ask, considered, misses, time.perf_counter() - started, nothing, missing, kinds)
 
 
 def _adopted(ask: Ask, runtimes: Sequence[Runtime]) -> Recognised | None:
@@ -167,14 +171,14 @@ def absent(services: World, target: Target) -> dict[str, str]:
     name."""
     from packager.engines import missing_engine
 
-    found = {
+    errors = {
         runtime.name: missing_engine(runtime)
         for runtime in services.runtimes()
         if runtime.name in target.runtimes
     }
     return {
         name: f"{error.message} {error.hint}".strip()
-        for name, error in found.items()
+        for name, error in errors.items()
         if error is not None
     }
 

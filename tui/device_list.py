@@ -23,16 +23,16 @@ def lab_rows(machines: Sequence[Seen], words: str, room: int) -> list[Option]:
     """The machines of the lab whose name, address or devices hold every word, in `room` cells."""
     wanted = words.casefold().split()
     options: list[Option] = []
-    for one in machines:
-        text = f"{one.name} {one.address} {one.device} {' '.join(one.targets)} lab".casefold()
+    for row in machines:
+        text = f"{row.name} {row.address} {row.device} {' '.join(row.targets)} lab".casefold()
         if not all(word in text for word in wanted):
             continue
-        memory = f"{(one.memory_bytes or 0) / 1e9:.3g} GB" if one.reached else "no answer"
-        label = one.label
+        memory = f"{(row.memory_bytes or 0) / 1e9:.3g} GB" if row.reached else "no answer"
+        label = row.label
         most = room - len(memory) - 2
         label = label if len(label) <= most else label[: most - 1] + "…"
         gap = " " * max(1, room - len(label) - len(memory) - 1)
-        options.append(Option(Content(f"{label}{gap}{memory}"), id=f"{LAB}{one.address}"))
+        options.append(Option(Content(f"{label}{gap}{memory}"), id=f"{LAB}{row.address}"))
     if options:
         head = Content.styled("─ Machines of the lab ", "$foreground-muted")
         options.insert(0, Option(head, disabled=True))

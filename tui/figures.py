@@ -173,7 +173,12 @@ def made_of(contents: Contents) -> list[tuple[str, str]]:
 
     alone = contents.adapter
     rows = [("base", "" if alone is None else f"an adapter, to be added to {alone.base.name}")]
-    rows += [("adapters", adapters((one.location, one.scale) for one in contents.source.adapters))]
+    rows += [
+        (
+            "adapters",
+            adapters((adapter.location, adapter.scale) for adapter in contents.source.adapters),
+        )
+    ]
     fixed = contents.chat.profile if contents.chat else None
     if fixed is not None:
         rows.append(("behaves", profile(Profile.from_dict(fixed.to_json()))))

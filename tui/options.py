@@ -60,8 +60,8 @@ def _own(
         return "" if known == empty else text(known)
 
     def write(ask: Ask, words: str) -> Ask:
-        said = value(words) if words else empty
-        return replace(ask, options=replace(ask.options, **{field: said}))
+        chosen = value(words) if words else empty
+        return replace(ask, options=replace(ask.options, **{field: chosen}))
 
     return {"read": read, "write": write}
 
@@ -96,7 +96,7 @@ def _words(words: str) -> list[str]:
 
 
 def _scores(words: str) -> tuple[tuple[str, float], ...]:
-    found: dict[str, float] = {}
+    scores: dict[str, float] = {}
     # Names of benchmarks have spaces in them; commas stand between several.
     for one in filter(None, (part.strip() for part in words.split(","))):
         name, _, least = one.rpartition("=")
@@ -106,8 +106,8 @@ def _scores(words: str) -> tuple[tuple[str, float], ...]:
             value = -1.0
         if not name.strip() or not 0 <= value <= 100:
             raise usage(f"{one!r} is not BENCHMARK=SCORE.", "Write for example IFEval=60.")
-        found[benchmark(name.strip())] = value
-    return tuple(found.items())
+        scores[benchmark(name.strip())] = value
+    return tuple(scores.items())
 
 
 def _licences(words: str) -> tuple[str, ...]:

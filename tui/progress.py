@@ -203,11 +203,11 @@ def advance(progress: Progress, event: Event, now: float) -> Progress:
     """The build after the event; `now` is the screen's clock, seconds."""
     match event:
         case StageStarted():
-            said = f"[{event.index}/{event.count}] {event.title}"
+            line = f"[{event.index}/{event.count}] {event.title}"
             return _with(
                 progress,
                 event.stage,
-                said,
+                line,
                 status="running",
                 started=now,
                 seconds=None,
@@ -252,11 +252,11 @@ def advance(progress: Progress, event: Event, now: float) -> Progress:
                 failed, failure=Failure(event.stage, event.message, event.hint), state="failed"
             )
         case AlternativeStarted():
-            said = f"{event.recipe} with {event.runtime} ({event.index} of {event.count})"
+            line = f"{event.recipe} with {event.runtime} ({event.index} of {event.count})"
             fresh = tuple(
                 Stage(stage.name, stage.title, expected=stage.expected) for stage in progress.stages
             )
-            return replace(progress, stages=fresh, memory=(), lines=(*progress.lines, said))
+            return replace(progress, stages=fresh, memory=(), lines=(*progress.lines, line))
         case AlternativeFinished():
             return replace(progress, lines=(*progress.lines, f"{event.recipe}: {event.summary}"))
         case Compared():

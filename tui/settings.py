@@ -94,7 +94,7 @@ def _is_key(text: str) -> bool:
     modifier."""
     from textual.keys import Keys
 
-    names = {one.value for one in Keys} | {
+    names = {key.value for key in Keys} | {
         "question_mark",
         "slash",
         "minus",
@@ -105,7 +105,7 @@ def _is_key(text: str) -> bool:
         "full_stop",
     }
     *modifiers, last = text.split("+") if len(text) > 1 else [text]
-    fine = all(one in ("ctrl", "shift", "alt", "super", "meta") for one in modifiers)
+    fine = all(key in ("ctrl", "shift", "alt", "super", "meta") for key in modifiers)
     return fine and (len(last) == 1 or text in names or last in names)
 
 

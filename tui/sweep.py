@@ -65,7 +65,7 @@ class Sweep:
 
     def count(self, *status: Status) -> int:
         """How many cells are so."""
-        return sum(one.status in status for one in self.cells)
+        return sum(planned.status in status for planned in self.cells)
 
     def left(self, now: float) -> float | None:
         """Seconds until the end; None while nobody knows, and after it."""
@@ -97,7 +97,7 @@ class Follower:
     def __init__(self, sweep: Sweep, titles: dict[str, str]) -> None:
         self.sweep = sweep
         self._titles = titles
-        self._places = {one.cell.id: place for place, one in enumerate(sweep.cells)}
+        self._places = {planned.cell.id: place for place, planned in enumerate(sweep.cells)}
 
     def advance(self, event: Event | SweepEvent, now: float) -> Sweep:
         """The sweep after the event; `now` is the screen's clock, seconds."""
@@ -121,25 +121,25 @@ class Follower:
         return self.sweep
 
     def _with(self, cell: Cell, **fields: object) -> Sweep:
-        place = self._places.get(cell.id)
-        if place is None:
+        index = self._places.get(cell.id)
+        if index is None:
             return replace(self.sweep, changed=frozenset())
         cells = list(self.sweep.cells)
-        cells[place] = replace(cells[place], **fields)  # type: ignore[arg-type]
-        return replace(self.sweep, cells=tuple(cells), changed=frozenset({place}))
+        cells[index] = replace(cells[index], **fields)  # type: ignore[arg-type]
+        return replace(self.sweep, cells=tuple(cells), changed=frozenset({index}))
 
 
 def _finished(row: Row) -> dict[str, object]:
     """What a row says of its cell."""
-    found: dict[str, object] = {"status": row.status, "says": outcome(row)}
+    fields: dict[str, object] = {"status": row.status, "says": outcome(row)}
     if row.status == "done":
-        found |= {
+        fields |= {
             "predicted": False,
             "artifact_bytes": row.figures.get("artifact_bytes"),
             "memory_bytes": row.figures.get("peak_memory_bytes"),
             "decode_tps": row.figures.get("decode_tps"),
         }
-    return found
+    return fields
 
 
 def _said(sweep: Sweep, line: str) -> Sweep:

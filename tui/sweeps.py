@@ -135,15 +135,15 @@ def _plan(world: World, path: Path) -> Shown:
     plan = read(path, known)
     root = path.absolute().parent / f"sweep-{plan.name}"
     pace = learnt(Folder(root)) if (root / MARK).is_file() else Pace()
-    found = matrix(plan, known, pace)
+    planned = matrix(plan, known, pace)
     titles = columns()
     return Shown(
         plan.name,
         titles,
-        rows(found),
+        rows(planned),
         tuple(range(3, len(titles) - 1)),
-        tuple(sentences(found)),
-        Order(plan, found, root, known) if found.possible else None,
+        tuple(sentences(planned)),
+        Order(plan, planned, root, known) if planned.possible else None,
     )
 
 
@@ -160,17 +160,17 @@ def _run(root: Path) -> Shown:
     last, changes = runs[-1], compared(runs)
     known = table(last)
     state = "ended" if last.file.finished else "was stopped; its plan continues it"
-    told = [f"Run {last.number} of {last.file.started} {state}.", *sentences(last, changes)]
-    told += [pair.sentence() for pair in standing(runs, folder.asked(last).compare)]
+    lines = [f"Run {last.number} of {last.file.started} {state}.", *sentences(last, changes)]
+    lines += [pair.sentence() for pair in standing(runs, folder.asked(last).compare)]
     report = root / "report"
     if report.is_dir():
-        told.append(f"Report: {report}")
+        lines.append(f"Report: {report}")
     return Shown(
         last.file.name,
         known.columns,
         known.cells,
         tuple(range(1, len(known.columns) - 1)),
-        tuple(told),
+        tuple(lines),
     )
 
 

@@ -146,9 +146,9 @@ class _Filtered:
 
     def text(self, piece: str) -> None:
         """What is said of one more piece."""
-        said = self._transcript.add(piece)
-        if said:
-            self._report.text(said)
+        spoken = self._transcript.add(piece)
+        if spoken:
+            self._report.text(spoken)
 
 
 class _Speaker:

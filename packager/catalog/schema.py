@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from packager.catalog.variant import Kind, Thinking
 from packager.errors import PackError, bad_input
 from packager.foreign import load_toml
 from packager.names import did_you_mean
@@ -110,22 +111,8 @@ VARIANT: Types = {
     "sources": dict,
 }
 CHOICES: Mapping[str, tuple[str, ...]] = {
-    "kind": (
-        "general",
-        "coder",
-        "math",
-        "reasoning",
-        "vision",
-        "audio",
-        "omni",
-        "embedding",
-        "reranking",
-        "guard",
-        "reward",
-        "speech",
-        "world",
-    ),
-    "thinking": ("never", "switch", "always"),
+    "kind": get_args(Kind),
+    "thinking": get_args(Thinking),
     "generation": ("qwen2_vl", "qwen2_5_vl", "qwen2_5_omni", "qwen3_vl"),
     "system_prompt": ("enhanced", "plain"),
 }

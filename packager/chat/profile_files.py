@@ -47,13 +47,13 @@ def parse(
 
 def read_tools(path: Path) -> tuple[JsonObject, ...]:
     """Tools in OpenAI's form: a JSON list of {"type": "function", "function": {"name", ...}}."""
-    found = parse_json(
+    tools = parse_json(
         _text(path).encode(), str(path), "Write a list of tools.", constant=_no_constant
     )
-    if not isinstance(found, list) or not found:
+    if not isinstance(tools, list) or not tools:
         raise bad_input(f"{path} holds no list of tools.", "Write a list, also for one tool.")
     seen: set[str] = set()
-    for place, tool in enumerate(found):
+    for place, tool in enumerate(tools):
         why_not = _misfit(tool, seen)
         if why_not:
             raise bad_input(
@@ -61,7 +61,7 @@ def read_tools(path: Path) -> tuple[JsonObject, ...]:
                 'Write {"type": "function", "function": {"name": ..., "parameters": {...}}}.',
             )
         seen.add(tool["function"]["name"])
-    return tuple(found)
+    return tuple(tools)
 
 
 def _no_constant(name: str) -> None:
@@ -95,7 +95,7 @@ def _thinking(value: str | None) -> tuple[Thinking | None, int | None]:
 
 
 def _sampling(value: str) -> dict[str, float]:
-    found: dict[str, float] = {}
+    sampling: dict[str, float] = {}
     for part in value.split(","):
         key, equals, number = part.strip().partition("=")
         if key not in KEYS:
@@ -115,8 +115,8 @@ def _sampling(value: str) -> dict[str, float]:
                 f"--sampling {part.strip()!r}: {key} takes {kind} from {low:g} to {high:g}.",
                 "For example --sampling temperature=0.7,top_p=0.8.",
             )
-        found[key] = int(known) if whole else known
-    return found
+        sampling[key] = int(known) if whole else known
+    return sampling
 
 
 def _text(path: Path) -> str:

@@ -20,7 +20,7 @@ from packager.chat.templates import chosen, portable
 from packager.checkpoint import first_generation, tiktoken
 from packager.checkpoint.chat_templates import DEFAULT, TOOLS, templates_of
 from packager.checkpoint.folder import checkpoint_files, is_weights, read_json
-from packager.checkpoint.template import apart, limit_memory, pairs_of_texts, render, split
+from packager.checkpoint.template import apart, limit_template_memory, pairs_of_texts, render, split
 from packager.errors import PackError, bad_input, usage
 from packager.json_values import (
     JsonObject,
@@ -110,7 +110,7 @@ def read_job(report: Report, *, folder: str, profile: JsonObject) -> JsonObject:
     own = own_templates(Path(folder))
     files = checkpoint_files(Path(folder))
     ids = token_ids(files, own.tokenizer_config)
-    limit_memory()
+    limit_template_memory()
     wished = Profile.from_dict(profile)
     template = portable(own.templates, own.tokens, wished.statements())
     if template is not None:
@@ -186,7 +186,7 @@ def beside_own_job(
 ) -> JsonObject:
     """The job behind `beside_own`."""
     own, wished = own_templates(Path(folder)), Profile.from_dict(profile)
-    limit_memory()
+    limit_template_memory()
 
     def mine(conversation: JsonObject) -> str | None:
         messages, variables = split(conversation)

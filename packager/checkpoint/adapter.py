@@ -237,16 +237,16 @@ def _sorted(path: Path, config: JsonObject) -> tuple[dict[str, LowRank], dict[st
                 "Save the adapter in 16 or 32 bits.",
             )
         name = tensor.name.removeprefix(_PREFIX)
-        found = _PART.fullmatch(name)
-        if found is not None:
-            part = found["part"] + ("_bias" if found["kind"] == "bias" else "")
-            _once(path, parts.setdefault(found["module"], {}), part, tensor)
+        matched = _PART.fullmatch(name)
+        if matched is not None:
+            part = matched["part"] + ("_bias" if matched["kind"] == "bias" else "")
+            _once(path, parts.setdefault(matched["module"], {}), part, tensor)
         elif _TRAINED in name:
             _once(path, trained, _SAVED.sub("", name), tensor)
         elif ".original_module." not in name:
             _once(path, replaced, _SAVED.sub("", name), tensor)
     _bounded(path, config, parts)
-    low_rank = {module: _low_rank(path, config, module, found) for module, found in parts.items()}
+    low_rank = {module: _low_rank(path, config, module, rows) for module, rows in parts.items()}
     # A vocabulary that has grown is saved as it was before training besides.
     return low_rank, replaced | trained
 

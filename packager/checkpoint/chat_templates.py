@@ -21,15 +21,15 @@ def templates_of(files: Mapping[str, Path], tokenizer_config: Mapping[str, Any])
     then chat_template.json, then tokenizer_config.json. Raises PackError (bad input) for templates
     of which none is the default, for what is not text, and for more of it than a template has.
     """
-    found = _found(files, tokenizer_config)
-    for name, text in found.items():
+    templates = _found(files, tokenizer_config)
+    for name, text in templates.items():
         if len(text) > TEMPLATE_BYTES:
             raise bad_input(
                 f"The chat template {name!r} in {next(iter(files.values())).parent} has "
                 f"{len(text)} characters, more than any template has.",
                 "Get the file again from where it was published.",
             )
-    return {name: _line_ends(text) for name, text in found.items()}
+    return {name: _line_ends(text) for name, text in templates.items()}
 
 
 def _line_ends(text: str) -> str:

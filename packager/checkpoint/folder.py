@@ -51,6 +51,10 @@ _OF_ADAPTERS = {
     ADAPTER_CONFIG: limits.ADAPTER_CONFIG_BYTES,
     ADAPTER_WEIGHTS: limits.ADAPTER_BYTES,
 }
+_CONVERTED = re.compile(r".+\.gguf|openvino_\w+\.(xml|bin)|.+\.onnx(\.data)?", re.IGNORECASE)
+"""Graphs and weights that somebody else has converted."""
+_DEEPEST = 5
+"""Folders below a snapshot in which a converted model may lie."""
 _LARGE_TEXTS = {INDEX, "tokenizer.json", "vocab.json", "merges.txt", "qwen.tiktoken"}
 
 
@@ -67,8 +71,9 @@ def is_license(name: str) -> bool:
 
 
 def most_bytes(name: str) -> int | None:
-    """How large a file of that name can be; None for weights of a model, which have no limit."""
-    if is_weights(name):
+    """How large a file of that name can be; None for weights of a model and for graphs, which have
+    no limit."""
+    if is_weights(name) or _CONVERTED.fullmatch(name):
         return None
     if name in _OF_ADAPTERS:
         return _OF_ADAPTERS[name]
@@ -168,10 +173,12 @@ def _names(folder: Path) -> Iterator[str]:
 
 
 def _blobs(folder: Path) -> Path | None:
-    """Where the hub keeps the files of this snapshot; None when the folder is none
+    """Where the hub keeps the files of this snapshot; None when the folder is none, and is in none
     (`<repo>/snapshots/<commit>`)."""
-    real = folder.resolve()
-    return (real.parent.parent / "blobs").resolve() if real.parent.name == "snapshots" else None
+    snapshots = next(
+        (path for path in folder.resolve().parents[:_DEEPEST] if path.name == "snapshots"), None
+    )
+    return None if snapshots is None else (snapshots.parent / "blobs").resolve()
 
 
 def read_json(path: Path) -> JsonObject:

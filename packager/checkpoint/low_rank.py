@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from packager.checkpoint import Checkpoint
+from packager.checkpoint import Checkpoint, composed
 from packager.checkpoint.adapter import Adapter, LowRank
 from packager.checkpoint.naming import official_name
-from packager.errors import PackError, usage
+from packager.errors import PackError, bad_input, usage
 from packager.shape.tensors import naming_of, outer_tensors
 
 WEIGHT = ".weight"
@@ -38,6 +39,16 @@ def of(base: Checkpoint, adapter: Adapter) -> LowRanks:
     if not matrices:
         raise _only_merged(adapter, "it has no low-rank matrices")
     return LowRanks(matrices)
+
+
+def of_folder(folder: Path) -> tuple[Checkpoint, Adapter, LowRanks]:
+    """The base and the one adapter that packager.checkpoint.composed has put into a folder, and
+    what an engine adds. Raises PackError: exit code 6 for another folder, usage as `of`."""
+    parts = composed.read(folder)
+    if parts is None or len(parts.adapters) != 1:
+        raise bad_input(f"{folder} is not a base with one adapter.", "Build the adapter again.")
+    base, adapter = Checkpoint.open(parts.base), Adapter.open(*parts.adapters[0])
+    return base, adapter, of(base, adapter)
 
 
 def _renamed(base: Checkpoint, adapter: Adapter) -> Iterator[tuple[str, LowRank]]:

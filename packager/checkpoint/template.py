@@ -3,10 +3,8 @@ outside."""
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +14,7 @@ import msgspec
 from packager.errors import PackError, bad_input
 from packager.json_values import JsonObject, JsonValue, objects_at
 from packager.limits import TEMPLATE_BYTES
-from packager.process import run_job
+from packager.process import limit_memory, value_within
 from packager.runtime import Report
 
 if TYPE_CHECKING:
@@ -135,18 +133,13 @@ def pairs_of_texts(value: JsonObject) -> list[tuple[str | None, str | None]]:
 def apart(job: str, arguments: JsonObject, log: Path) -> JsonObject:
     """The value of a job that renders templates, in a child process that is killed after
     SECONDS."""
-    deadline = time.monotonic() + SECONDS
-    with closing(run_job(job, arguments, log, watch=True)) as work:
-        while time.monotonic() < deadline:
-            try:
-                next(work)
-            except StopIteration as stop:
-                value: JsonObject = stop.value.value
-                return value
-    raise bad_input(
-        f"The chat template cannot be rendered: it did not end within {SECONDS:.0f} seconds.",
-        _ITS_OWN,
-    )
+    value = value_within(job, arguments, log, SECONDS)
+    if value is None:
+        raise bad_input(
+            f"The chat template cannot be rendered: it did not end within {SECONDS:.0f} seconds.",
+            _ITS_OWN,
+        )
+    return value
 
 
 def render_both_job(
@@ -184,20 +177,13 @@ def render_job(
 
 def render_bounded(template: str, messages: Sequence[JsonObject], **variables: JsonValue) -> str:
     """`render` in a process that is there for nothing else: its memory is bounded from now on."""
-    limit_memory()
+    limit_template_memory()
     return render(template, messages, **variables)
 
 
-def limit_memory() -> None:
-    """Bound what this process may take from now on: a template may ask for any amount.
-
-    Only for a process that does nothing else: an engine beside it would starve.
-    """
-    with suppress(ImportError, ValueError, OSError):
-        import resource  # not on every system
-
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, hard))
+def limit_template_memory() -> None:
+    """See packager.process.limit_memory: a template may ask for any amount."""
+    limit_memory(_MEMORY_BYTES)
 
 
 def read(path: Path) -> str:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     "--model", "--variant", "variant", metavar="ID", help="The variant that it was made from."
 )
 @click.option(
-    "--hub-file", metavar="NAME.gguf", help="Of a repository of the hub: the file to take."
+    "--hub-file",
+    metavar="NAME.gguf|FOLDER/",
+    help="Of a repository of the hub: the file to take, or the folder; ./ is the repository's own.",
 )
 @click.option("--revision", metavar="SHA", help="Commit, tag or branch of that repository.")
 @click.option("--offline", is_flag=True, help="Use what the hub's cache holds.")
@@ -44,6 +46,7 @@ def command(
     qwen-pack adopt Qwen3-0.6B-Q4_K_M.gguf --target laptop-cpu     measured, gated, packaged
     qwen-pack adopt my.gguf --target laptop-cpu --against ./checkpoint    and what it has lost
     qwen-pack adopt ./Qwen3-0.6B-int4-ov                           for OpenVINO or ONNX Runtime
+    qwen-pack adopt me/my-int4-ov --hub-file ./                    a folder as it is on the hub
 
     With --target it takes every option of `build`; --against and --tokenizer say what it is held
     against.
@@ -86,7 +89,7 @@ def command(
     if found is None:
         raise usage(
             f"{model!r} is not a model that was converted already.",
-            "Name a .gguf file or its folder.",
+            "Name a .gguf file or its folder; of the hub's repository, say which with --hub-file.",
         )
     known = recognise(found, variant, origin=origin)
     described = _described(known)

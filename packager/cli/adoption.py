@@ -28,8 +28,9 @@ _OPTIONS = (
     ),
     click.option(
         "--hub-file",
-        metavar="NAME.gguf",
-        help="Take this file of the hub's repository that is named (--model, or adopt's own).",
+        metavar="NAME.gguf|FOLDER/",
+        help="Take this file, or folder for an engine, of the hub's repository that is named "
+        "(--model, or adopt's own).",
     ),
 )
 

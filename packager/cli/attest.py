@@ -1,4 +1,4 @@
-"""`qwen-pack attest`: does a GGUF follow from a checkpoint with a recipe?"""
+"""`qwen-pack attest`: does a converted model follow from a checkpoint with a recipe?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHOWN = 20
 
 
 @click.command("attest")
-@click.argument("model", metavar="FILE.gguf")
+@click.argument("model", metavar="FILE.gguf|FOLDER")
 @click.option(
     "--against",
     required=True,
@@ -27,7 +27,7 @@ _SHOWN = 20
 )
 @click.option("--revision", metavar="SHA", help="Commit, tag or branch of that repository.")
 @click.option(
-    "--recipe", metavar="R", help="The recipe, like gguf:Q4_K_M; the file's own by default."
+    "--recipe", metavar="R", help="The recipe, like gguf:Q4_K_M; the model's own by default."
 )
 @click.option(
     "--imatrix",
@@ -56,13 +56,14 @@ def command(
     offline: bool,
     as_json: bool,
 ) -> int:
-    """Quantize a checkpoint again, and compare FILE.gguf with it tensor by tensor.
+    """Quantize a checkpoint again, and compare a converted model with it tensor by tensor.
 
     \b
     qwen-pack attest Qwen3-0.6B-Q4_K_M.gguf --against Qwen/Qwen3-0.6B
     qwen-pack attest model.gguf --against ./checkpoint --recipe gguf:Q4_0
+    qwen-pack attest ./Qwen3-0.6B-int4-ov --against Qwen/Qwen3-0.6B
 
-    Exit code 0 where every tensor has the same bytes, 4 where one differs. Keys that differ are
+    Exit code 0 where every tensor has the same numbers, 4 where one differs. Keys that differ are
     listed apart and change nothing about that.
     """
     from packager.cli.progress import follow
@@ -109,17 +110,18 @@ def _show(found: Attested) -> None:
         }[found.follows]
     )
     if found.different:
+        share = "bytes" if found.model.kind == "gguf" else "numbers"
         emit_table(
             "Tensors that differ, distances relative to the weights",
-            ("tensor", "type", "wanted", "bytes", "distance", "error", "usual"),
+            ("tensor", "type", "wanted", share, "distance", "error", "usual"),
             [_row(row) for row in found.different[:_SHOWN]],
-            right=("bytes", "distance", "error", "usual"),
+            right=(share, "distance", "error", "usual"),
         )
         if len(found.different) > _SHOWN:
             narrate(f"{len(found.different) - _SHOWN} more; --json lists all of them.")
     for title, rows in (
         ("Keys of network and vocabulary", found.network),
-        ("Keys that describe the file", found.description),
+        ("Keys that describe the model", found.description),
     ):
         if rows:
             cells = [[str(row[name]) for name in ("key", "file", "recipe")] for row in rows]

@@ -90,8 +90,8 @@ def command(
     result = trial.neighbours(own, beside) if beside else own
     # What a base says with an adapter is the adapter's: with one it goes into its manifest, with
     # several into none.
-    place = package if not adapters else adapters[0]
-    saved = not no_save and len(adapters) < 2 and _saved(place, result)
+    destination = package if not adapters else adapters[0]
+    saved = not no_save and len(adapters) < 2 and _saved(destination, result)
     for direction, (_, other) in beside.items():
         path = others[direction]
         if path is not None and not no_save:

@@ -82,20 +82,20 @@ def command(
 
     if transcripts is not None and machines:
         raise usage("--on takes no --transcripts.", "Measure the words here, the speed there.")
-    found = manifest.read(package)
-    place = _place(package, adapters, save, bool(machines))
-    writable = os.access(place, os.W_OK)
+    package_manifest = manifest.read(package)
+    destination = _place(package, adapters, save, bool(machines))
+    writable = os.access(destination, os.W_OK)
     if save and not writable:
         raise usage(
-            f"{place} is not writable, so the figures could not be saved.",
+            f"{destination} is not writable, so the figures could not be saved.",
             "Measure without --save, or copy the package.",
         )
-    runtime = registry.runtime(found.contents.runtime.name)
+    runtime = registry.runtime(package_manifest.contents.runtime.name)
     way = Way(agent, claimed, sustained, cool, checkpoint)
     if len(machines) > 1:
         from packager.cli.bench_machines import bench_machines
 
-        return bench_machines(found, package, machines, way, save, as_json)
+        return bench_machines(package_manifest, package, machines, way, save, as_json)
     if machines:
         now = follow(measure_on(package, runtime.name, machines[0], way))
     elif agent is not None:
@@ -109,12 +109,12 @@ def command(
         now = follow(
             bench.run(package, runtime, here(), claimed, sustained, cool, adapters, transcripts)
         )
-    first = now.on_device and not found.contents.seen_on_device
+    first = now.on_device and not package_manifest.contents.seen_on_device
     wanted = save or (first and not adapters)
     if wanted and writable:
-        bench.save(place, now)
-    before = found.contents.telling
-    verdicts = bench.judged(found.contents, now) if now.on_device else []
+        bench.save(destination, now)
+    before = package_manifest.contents.telling
+    verdicts = bench.judged(package_manifest.contents, now) if now.on_device else []
     failed = [verdict for verdict in verdicts if verdict.failed]
     if as_json:
         fields: JsonObject = {
@@ -125,10 +125,15 @@ def command(
         }
         emit_json(
             "bench",
-            {"package": str(package), "name": found.name, **fields, "saved": wanted and writable},
+            {
+                "package": str(package),
+                "name": package_manifest.name,
+                **fields,
+                "saved": wanted and writable,
+            },
         )
     else:
-        _show(found.name, before, now, verdicts)
+        _show(package_manifest.name, before, now, verdicts)
     if wanted and not writable:
         narrate(
             f"{package} is not writable: the figures of the device were not added to its manifest."

@@ -101,7 +101,7 @@ def _measured(
     with ThreadPoolExecutor(len(machines)) as pool:
         running = [pool.submit(measure, place) for place in range(len(machines))]
         try:
-            return [one.result() for one in running]
+            return [outcome.result() for outcome in running]
         except BaseException:
             leave.set()
             raise
@@ -165,7 +165,7 @@ def _show(found: Manifest, outcomes: Sequence[_Outcome]) -> None:
 
     before = found.contents.telling
     columns = [("manifest", before)] if before else []
-    columns += [(one.machine, one.now) for one in outcomes if one.now]
+    columns += [(outcome.machine, outcome.now) for outcome in outcomes if outcome.now]
     texts = [
         {row.name: (row.label, row.texts()[1]) for row in figures.rows(taken)}
         for _, taken in columns
@@ -176,15 +176,15 @@ def _show(found: Manifest, outcomes: Sequence[_Outcome]) -> None:
         label = next(column[name][0] for column in texts if name in column)
         rows.append((label, *(column[name][1] if name in column else "" for column in texts)))
     titles = tuple(title for title, _ in columns)
-    if any(one.now for one in outcomes):
+    if any(outcome.now for outcome in outcomes):
         emit_table(found.name, ("", *titles), rows, right=titles)
     marks = {True: "passed", False: "missed", None: "open"}
-    for one in outcomes:
-        for verdict in one.verdicts:
-            say(f"{one.machine}: {marks[verdict.passed]}: {sentence(verdict)}")
-        if one.now is not None and lost(one.now):
-            narrate(f"{one.machine}: its results differ too much from the checkpoint's.")
-        if one.now is not None and one.now.noisy:
-            narrate(f"{one.machine}: this measurement is {one.now.noise}. Measure again.")
-        if one.error is not None:
-            narrate(f"{one.machine}: {one.error.message} {one.error.hint}".rstrip())
+    for outcome in outcomes:
+        for verdict in outcome.verdicts:
+            say(f"{outcome.machine}: {marks[verdict.passed]}: {sentence(verdict)}")
+        if outcome.now is not None and lost(outcome.now):
+            narrate(f"{outcome.machine}: its results differ too much from the checkpoint's.")
+        if outcome.now is not None and outcome.now.noisy:
+            narrate(f"{outcome.machine}: this measurement is {outcome.now.noise}. Measure again.")
+        if outcome.error is not None:
+            narrate(f"{outcome.machine}: {outcome.error.message} {outcome.error.hint}".rstrip())

@@ -82,13 +82,15 @@ def _shared(url: str, max_size: int | None, max_age: float | None, as_json: bool
     freed = store.evict(max_size, None if max_age is None else max_age * 86400) if limited else None
     kept = store.kept()
     if as_json:
-        rows = [{"name": one.name, "bytes": one.bytes, "written": one.written} for one in kept]
+        rows = [
+            {"name": entry.name, "bytes": entry.bytes, "written": entry.written} for entry in kept
+        ]
         emit_json("cache", {"shared": url, "freed_bytes": freed, "stages": rows})
         return
     emit_table(
         "",
         ("stage", "size"),
-        [(one.name, human_bytes(one.bytes)) for one in kept],
+        [(entry.name, human_bytes(entry.bytes)) for entry in kept],
         right=("size",),
     )
     narrate(f"{len(kept)} stages in {url}.")

@@ -79,7 +79,7 @@ def _told(
     as_json: bool,
 ) -> int:
     """The plan as JSON, or as a sentence and a table."""
-    total = sum(one.footprint.peak for one in chosen) if chosen else None
+    total = sum(candidate.footprint.peak for candidate in chosen) if chosen else None
     if as_json:
         rows: list[JsonObject] = [
             {
@@ -101,12 +101,12 @@ def _told(
         cells = [
             (
                 name,
-                one.variant.repo_id.rpartition("/")[2],
-                one.recipe.id,
-                human_bytes(one.footprint.peak),
-                human_bytes(one.artifact_bytes),
+                candidate.variant.repo_id.rpartition("/")[2],
+                candidate.recipe.id,
+                human_bytes(candidate.footprint.peak),
+                human_bytes(candidate.artifact_bytes),
             )
-            for name, one in zip(names, chosen, strict=True)
+            for name, candidate in zip(names, chosen, strict=True)
         ]
         columns = ("use case", "variant", "recipe", "memory", "file")
         emit_table("", columns, cells, right=columns[3:])
@@ -128,7 +128,7 @@ def _nothing(
     alone = next(
         name
         for name, (_, ranked) in zip(names, plans, strict=True)
-        if not any(one.passes for one in ranked)
+        if not any(candidate.passes for candidate in ranked)
     )
     return (
         f"Nothing fits {target.name} for {alone}: `qwen-pack fit --target {target.name} --use-case "

@@ -134,7 +134,8 @@ def remove_command(name: str, as_json: bool) -> None:
 )
 @json_option
 def clean_command(machine: str, keep: int, as_json: bool) -> int:
-    """Remove the models and agents that measurements left on MACHINE, a name or an address.
+    """Remove the models, agents and Python environments that measurements left on MACHINE, a name
+    or an address.
 
     The folders that were not used for longest are removed first. Nothing else on the machine is
     touched.

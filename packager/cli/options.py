@@ -84,8 +84,10 @@ def sustained_option(command: _Command) -> _Command:
     return decorated
 
 
-def machine_options(several: bool) -> Callable[[_Command], _Command]:
-    """`--on` (repeatable where `several`), `--agent` and `--cool`, for what measures elsewhere."""
+def machine_options(several: bool, python: bool = True) -> Callable[[_Command], _Command]:
+    """`--on` (repeatable where `several`), `--agent` and `--cool`, for what measures elsewhere;
+    `python` where our own code can take the agent's part."""
+    ours = "; python[:PATH] for qwen-pack itself where Python and the engine are there."
 
     def decorate(command: _Command) -> _Command:
         options = (
@@ -100,8 +102,8 @@ def machine_options(several: bool) -> Callable[[_Command], _Command]:
             click.option(
                 "--agent",
                 metavar="NAME|FILE",
-                help="With --on: the program that runs the model there, by its name or as a file; "
-                "python[:PATH] for qwen-pack itself where Python and the engine are there.",
+                help="With --on: the program that runs the model there, by its name or as a file"
+                f"{ours if python else '.'}",
             ),
             click.option(
                 "--cool",

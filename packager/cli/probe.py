@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--save", "name", metavar="NAME", help="Also write NAME.toml here, which --target accepts."
 )
-@machine_options(several=False)
+@machine_options(several=False, python=False)
 @json_option
 def command(
     name: str | None, address: str | None, agent: str | None, cool: float | None, as_json: bool

@@ -75,7 +75,7 @@ def _probed(
     from packager.errors import unreachable
     from packager.events import StageFinished, StageStarted
     from packager.lab.gauges import Device, Reach
-    from packager.lab.heat import celsius
+    from packager.lab.heat import celsius, with_heat
     from packager.lab.push import free_bytes
     from packager.lab.snapshot import take
     from packager.pipeline.cooling import cool
@@ -98,13 +98,14 @@ def _probed(
         if cool_c is not None:
             yield from cool(lambda: celsius(transport), cool_c)
         way = through(transport, running, snapshot)
+        before = celsius(transport)
         device = Device(Reach(running.argv, "", snapshot.cores(), {}, way))
         try:
             yield StageStarted("probe", "Measure the device", 1, 1)
             steps = elsewhere.measured(device, elsewhere.weight_bytes(snapshot))
             rates = yield from _noted(steps)
             yield StageFinished("probe", rates.measurement.seconds, False, "")
-            told = device.through()
+            told = with_heat(device.through(), before, transport)
         finally:
             device.link.close()
         machine = elsewhere.facts(snapshot, here, free)
@@ -172,4 +173,8 @@ def _print(found: Probed) -> None:
 
 
 def _state(through: Through) -> tuple[tuple[str, str | None], ...]:
-    return (("governor", through.governor), ("battery", through.battery))
+    return (
+        ("governor", through.governor),
+        ("battery", through.battery),
+        ("screen", through.screen),
+    )

@@ -113,11 +113,11 @@ def command(
     asked = _asked(plan, known, flags)
     root = flags["out"] or Path(f"sweep-{asked.name}")
     pace = _pace(root)
-    found = matrix(asked, known, pace)
+    planned = matrix(asked, known, pace)
     if dry_run:
-        _show_matrix(asked, found, as_json)
+        _show_matrix(asked, planned, as_json)
         return ExitCode.DONE
-    work = _work(asked, found, root, known, flags["cache"])
+    work = _work(asked, planned, root, known, flags["cache"])
     follow_to_the_end(work, flags["dask"], flags["screen"])
     return _finished(work, fail_on_regression, as_json)
 
@@ -156,7 +156,7 @@ def _on(words: tuple[str, ...], plan: SweepPlan) -> dict[str, str]:
     from packager.lab.transport import parse
     from packager.names import did_you_mean
 
-    found = {}
+    machines = {}
     for word in words:
         target, equals, machine = word.partition("=")
         if not equals or target not in plan.targets:
@@ -166,8 +166,8 @@ def _on(words: tuple[str, ...], plan: SweepPlan) -> dict[str, str]:
                 f"Write TARGET=MACHINE. Targets: {', '.join(plan.targets)}.",
             )
         parse(address_of(machine))
-        found[target] = machine
-    return found
+        machines[target] = machine
+    return machines
 
 
 def _pace(root: Path) -> Any:

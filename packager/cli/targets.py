@@ -46,13 +46,13 @@ def show(name: str | None, as_json: bool) -> None:
     """List all, or show NAME (a built-in name or a file) in full."""
     from targets.registry import target, targets
 
-    found = (target(name),) if name else targets()
+    shown = (target(name),) if name else targets()
     if as_json:
-        emit_json("targets", {"targets": [each.as_dict() for each in found]})
+        emit_json("targets", {"targets": [each.as_dict() for each in shown]})
     elif name:
-        _in_full(found[0])
+        _in_full(shown[0])
     else:
-        _list(found)
+        _list(shown)
 
 
 @command.command("check")
@@ -76,10 +76,10 @@ def check(file: str, as_json: bool) -> int:
         if not as_json:
             raise
         # What is not text at all is wrong from its first line.
-        found = error.problems if isinstance(error, BadDeviceFile) else [(1, error.message)]
+        problems = error.problems if isinstance(error, BadDeviceFile) else [(1, error.message)]
         emit_json(
             "targets-check",
-            {"file": file, "problems": [{"line": line, "text": text} for line, text in found]},
+            {"file": file, "problems": [{"line": line, "text": text} for line, text in problems]},
         )
         return ExitCode.USAGE
     copied = copied_lines(Path(file).read_text(encoding="utf-8-sig"))

@@ -35,8 +35,8 @@ def refuse(data: mmap) -> None:
         raise Unsafe("holds no matrices, or too many")
     names: set[bytes] = set()
     for number in range(count):
-        place = rows + 4 + 4 * number
-        names.add(_parameter(flat, place + flat.number(place, 4)))
+        offset = rows + 4 + 4 * number
+        names.add(_parameter(flat, offset + flat.number(offset, 4)))
     if len(names) != count:
         raise Unsafe("names a matrix twice")
 
@@ -86,8 +86,8 @@ class _Flat:
 
     def reference(self, table: int, field: int) -> int:
         """Where the text, list or table lies that a field points to; 0 where there is none."""
-        place = self.field(table, field)
-        return place + self.number(place, 4) if place else 0
+        offset = self.field(table, field)
+        return offset + self.number(offset, 4) if offset else 0
 
     def count(self, place: int, width: int) -> int:
         """How many elements of `width` bytes a list has, all of them within the file."""

@@ -55,15 +55,15 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _span(name: str, row: Any) -> tuple[int, int]:
     """First and last byte of a tensor, from the end of the header on."""
     shape = row.get("shape") if isinstance(row, dict) else None
-    place = row.get("data_offsets") if isinstance(row, dict) else None
-    if not _counts(shape) or not _counts(place) or len(place) != 2:
+    offsets = row.get("data_offsets") if isinstance(row, dict) else None
+    if not _counts(shape) or not _counts(offsets) or len(offsets) != 2:
         raise Unsafe(f"does not say where the tensor {shown(name)} lies")
     item = _BYTES.get(str(row.get("dtype")))
     if item is None:
         raise Unsafe(f"has the tensor {shown(name)} of an unknown type")
-    if place[1] - place[0] != item * prod(shape):
+    if offsets[1] - offsets[0] != item * prod(shape):
         raise Unsafe(f"has the tensor {shown(name)} of an impossible size")
-    return place[0], place[1]
+    return offsets[0], offsets[1]
 
 
 def _counts(value: Any) -> TypeGuard[list[int]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from packager.errors import ExitCode, PackError
 from packager.escapes import command, sh
 from packager.events import Event
-from packager.lab.link import ILLEGAL_INSTRUCTION, Dead, Link
+from packager.lab.link import ILLEGAL_INSTRUCTION, Dead, Link, waited_for
 from packager.lab.push import Sent, push
 from packager.lab.transport import Transport
 
@@ -74,4 +74,4 @@ def _pushed(
     size = agent.path.stat().st_size
     folder = yield from push(transport, [Sent(agent.path, _NAME, size, agent.sha256)])
     words = command([*transport.prefix, *agent.words])
-    return tuple(transport.argv(f"exec {words} {sh(f'{folder}/{_NAME}')}"))
+    return tuple(transport.argv(waited_for(f"{words} {sh(f'{folder}/{_NAME}')}")))

@@ -161,12 +161,12 @@ class Device:
 
     def memory(self) -> Memory:
         """See Gauges. Of the agent's own process."""
-        told = self.link.ask("memory")
-        proportional = optional_number(told, "proportional")
-        steady = int(optional_number(told, "resident") or 0)
+        answer = self.link.ask("memory")
+        proportional = optional_number(answer, "proportional")
+        steady = int(optional_number(answer, "resident") or 0)
         return Memory(
             # The kernel counts both in steps, and what is resident now was so at some moment.
-            max(int(optional_number(told, "peak") or 0), steady),
+            max(int(optional_number(answer, "peak") or 0), steady),
             steady,
             None if proportional is None else int(proportional),
         )

@@ -30,6 +30,13 @@ _CODES = (ExitCode.USAGE, ExitCode.SOURCE, ExitCode.INPUT, ExitCode.RESOURCE)
 _TAIL = 1 << 16
 
 
+def waited_for(command: str) -> str:
+    """A command of the POSIX shell in such words that its shell waits for it: what ends the program
+    arrives as an exit code. A program in its shell's place (`exec`) ends the shell by the signal
+    too, and ssh tells every signal as 255, as it does a cut connection."""
+    return f"{command}; exit $?"
+
+
 class Dead(PackError):
     """The agent has ended without being asked to; `signal` is what ended it, 0 for anything
     else."""

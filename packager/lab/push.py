@@ -88,14 +88,14 @@ def _have(transport: Transport, folder: str, sent: Sent) -> int:
     """Bytes of a file that are there, whole or in part; a part that is too long is no part of
     it."""
     name, part = sh(sent.name), sh(f"{sent.name}.part")
-    told = run(
+    done = run(
         transport,
         f"cd {folder} || exit; if [ -f {name} ]; then wc -c < {name}; "
         f"elif [ -f {part} ]; then wc -c < {part}; else echo 0; fi",
     )
-    text = told.text.strip()
-    if told.code or not _SIZE.fullmatch(text):
-        raise _refused(told, "The device does not report what it has")
+    text = done.text.strip()
+    if done.code or not _SIZE.fullmatch(text):
+        raise _refused(done, "The device does not report what it has")
     return int(text) if int(text) <= sent.size else 0
 
 
@@ -112,11 +112,11 @@ def _check_room(transport: Transport, folder: str, missing: int) -> None:
 def free_bytes(transport: Transport, folder: str) -> int | None:
     """Bytes free where a folder is that is there, a word of the shell; None on a device without df,
     whose disk says itself when it is full."""
-    told = run(transport, f"df -Pk {folder} | tail -n 1")
-    words = told.text.split()
+    done = run(transport, f"df -Pk {folder} | tail -n 1")
+    words = done.text.split()
     # A device path with blanks moves the columns, the number before the share stays where it is.
     at = next((place for place, word in enumerate(words) if word.endswith("%")), 0)
-    if told.code or at < 1 or not _SIZE.fullmatch(words[at - 1]):
+    if done.code or at < 1 or not _SIZE.fullmatch(words[at - 1]):
         return None
     return int(words[at - 1]) * 1024
 
@@ -129,10 +129,10 @@ def _send(transport: Transport, folder: str, sent: Sent, have: int) -> Generator
         if start == 0:
             run(transport, f"cd {folder} && rm -f {part} {name}")
         yield from _append(transport, f"cd {folder} && umask 077 && cat >> {part}", sent, start)
-        told = run(transport, f"cd {folder} && sha256sum {part}", 60 + sent.size / _BYTES_PER_S)
-        if told.code:
-            raise _refused(told, "The device cannot compare what arrived")
-        if told.text.split()[:1] == [sent.sha256]:
+        done = run(transport, f"cd {folder} && sha256sum {part}", 60 + sent.size / _BYTES_PER_S)
+        if done.code:
+            raise _refused(done, "The device cannot compare what arrived")
+        if done.text.split()[:1] == [sent.sha256]:
             mode = "700" if sent.path.stat().st_mode & 0o100 else "600"
             named = run(transport, f"cd {folder} && chmod {mode} {part} && mv -f {part} {name}")
             if named.code:
@@ -158,16 +158,16 @@ def _append(
     try:
         with sent.path.open("rb") as file:
             file.seek(start)
-            place = start
+            offset = start
             try:
-                while chunk := file.read(min(_CHUNK, sent.size - place)):
+                while chunk := file.read(min(_CHUNK, sent.size - offset)):
                     child.stdin.write(chunk)
-                    place += len(chunk)
-                    yield place
+                    offset += len(chunk)
+                    yield offset
                 child.stdin.close()
             except BrokenPipeError:
                 pass  # the reason stands on standard error
-        said = child.stderr.read(_MOST_SAID).decode("utf-8", "replace")
+        complaint = child.stderr.read(_MOST_SAID).decode("utf-8", "replace")
         child.stderr.close()
         code = child.wait()
     finally:
@@ -175,17 +175,17 @@ def _append(
         child.wait()
         child.stderr.close()
     if code:
-        raise transport.failure(code, said) or _refused(
-            Done(code, b"", said), "The device stopped taking the file"
+        raise transport.failure(code, complaint) or _refused(
+            Done(code, b"", complaint), "The device stopped taking the file"
         )
 
 
 def _refused(done: Done, what: str) -> PackError:
     """The sentence for a command that failed there."""
-    said = done.said.casefold()
-    if "no space left" in said or "disk quota" in said:
+    complaint = done.said.casefold()
+    if "no space left" in complaint or "disk quota" in complaint:
         return no_room("The device's disk is full.", "Free some space on it, or name a folder.")
-    if "read-only" in said or "permission denied" in said:
+    if "read-only" in complaint or "permission denied" in complaint:
         return unreachable(
             f"{what}: {last_line(done.said)}.", "Name a folder of yours on it in --on."
         )

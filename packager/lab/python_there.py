@@ -11,6 +11,7 @@ from pathlib import Path
 from packager.errors import ExitCode, PackError, usage
 from packager.escapes import sh
 from packager.files import sha256
+from packager.lab.link import waited_for
 from packager.lab.push import Sent, push
 from packager.lab.transport import Transport, last_line, run
 from packager.lab.wheel import own_wheel
@@ -21,7 +22,8 @@ _NO_PYTHON, _OLD_PYTHON, _NO_VENV, _NO_PIP = 40, 41, 42, 43
 
 # The environment sees the packages of the Python that it was made with, also where that is a
 # virtual environment: the engines are there. Our own code comes first in any case. Dependencies
-# that are missing are installed as that machine's pip is set to.
+# that are missing are installed as that machine's pip is set to. A new environment replaces those
+# of other versions, but for one that a process works in: a measurement of another desk.
 _SCRIPT = """cd {folder} || exit 1
 [ -f venv/{ready} ] && exit 0
 rm -rf venv
@@ -34,6 +36,16 @@ print("import site; site.addsitedir(" + repr(sysconfig.get_path("purelib")) + ")
 pip="venv/bin/python -m pip --disable-pip-version-check --no-input -q install"
 $pip --no-deps --force-reinstall ./{wheel} >&2 && $pip ./{wheel} >&2 || exit 43
 : > venv/{ready}
+mine=$(pwd -P)
+used=$(for process in /proc/[0-9]*; do readlink "$process/cwd"; done 2>/dev/null)
+for venv in ../????????????????????????/venv; do
+  old=$(cd "$venv/.." 2>/dev/null && pwd -P) || continue
+  [ "$old" != "$mine" ] && ls "$old"/qwen_pack-*.whl >/dev/null 2>&1 || continue
+  case ${{old##*/}} in *[!0-9a-f]*) continue ;; esac
+  case $used in *"$old"*) continue ;; esac
+  rm -rf "$old"
+done
+exit 0
 """
 
 
@@ -50,8 +62,8 @@ class Installed:
 def install(
     transport: Transport, python: str, work: Path
 ) -> Generator[tuple[int, int], None, Installed]:
-    """Push the wheel and set the environment up, where that has not been done. Yields bytes done
-    and in all.
+    """Push the wheel and set the environment up, where that has not been done; those of other
+    versions go then, if nobody uses them. Yields bytes done and in all.
 
     Raises PackError: exit code 2 where there is no Python that serves, or pip could not install
     what is missing; as `push` does beside.
@@ -65,9 +77,9 @@ def install(
         raise _refused(done.code, python, last_line(done.said))
     command = (
         f'cd {sh(folder)} && export PYTHONSAFEPATH=1 XDG_CACHE_HOME="$PWD/cache" && '
-        "exec ./venv/bin/python -P -m packager.cli.there"
+        "./venv/bin/python -P -m packager.cli.there"
     )
-    return Installed(folder, digest, tuple(transport.argv(command)))
+    return Installed(folder, digest, tuple(transport.argv(waited_for(command))))
 
 
 def script(folder: str, python: str, wheel: str) -> str:

@@ -46,13 +46,13 @@ class Session:
         self._context = at(settings, "context", int)
         self.threads = (at_or_none(settings, "threads", int) or 0) or self._device.cores().big
         kv = settings.get("kv") or "f16"
-        told = self._link.ask(
+        answer = self._link.ask(
             f"open {self._context} {kv} {self.threads} {self._prompt_threads()} "
             f"{self._device.reach.model}"
         )
-        self.load_s = number(told, "load_s")
-        self._ends = frozenset(wholes(told, "ends"))
-        self._template = optional_text(told, "template", TEMPLATE_BYTES)
+        self.load_s = number(answer, "load_s")
+        self._ends = frozenset(wholes(answer, "ends"))
+        self._template = optional_text(answer, "template", TEMPLATE_BYTES)
         self._began = self._stamp = 0.0
 
     @classmethod
@@ -79,8 +79,8 @@ class Session:
 
     def decode(self, ids: Sequence[int]) -> str:
         """See packager.session.Session."""
-        told = self._link.ask("decode " + " ".join(map(str, ids)))
-        size = whole(told, "bytes", TOKEN_BYTES * (len(ids) + 1))
+        answer = self._link.ask("decode " + " ".join(map(str, ids)))
+        size = whole(answer, "bytes", TOKEN_BYTES * (len(ids) + 1))
         return self._link.raw(size).decode("utf-8", "replace")
 
     def ends(self) -> frozenset[int]:
@@ -151,11 +151,11 @@ class Session:
 
     def _line(self, last: str) -> tuple[JsonObject, bytes, bool]:
         """A line of an answer with the numbers behind it, and whether more come."""
-        told = self._link.hear()
+        answer = self._link.hear()
         size = 0
-        if "rows" in told or "width" in told:
-            size = whole(told, "rows", LOGITS_BLOCK) * whole(told, "width", _WIDEST) * 4
-        return told, self._link.raw(size), last not in told
+        if "rows" in answer or "width" in answer:
+            size = whole(answer, "rows", LOGITS_BLOCK) * whole(answer, "width", _WIDEST) * 4
+        return answer, self._link.raw(size), last not in answer
 
     def began(self) -> float:
         """See packager.session.Stamped."""

@@ -15,7 +15,10 @@ from packager.lab.transport import Transport, last_line, run
 from packager.limits import DEVICE_WORD_CHARACTERS
 
 _FILE = re.compile(r"(proc|sys)/[\w./:@+-]{1,400}", re.ASCII)
-_COMMANDS = ("uname -m", "uname -sr", "getprop", "dumpsys battery", "dumpsys thermalservice")
+_COMMANDS = ("uname -m", "uname -sr", "getprop", "dumpsys battery", "dumpsys power")
+
+# AOSP, PowerManagerInternal.java: the words of its states of wakefulness.
+_SCREENS = {"Awake": "on", "Dreaming": "on", "Dozing": "off", "Asleep": "off"}
 
 # One file or command after another, each behind a line with a word that nobody else knows. Groups
 # of version 2 are walked from the own one upwards; globs that match nothing stay as they are and
@@ -133,6 +136,13 @@ class Snapshot:
         if level is None:
             return None
         return f"{'charging' if powered else 'discharging'}, {level[1]} %"
+
+    def screen(self) -> str | None:
+        """`on` or `off`, of an Android device that tells it."""
+        state = re.search(
+            r"^\s*mWakefulness=(\w{1,20})", self.said.get("dumpsys power", ""), re.MULTILINE
+        )
+        return _SCREENS.get(state[1]) if state else None
 
     def _status(self, key: str) -> str:
         row = re.search(rf"^{key}:\s*(.*)$", self._text("proc/self/status"), re.MULTILINE)

@@ -1,5 +1,5 @@
-"""What pushes left on a device: the folders of models and agents, and removing the ones that were
-not used for longest."""
+"""What pushes left on a device: the folders of models, agents and Python environments, and removing
+the ones that were not used for longest."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def to_remove(rows: list[Stored], keep_bytes: int) -> list[Stored]:
 
 
 def remove(transport: Transport, rows: list[Stored]) -> None:
-    """Remove those folders. A program that runs from one of them ends as it would have."""
+    """Remove those folders. An agent that runs from one of them ends as it would have; Python that
+    does finds no further module there."""
     for row in rows:
         # The name is 24 hexadecimal digits: it means nothing to a shell, and no other folder.
         told = run(transport, f"cd {transport.folder} && rm -rf ./{row.name}")

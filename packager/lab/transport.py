@@ -113,11 +113,11 @@ def run(transport: Transport, command: str, seconds: float = COMMAND_S) -> Done:
             f"The device did not answer within {seconds:.0f} seconds.",
             "Check that it is awake and connected.",
         )
-    said = heard[1].data.decode("utf-8", "replace").strip()
-    failed = transport.failure(child.returncode, said)
+    complaint = heard[1].data.decode("utf-8", "replace").strip()
+    failed = transport.failure(child.returncode, complaint)
     if failed is not None:
         raise failed
-    return Done(child.returncode, bytes(heard[0].data), said)
+    return Done(child.returncode, bytes(heard[0].data), complaint)
 
 
 class _Heard(threading.Thread):
@@ -316,7 +316,7 @@ def android_devices(known: Iterable[str] = ()) -> list[str]:
     """The address of each device that adb lists as ready, but for those `known`; empty where there
     is no adb."""
     try:
-        told = subprocess.run(
+        listing = subprocess.run(
             [_adb(), "devices"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -325,7 +325,7 @@ def android_devices(known: Iterable[str] = ()) -> list[str]:
         )
     except (PackError, OSError, subprocess.TimeoutExpired):
         return []
-    rows = (line.split() for line in told.stdout.decode("utf-8", "replace").splitlines()[1:])
+    rows = (line.split() for line in listing.stdout.decode("utf-8", "replace").splitlines()[1:])
     named = {address.split("/")[0] for address in known}
     addresses = (f"adb:{row[0]}" for row in rows if len(row) == 2 and row[1] == "device")
     return [

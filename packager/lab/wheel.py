@@ -30,11 +30,11 @@ def own_wheel(folder: Path) -> Path:
     except PackageNotFoundError:
         raise _unknown() from None
     # In the folder of a checkout its build has left the same under an older name, found first.
-    told = {
+    texts = {
         "METADATA": known.read_text("METADATA") or known.read_text("PKG-INFO"),
         "entry_points.txt": known.read_text("entry_points.txt"),
     }
-    if not told["METADATA"]:
+    if not texts["METADATA"]:
         raise _unknown()
     stem = f"qwen_pack-{known.version}"
     path = folder / f"{stem}-py3-none-any.whl"
@@ -49,7 +49,7 @@ def own_wheel(folder: Path) -> Path:
         for name, file in _code():
             add(name, file.read_bytes())
         add(f"{stem}.dist-info/WHEEL", _WHEEL.encode())
-        for name, text in told.items():
+        for name, text in texts.items():
             if text:
                 add(f"{stem}.dist-info/{name}", text.encode())
         record.append(f"{stem}.dist-info/RECORD,,\n")

@@ -112,16 +112,16 @@ def measure(
             gauges,
         )
         try:
-            found = _figures(run, new_tokens, repeats, thorough, attempts, sustained_s)
+            measured = _figures(run, new_tokens, repeats, thorough, attempts, sustained_s)
             if pictures is not None:
-                found = _with_pictures(run, found, pictures)
+                measured = _with_pictures(run, measured, pictures)
             if sounds is not None:
-                found = _with_sound(run, found, sounds)
+                measured = _with_sound(run, measured, sounds)
         finally:
             if meter:
                 meter.close()
             model.close()
-    measurement = found.but(
+    measurement = measured.but(
         load_s=load_s,
         runs_on=getattr(model, "runs_on", "cpu"),
         threads=getattr(model, "threads", None) or settings.get("threads"),
@@ -280,11 +280,11 @@ class _Run:
                 _LEAST_REPEATS <= len(trials) < repeats
                 and spent * repeats / len(trials) > 2 * _ANSWERS_S
             ):
-                said = (
+                reason = (
                     f"{len(trials)} answers instead of {repeats}: one takes "
                     f"{spent / len(trials):.0f} s"
                 )
-                self.left_out += [said] if said not in self.left_out else []
+                self.left_out += [reason] if reason not in self.left_out else []
                 break
         figures = summary(trials, self.prompt_tokens, new_tokens)
         return (figures, trials), max(figures.spread or 0.0, figures.ttft_spread or 0.0)

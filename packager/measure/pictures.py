@@ -56,15 +56,15 @@ class Looking:
 
         Raises PackError (budget) for a model that answers one picture in two ways.
         """
-        found: dict[str, Any] = {"text_peak_memory_bytes": peak()}
-        found["image_load_s"] = self.model.open_encoder()
+        figures: dict[str, Any] = {"text_peak_memory_bytes": peak()}
+        figures["image_load_s"] = self.model.open_encoder()
         times = self._encoding()
-        found |= {f"image_encode_{size}_ms": 1000 * taken for size, taken in times.items()}
+        figures |= {f"image_encode_{size}_ms": 1000 * taken for size, taken in times.items()}
         tokens = self._size(times)
         if tokens < _SMALLEST:
             self._leave_out(tokens, f"the context has {self.context}")
-            return found
-        return found | self._answers(tokens)
+            return figures
+        return figures | self._answers(tokens)
 
     def _encoding(self) -> dict[int, float]:
         """Seconds by tokens."""
@@ -107,7 +107,7 @@ class Looking:
         question = min(question, self.context - tokens - _ANSWER - 8)
         firsts: list[float] = []
         gaps: list[float] = []
-        said: list[list[int]] = []
+        answers: list[list[int]] = []
         picture = made(side, self._next())
         text = self.model.decode(words_of(self.model.encode, question, self._next()))
         began = time.monotonic()
@@ -123,9 +123,9 @@ class Looking:
             seen = self.model.look(["", text], [picture], _ANSWER, on_token, stop=False)
             firsts.append(stamps[0] - start)
             gaps += [after - before for before, after in itertools.pairwise(stamps)]
-            said.append(seen.tokens)
+            answers.append(seen.tokens)
             self.report.progress(len(firsts), _REPEATS, "answers")
-        if any(tokens != said[0] for tokens in said):
+        if any(tokens != answers[0] for tokens in answers):
             raise PackError(
                 "Greedy decoding gave two different answers to one picture.",
                 "The engine or the artifact is broken.",

@@ -9,18 +9,17 @@ theorems 3.8 and 3.11; there a check costs what a token costs, here it is measur
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from packager.errors import usage
 from packager.json_values import JsonObject, at
-from packager.measure.trials import prompt_ids
-from packager.process import resolve
-from packager.runtime import Report
-from packager.session import Session
+
+if TYPE_CHECKING:
+    from packager.runtime import Report
+    from packager.session import Session
 
 VERSION = 2
 """Raised when the same artifact would give other figures."""
@@ -190,6 +189,9 @@ def measure(
     (`name`, `drafted`, `accepted`, `speed_up`), `acceptance`, `speed_up`, `same` and `pays`. Raises
     PackError (usage) where the session cannot take back tokens.
     """
+    # What `fit` takes of this module is arithmetic: a tenth of its time went into the imports.
+    from packager.process import resolve
+
     model: Session = resolve(session)(artifact, {**settings, "speculation": asked})
     try:
         if not isinstance(model, Speculates):
@@ -221,6 +223,11 @@ def measure(
 def _costs(report: Report, model: Session, proposer: Proposer, context: int) -> Costs:
     """Every width takes its turn in each round, so that a busy moment hits all of them; what is
     drafted with them."""
+    import statistics
+
+    # Late for `fit`, as above.
+    from packager.measure.trials import prompt_ids
+
     assert isinstance(model, Speculates)
     prompt = prompt_ids(model, max(2, min(_PROMPT, context // 2)), 1)
     times: dict[int, list[float]] = {width: [] for width in (0, *WIDTHS)}

@@ -28,10 +28,11 @@ class Adapts(Protocol):
 
     name: str
 
-    def how_to_add(self, models: Sequence[str], adapter: str) -> str:
+    def how_to_add(self, models: Sequence[str], adapter: str, workload: JsonObject) -> str:
         """Markdown for an adapter package's README: exact commands that run the base with it,
         without qwen-pack. The base lies in the folder BASE, its model's files are `models` below
-        it, and `adapter` is the file of the adapter."""
+        it, and `adapter` is the file of the adapter. `workload` has what the base was built for:
+        `context`, `kv`, `gpu_layers`, and `settings`, how its engine is started."""
 
 
 @runtime_checkable

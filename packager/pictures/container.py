@@ -65,10 +65,10 @@ def read(data: bytes, name: str) -> Container:
     """What the file says of itself, checked: kind, size, frames, and that nothing is missing or
     stands behind its end."""
     kind = _kind(data, name)
-    found = {"PNG": _png, "JPEG": _jpeg, "WebP": _webp}[kind](data, name)
+    container = {"PNG": _png, "JPEG": _jpeg, "WebP": _webp}[kind](data, name)
     _check_ending(name, kind)
-    _check_size(found, name)
-    return found
+    _check_size(container, name)
+    return container
 
 
 def _kind(data: bytes, name: str) -> str:
@@ -145,61 +145,61 @@ def _more_after(name: str, kind: str, rest: bytes) -> PackError:
 
 def _png(data: bytes, name: str) -> Container:
     """Chunks of a length, a kind, the data and a sum of 4 bytes, from IHDR to IEND."""
-    place, size, frames = 8, (0, 0), 1
+    offset, size, frames = 8, (0, 0), 1
     for number in range(limits.PICTURE_CHUNKS):
-        if place + 12 > len(data):
+        if offset + 12 > len(data):
             raise _truncated(name)
-        length, kind = struct.unpack_from(">I4s", data, place)
-        end = place + 12 + length
+        length, kind = struct.unpack_from(">I4s", data, offset)
+        end = offset + 12 + length
         if (number == 0) != (kind == b"IHDR") or (number == 0 and length != 13):
             raise bad_input(f"{name} is a PNG picture without a valid header.", _AGAIN)
         if end > len(data):
             raise _truncated(name)
         if kind == b"IHDR":
-            size = struct.unpack_from(">II", data, place + 8)
+            size = struct.unpack_from(">II", data, offset + 8)
         elif kind == b"acTL" and length >= 8:
-            frames = struct.unpack_from(">I", data, place + 8)[0]
+            frames = struct.unpack_from(">I", data, offset + 8)[0]
         elif kind == b"IEND":
             if data[end:].strip(b"\0"):
                 raise _more_after(name, "PNG", data[end:])
             return Container("PNG", *size, max(1, frames))
-        place = end
+        offset = end
     raise bad_input(f"{name} has more than {limits.PICTURE_CHUNKS} parts.", _AGAIN)
 
 
 def _jpeg(data: bytes, name: str) -> Container:
     """Segments of a marker and a length, and behind each start of a scan the data up to the next
     marker."""
-    place, size, scans = 2, None, 0
+    offset, size, scans = 2, None, 0
     for _ in range(limits.PICTURE_CHUNKS):
-        found = _MARKER.match(data, place)
-        if found is None:
-            if place + 2 >= len(data):
+        matched = _MARKER.match(data, offset)
+        if matched is None:
+            if offset + 2 >= len(data):
                 raise _truncated(name)
             raise bad_input(f"{name} is a JPEG picture with bytes between its parts.", _AGAIN)
-        marker, place = found[1][0], found.end()
+        marker, offset = matched[1][0], matched.end()
         if marker == 0xD9:
-            return _ended(data, name, place, size)
+            return _ended(data, name, offset, size)
         if marker in _ALONE:
             continue
-        if place + 2 > len(data):
+        if offset + 2 > len(data):
             raise _truncated(name)
-        (length,) = struct.unpack_from(">H", data, place)
+        (length,) = struct.unpack_from(">H", data, offset)
         if length < 2:
             raise bad_input(f"{name} is a JPEG picture with a part of no length.", _AGAIN)
-        if place + length > len(data):
+        if offset + length > len(data):
             raise _truncated(name)
         if marker in _FRAME_HEADERS:
-            size = _frame(data, name, place, length, size)
-        place += length
+            size = _frame(data, name, offset, length, size)
+        offset += length
         if marker == 0xDA:
             scans += 1
             if scans > limits.PICTURE_SCANS:
                 raise bad_input(f"{name} has more than {limits.PICTURE_SCANS} scans.", _AGAIN)
-            following = _MARKER.search(data, place)
+            following = _MARKER.search(data, offset)
             if following is None:
                 raise _truncated(name)
-            place = following.start()
+            offset = following.start()
     raise bad_input(f"{name} has more than {limits.PICTURE_CHUNKS} parts.", _AGAIN)
 
 
@@ -238,18 +238,18 @@ def _webp(data: bytes, name: str) -> Container:
         raise _truncated(name)
     if data[end:].strip(b"\0"):
         raise _more_after(name, "WebP", data[end:])
-    place, size, frames = 12, None, 0
+    offset, size, frames = 12, None, 0
     for number in range(limits.PICTURE_CHUNKS):
-        if place >= end:
+        if offset >= end:
             break
-        kind, body = data[place : place + 4], place + 8
-        length = int.from_bytes(data[place + 4 : body], "little")
+        kind, body = data[offset : offset + 4], offset + 8
+        length = int.from_bytes(data[offset + 4 : body], "little")
         if body + length > end:
             raise _truncated(name)
         if number == 0:
             size = _canvas(kind, data[body : body + min(length, 10)])
         frames += kind == b"ANMF"
-        place = body + length + (length & 1)
+        offset = body + length + (length & 1)
     else:
         raise bad_input(f"{name} has more than {limits.PICTURE_CHUNKS} parts.", _AGAIN)
     if size is None:

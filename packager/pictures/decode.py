@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 from packager import limits
 from packager.errors import PackError, bad_input
-from packager.escapes import bare
+from packager.escapes import words_of
 from packager.foreign import bounded_bytes
 from packager.json_values import JsonObject
 from packager.pictures.container import CONVERT, Container, read
+from packager.process import limit_memory
 from packager.runtime import Report
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def decode_job(report: Report, *, path: str, name: str, out: str) -> JsonObject:
 
     The memory of this process is bounded from now on.
     """
-    _limit_memory()
+    limit_memory(_MEMORY_BYTES)
     image, notes = rgb(bounded_bytes(Path(path), limits.PICTURE_BYTES), name)
     Path(out).write_bytes(image.tobytes())
     return {"width": image.width, "height": image.height, "notes": notes}
@@ -66,7 +67,7 @@ def rgb(data: bytes, name: str) -> tuple[Image.Image, list[str]]:
     except MemoryError:
         raise bad_input(f"{name} takes more memory than any picture.", CONVERT) from None
     except Exception as error:  # a decoder raises whatever its author thought of
-        raise bad_input(f"{name} cannot be decoded: {_sentence(error)}.", CONVERT) from error
+        raise bad_input(f"{name} cannot be decoded: {words_of(error)}.", CONVERT) from error
     notes = []
     if container.frames > 1:
         notes.append(f"{name} is animated: the first of its {container.frames} frames is taken.")
@@ -117,15 +118,3 @@ def _upright(image: Image.Image, opened: Image.Image) -> Image.Image:
     with suppress(Exception):  # readers of EXIF fail in every way on what cameras write
         turn = turns.get(opened.getexif().get(_ORIENTATION, 1))
     return image if turn is None else image.transpose(turn)
-
-
-def _sentence(error: Exception) -> str:
-    return bare(str(error) or type(error).__name__).rstrip(".")
-
-
-def _limit_memory() -> None:
-    with suppress(ImportError, ValueError, OSError):
-        import resource  # not on every system
-
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, hard))

@@ -4,9 +4,7 @@ has bounded memory and is killed when it takes too long."""
 from __future__ import annotations
 
 import stat
-import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,8 +12,8 @@ from pathlib import Path
 from packager import limits
 from packager.deaths import Died
 from packager.errors import bad_input, usage
-from packager.json_values import JsonObject
-from packager.process import run_job
+from packager.json_values import JsonObject, at, texts_at
+from packager.process import value_within
 
 SECONDS = 60.0
 """The largest picture takes three seconds on a laptop and fifteen on a small board."""
@@ -81,16 +79,13 @@ def _decoded(files: Sequence[tuple[Path, str]], folder: Path, log: Path) -> list
 
 def _decoded_apart(path: Path, name: str, out: Path, log: Path) -> Pixels:
     arguments = {"path": str(path.absolute()), "name": name, "out": str(out)}
-    deadline = time.monotonic() + SECONDS
-    with closing(run_job(_JOB, arguments, log, watch=True)) as work:
-        try:
-            while time.monotonic() < deadline:
-                next(work)
-        except StopIteration as stop:
-            made = stop.value.value
-            return Pixels(out, made["width"], made["height"], tuple(made["notes"]))
-        except Died as death:
-            if not death.death.crashed:
-                raise
-            raise bad_input(f"{name} makes the decoder of pictures crash.", _SAVE) from None
-    raise bad_input(f"{name} cannot be decoded within {SECONDS:.0f} seconds.", _SAVE)
+    try:
+        made = value_within(_JOB, arguments, log, SECONDS)
+    except Died as death:
+        if not death.death.crashed:
+            raise
+        raise bad_input(f"{name} makes the decoder of pictures crash.", _SAVE) from None
+    if made is None:
+        raise bad_input(f"{name} cannot be decoded within {SECONDS:.0f} seconds.", _SAVE)
+    width, height = (at(made, key, int) for key in ("width", "height"))
+    return Pixels(out, width, height, tuple(texts_at(made, "notes")))

@@ -24,8 +24,9 @@ from packager.sources.reread import Evidence
 from packager.units import human_bytes
 
 _COPIES = 3
-"""What lies on the disk meanwhile, in models: the one that is made again, and where they differ the
-weights in 16 bits, which are twice as large at most for what is compared here."""
+"""What lies on the disk meanwhile for a GGUF, in models: the one that is made again, and where they
+differ the weights in 16 bits, which are twice as large at most for what is compared here. Folders
+are compared matrix by matrix."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,10 @@ def attest(
     """
     model = adoptable(place, runtimes)
     if model is None or (job_of_model := model.attest) is None:
-        raise usage(f"{place!r} is not a model that can be attested.", "Name a .gguf file.")
+        raise usage(
+            f"{place!r} is not a model that can be attested.",
+            "Name a .gguf file, or a folder for OpenVINO or ONNX Runtime.",
+        )
     added = additions or Additions()
     known = recognise(model, None, against, revision, offline)
     model = known.model
@@ -99,6 +103,11 @@ def attest(
         raise usage(
             f"{wanted} is not a recipe of {model.recipe.prefix}.",
             f"Take one that begins with {model.recipe.prefix}.",
+        )
+    if model.kind != "gguf" and (flags := added.flags()):
+        raise usage(
+            f"{flags[0]} is for a GGUF, and {model.name} is a folder for {model.recipe.prefix}.",
+            "Leave it out.",
         )
     if IMATRIX in model.recipe.marks and added.imatrix is None:
         raise usage(
@@ -114,7 +123,8 @@ def attest(
         offline,
     )
     work_cache = cache or BuildCache()
-    needed = _COPIES * sum(path.stat().st_size for path in model.files)
+    copies = _COPIES if model.kind == "gguf" else 0
+    needed = copies * sum(path.stat().st_size for path in model.files)
     if needed > free_bytes(work_cache.root):
         raise no_room(
             f"Attesting needs {human_bytes(needed)} of disk below {work_cache.root} and "

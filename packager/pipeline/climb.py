@@ -71,10 +71,10 @@ def known(runtime: Runtime, work: str = "") -> Start:
     nothing is known."""
     if isinstance(runtime, Laddered):
         ladder = runtime.ladder()
-        found = store.read(runtime, identity.key(runtime, ladder))
+        record = store.read(runtime, identity.key(runtime, ladder))
         before: list[Outcome] = []
         for rung in ladder.rungs:
-            outcome = found.of(rung.name, work)
+            outcome = record.of(rung.name, work)
             if outcome is None or outcome.result == FAILED:
                 break
             if outcome.right:
@@ -88,8 +88,8 @@ def checked(runtime: Runtime) -> list[Outcome]:
     if not isinstance(runtime, Laddered):
         return []
     ladder = runtime.ladder()
-    found = store.read(runtime, identity.key(runtime, ladder)).checked
-    return [found[rung.name] for rung in ladder.rungs if rung.name in found]
+    outcomes = store.read(runtime, identity.key(runtime, ladder)).checked
+    return [outcomes[rung.name] for rung in ladder.rungs if rung.name in outcomes]
 
 
 def after_death(runtime: Runtime, start: Start, death: Died, part: str, work: str) -> Notes:
@@ -145,8 +145,8 @@ def _tried(runtime: Runtime, ladder: Ladder, rung: Rung) -> Generator[Note, None
                 if isinstance(message, Note):
                     part, heard = message.text, time.monotonic()
                 elif time.monotonic() - heard > SILENCE_S:
-                    said = f"it printed nothing for {SILENCE_S:.0f} seconds"
-                    return Outcome(rung.name, HUNG, part, None, said, time.monotonic() - began)
+                    reason = f"it printed nothing for {SILENCE_S:.0f} seconds"
+                    return Outcome(rung.name, HUNG, part, None, reason, time.monotonic() - began)
         except StopIteration as stop:
             return _judged(rung, stop.value)
         except Died as death:
@@ -185,33 +185,33 @@ def _judged(rung: Rung, result: JobResult) -> Outcome:
 
 
 def _died(rung: Rung, death: Died) -> Outcome:
-    said = death.death.words()
+    reason = death.death.words()
     if death.death.hung:
-        return Outcome(rung.name, HUNG, said=said)
-    return Outcome(rung.name, DIED, signal=death.death.signal, said=said)
+        return Outcome(rung.name, HUNG, said=reason)
+    return Outcome(rung.name, DIED, signal=death.death.signal, said=reason)
 
 
 def _engine(runtime: Runtime, ladder: Ladder | None) -> str:
     """`llama.cpp (llama-cpp-python 0.3.36)`."""
     if ladder is None:
         return runtime.name
-    told = ", ".join(
+    versions = ", ".join(
         f"{name} {version}" for name, version in identity.versions(ladder).items() if version
     )
-    return f"{runtime.name} ({told})" if told else runtime.name
+    return f"{runtime.name} ({versions})" if versions else runtime.name
 
 
 def no_way(runtime: Runtime, ladder: Ladder | None, tried: list[Outcome]) -> PackError:
     """The sentence for an engine that is right in no way here. It suspects no feature of the
     processor: the ways that do without have failed as well."""
-    ways = "".join(f" Started as {one.rung!r}: {one.words()}." for one in tried[1:])
+    ways = "".join(f" Started as {outcome.rung!r}: {outcome.words()}." for outcome in tried[1:])
     message = f"{_engine(runtime, ladder)} does not work on this machine: {tried[0].words()}.{ways}"
     return PackError(message, _way_on(runtime, ladder, tried), ExitCode.RESOURCE)
 
 
 def _way_on(runtime: Runtime, ladder: Ladder | None, tried: list[Outcome]) -> str:
     install = f": {ladder.reinstall}" if ladder and ladder.reinstall else ""
-    if any(one.signal == "SIGILL" for one in tried):
+    if any(outcome.signal == "SIGILL" for outcome in tried):
         return (
             f"It was compiled for another processor. Install it again here{install}; or take "
             "another runtime with --runtime."

@@ -30,19 +30,19 @@ def cool(read: Callable[[], float | None], degrees: float) -> Generator[Event, N
         return
     started = time.monotonic()
     yield StageStarted(_STAGE, f"Wait for {degrees:g} °C", 1, 1)
-    said = now
+    reported = now
     yield StageNote(_STAGE, f"the processor has {now:.0f} °C")
     while now is None or now > degrees:
         if time.monotonic() - started > LONGEST_S:
             raise NotHere(
-                f"The processor still has {said:.0f} °C after {LONGEST_S / 60:.0f} minutes, and "
-                f"--cool asks for {degrees:g} °C.",
+                f"The processor still has {reported:.0f} °C after {LONGEST_S / 60:.0f} minutes, "
+                f"and --cool asks for {degrees:g} °C.",
                 "Stop other programs on it, cool it, or ask for a higher temperature.",
                 ExitCode.RESOURCE,
             )
         time.sleep(_PAUSE_S)
         now = read()
-        if now is not None and abs(now - said) >= 1:
-            said = now
+        if now is not None and abs(now - reported) >= 1:
+            reported = now
             yield StageNote(_STAGE, f"the processor has {now:.0f} °C")
     yield StageFinished(_STAGE, time.monotonic() - started, False, f"{now:.0f} °C")

@@ -42,12 +42,12 @@ def warm(
     )
     with failures(_SHOWN) as failed:
         entry = yield from _figures(cache, engine, job_of)
-        found = warm_stage.record(engine.plan, entry)
-        yield StageNote(_SHOWN, found.sentence())
+        gain = warm_stage.record(engine.plan, entry)
+        yield StageNote(_SHOWN, gain.sentence())
     if failed:
         yield failed[0][0]
         raise failed[0][1]
-    return found
+    return gain
 
 
 def drafting(

@@ -33,6 +33,6 @@ def intact(package: Path) -> Manifest:
             f"{package} is not what its manifest says: {first.path} {first.message}.",
             "`qwen-pack verify` lists every difference.",
         )
-    found = manifest.read(package)
-    refuse_unsafe(package, found)
-    return found
+    package_manifest = manifest.read(package)
+    refuse_unsafe(package, package_manifest)
+    return package_manifest

@@ -14,7 +14,7 @@ from packager.events import Event, StageFinished, StageNote, StageProgress, Stag
 from packager.json_values import at, at_or_none
 from packager.lab.agent import Makers, Running, first_that_runs
 from packager.lab.gauges import Reach
-from packager.lab.heat import celsius
+from packager.lab.heat import celsius, with_heat
 from packager.lab.push import Sent, push
 from packager.lab.session import SESSION
 from packager.lab.snapshot import Snapshot, take
@@ -91,6 +91,7 @@ def run(
         )
     if cool_c is not None:
         yield from cool(lambda: celsius(transport), cool_c)
+    before = celsius(transport)
     workload = found.contents.workload
     prompt = (workload.prompt if workload else None) or at(settings, "context", int) // 2
     there = {**settings, "gpu_layers": 0, "lab": reach.to_json()}
@@ -102,7 +103,10 @@ def run(
         )
     taken = Measurement.from_json(result.value)
     place = _EMULATED if transport.prefix else of_package(found.data, here, claimed, taken.runs_on)
-    taken = taken.but(place=OnDevice(on_device=place.on_device, why=place.why))
+    taken = taken.but(
+        place=OnDevice(on_device=place.on_device, why=place.why),
+        through=with_heat(taken.through, before, transport),
+    )
     if checkpoint is None:
         return taken
     log_path = BuildCache().log(f"{log}-quality")
@@ -178,6 +182,7 @@ def through(transport: Transport, running: Running, snapshot: Snapshot) -> Throu
         agent_for=running.agent.built_for,
         governor=snapshot.governor(),
         battery=snapshot.battery(),
+        screen=snapshot.screen(),
     )
 
 

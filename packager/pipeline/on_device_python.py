@@ -54,7 +54,7 @@ def run(
     PackError: as `bench` does there, and exit code 2 where no Python serves, 5 where the machine
     cannot be reached or goes away, 7 where its disk does not suffice.
     """
-    found = intact(package)
+    package_manifest = intact(package)
     if transport.phone:
         raise usage("A phone has no Python to run qwen-pack in.", "Leave --agent out.")
     if transport.prefix:
@@ -65,7 +65,7 @@ def run(
         (held / "seen").mkdir()
         snapshot = take(transport, held / "seen")
         state = (snapshot.governor(), snapshot.battery())
-        there, folder = yield from _sent(transport, python, package, found, held)
+        there, folder = yield from _sent(transport, python, package, package_manifest, held)
     if cool_c is not None:
         yield from cool(lambda: celsius(transport), cool_c)
     before = celsius(transport)
@@ -77,7 +77,7 @@ def run(
         transport=transport.kind,
         agent_sha256=there.sha256,
         agent_for=BUILT_FOR,
-        engine=f"{found.contents.runtime.name}, {engine}",
+        engine=f"{package_manifest.contents.runtime.name}, {engine}",
         governor=state[0],
         battery=state[1],
         temperature_before_c=before,

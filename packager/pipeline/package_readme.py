@@ -171,5 +171,20 @@ weights. `manifest.json` lists every file with its size and sha256; `qwen-pack v
 qwen-pack run BASE "What is the capital of France?" --adapter .
 ```
 
-{runtime.how_to_add(models, file)}
+{runtime.how_to_add(models, file, _of_base(base))}
 """
+
+
+def _of_base(base: Manifest) -> JsonObject:
+    """What the base was built for, and how its engine is started."""
+    contents = base.contents
+    settings = contents.runtime.settings
+    return {
+        "context": contents.context,
+        "kv": contents.recipe.kv,
+        "gpu_layers": contents.offload.gpu_layers if contents.offload else None,
+        "settings": {
+            "flags": list(settings.flags) if settings else [],
+            "variables": dict(settings.variables or {}) if settings else {},
+        },
+    }

@@ -256,8 +256,8 @@ def source_of(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
 
 def _heads(known: Manifest) -> bool:
     """Whether the model was built with its heads for multi-token prediction."""
-    found = known.contents.speculation
-    return found is not None and found.how == "mtp" and bool(found.pays)
+    speculation = known.contents.speculation
+    return speculation is not None and speculation.how == "mtp" and bool(speculation.pays)
 
 
 def _adapters(known: Manifest, lora: Sequence[str]) -> tuple[AdapterSource, ...]:

@@ -274,16 +274,18 @@ class Store:
         sizes = self._sizes()
         now = time.time()
         gone = [
-            one for one in kept if most_seconds is not None and now - one.written > most_seconds
+            record
+            for record in kept
+            if most_seconds is not None and now - record.written > most_seconds
         ]
-        left = [one for one in kept if one not in gone]
+        left = [record for record in kept if record not in gone]
         while left and most_bytes is not None and self._taking(left, sizes) > most_bytes:
             gone.append(left.pop(0))
         with answering(self.url):
-            for one in gone:
-                self._remove(f"{self._root}/records/{one.name}.json")
-            used = {digest for one in left for digest in one.objects}
-            dropped = {digest for one in gone for digest in one.objects}
+            for record in gone:
+                self._remove(f"{self._root}/records/{record.name}.json")
+            used = {digest for record in left for digest in record.objects}
+            dropped = {digest for record in gone for digest in record.objects}
             freed = 0
             for digest, (size, written) in sizes.items():
                 stale = digest in dropped or now - written > _YOUNG_S
@@ -293,7 +295,7 @@ class Store:
         return freed
 
     def _taking(self, rows: list[Kept], sizes: dict[str, tuple[int, float]]) -> int:
-        used = {digest for one in rows for digest in one.objects}
+        used = {digest for record in rows for digest in record.objects}
         return sum(sizes.get(digest, (0, 0.0))[0] for digest in used)
 
     def _sizes(self) -> dict[str, tuple[int, float]]:

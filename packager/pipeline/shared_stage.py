@@ -44,15 +44,15 @@ def pulled(cache: BuildCache, job: Job, store: Store) -> Generator[Event, None, 
                 try:
                     done += next(work)
                 except StopIteration as stop:
-                    found = stop.value
+                    entry = stop.value
                     break
                 yield StageProgress(job.shown, done, None)
-            if found is None:
+            if entry is None:
                 yield StageNote(
                     job.shown, "What the shared cache kept is damaged: it is made again."
                 )
                 return None
-            unsafe = why_not_opened(job, folder, found[1])
+            unsafe = why_not_opened(job, folder, entry[1])
             if unsafe is not None:
                 store.forget(job.stage, job.key)
                 yield StageNote(
@@ -60,7 +60,7 @@ def pulled(cache: BuildCache, job: Job, store: Store) -> Generator[Event, None, 
                     f"The shared cache's copy is not safe to open ({unsafe}): it is made again.",
                 )
                 return None
-            cache.keep(job.stage, job.key, folder, found[0])
+            cache.keep(job.stage, job.key, folder, entry[0])
     except PackError as error:
         yield StageNote(job.shown, error.message)
         return None
@@ -89,10 +89,10 @@ def done_once(
     """The stage done here and given away, or taken over from whoever was at work on it already."""
     assert job.key is not None
     with store.claimed(job.stage, job.key) as claim:
-        told = False
+        announced = False
         while not (yield from _won(job, claim.won)):
-            if not told:
-                told = True
+            if not announced:
+                announced = True
                 yield StageNote(job.shown, "another machine is working on this: waiting for it")
             time.sleep(LOOK_S)
             entry = yield from pulled(cache, job, store)

@@ -19,7 +19,8 @@ class Adopted:
 
     `runtime` is an adapter that offers the model as it is and nothing else, in its one `recipe`.
     `attest` is a job that compares it with what its checkpoint gives, None where there is none:
-    `(report, *, files, checkpoint, recipe, imatrix, out)`, see targets.gguf.attest. `files` are the
+    `(report, *, files, checkpoint, recipe, imatrix, out)`, see targets.gguf.attest and
+    packager.plan.attested. `files` are the
     model's, `describe` is `module:function`, a job `(report, *, files, out)` that
     writes the texts of a checkpoint into `out` (packager.checkpoint.described). `model_types` are
     those whose checkpoints become such a file. `says` are the model's own words about itself:
@@ -55,6 +56,12 @@ def grade_of(bits_per_weight: float) -> str:
     """The class of the quality gate of a mixture of its own: it has to keep what that class
     keeps."""
     return next((grade for bits, grade in _CLASSES if bits_per_weight >= bits), "2-bit")
+
+
+def mixture_of(types: Mapping[str, int]) -> str:
+    """The summary of a recipe that is none of those built here: tensors by type."""
+    counts = ", ".join(f"{count} {kind}" for kind, count in types.items())
+    return f"its own mixture of types: {counts}"
 
 
 @runtime_checkable

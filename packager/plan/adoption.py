@@ -82,15 +82,15 @@ class Recognised:
 def adoptable(weights: str, runtimes: Sequence[Runtime]) -> Adopted | None:
     """The model that `--weights` names, where one of the runtimes takes it as it is; None for
     everything else. Raises PackError as `Adopts.adopt`."""
-    place = expanded(weights).absolute()
-    if not place.exists():
+    path = expanded(weights).absolute()
+    if not path.exists():
         return None
     for runtime in runtimes:
         if isinstance(runtime, Adopts):
-            model = runtime.adopt(place)
+            model = runtime.adopt(path)
             if model is not None:
                 return model
-    if place.is_file():
+    if path.is_file():
         raise usage(
             f"{weights!r} is a file that no runtime takes as it is.",
             "Name a .gguf file, or the folder of a checkpoint or of a converted model.",
@@ -126,9 +126,9 @@ def recognise(
         variant = catalog.find(name)
         _refuse_other(model, variant.shape, variant.repo_id)
         return Recognised(model, _shaped(model, variant), "user", names, origin)
-    told = _told(model, alike)
-    if told is not None:
-        return Recognised(model, _shaped(model, told), "name", names, origin)
+    named = _told(model, alike)
+    if named is not None:
+        return Recognised(model, _shaped(model, named), "name", names, origin)
     fitting = [variant for variant in alike if variant.chat == model.chats]
     if len(fitting) == 1 and not texts_at(model.says, "base_models"):
         return Recognised(model, _shaped(model, fitting[0]), "shape", names, origin)

@@ -89,12 +89,14 @@ def make_plan(
             pictures=workload.pictures,
             sound=workload.sound,
         )
-    found = candidates(
+    considered = candidates(
         target, workload, variants or catalog.load(), runtimes, recipe=recipe, named=bool(variants)
     )
-    chosen = choose(found)
+    chosen = choose(considered)
     if chosen is None:
-        raise _nothing_fits(target, workload, found, runtimes, variants, local=weights not in NAMED)
+        raise _nothing_fits(
+            target, workload, considered, runtimes, variants, local=weights not in NAMED
+        )
     if known is not None:
         source = source_of(known, against, tokenizer, revision, offline)
     else:
@@ -105,7 +107,7 @@ def make_plan(
         target=target,
         workload=workload,
         chosen=chosen,
-        others=tuple(candidate for candidate in found if candidate is not chosen),
+        others=tuple(candidate for candidate in considered if candidate is not chosen),
         runtime=next(runtime for runtime in runtimes if runtime.name == chosen.runtime),
         source=source,
         out=Path(os.path.normpath((out or Path(package_name(chosen, source))).absolute())),

@@ -109,8 +109,10 @@ def describe(
             f"{folder} has no tokenizer.json, so nothing says which tokens it means.",
             "Put the checkpoint's own tokenizer.json into the folder.",
         )
-    said = files.get("tokenizer_config.json")
-    check_tokenizer(folder, dict(files), vocab, {} if said is None else read_json(said))
+    tokenizer_config = files.get("tokenizer_config.json")
+    check_tokenizer(
+        folder, dict(files), vocab, {} if tokenizer_config is None else read_json(tokenizer_config)
+    )
     spoken = speech.of_folder(out)
     if spoken.template is not None:
         ids = _tokens(files["tokenizer.json"])

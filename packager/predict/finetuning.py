@@ -180,11 +180,11 @@ def _widths(shape: Shape) -> int:
     """Inputs and outputs of every linear layer that gets adapters, added up; a mixture's experts
     get none."""
     matrices = (
-        one
-        for one in tensors(shape)
-        if len(one.shape) == 2 and not any(word in one.name for word in _BARE)
+        tensor
+        for tensor in tensors(shape)
+        if len(tensor.shape) == 2 and not any(word in tensor.name for word in _BARE)
     )
-    return sum(sum(one.shape) for one in matrices)
+    return sum(sum(tensor.shape) for tensor in matrices)
 
 
 _BARE = (".experts.", "embed_tokens", "lm_head", ".wte.", ".mlp.gate.", "shared_expert_gate")

@@ -383,9 +383,9 @@ def predict_on(
 ) -> Forecast:
     """`predict` with a device's rates; the small operations of a step are added where the device
     says what one takes."""
-    one = device.operation_seconds or 0.0
+    seconds = device.operation_seconds or 0.0
     beside = Extra(
-        extra.token + speed.operations * one, extra.batch + speed.prompt_operations * one
+        extra.token + speed.operations * seconds, extra.batch + speed.prompt_operations * seconds
     )
     return predict(
         shape,

@@ -62,7 +62,7 @@ class Split:
             "all_layers": self.all_layers,
             "device": self.device.as_dict(),
             "host": self.host.as_dict(),
-            **({"gpus": [one.as_dict() for one in self.gpus]} if self.gpus else {}),
+            **({"gpus": [part.as_dict() for part in self.gpus]} if self.gpus else {}),
         }
 
     def of(self, shape: Shape, count: int) -> Split:
@@ -76,8 +76,8 @@ class Split:
             device=with_sequences(self.device, shape, count, logits=on_gpu),
             host=with_sequences(self.host, shape, count, logits=not on_gpu),
             gpus=tuple(
-                with_sequences(one, shape, count, logits=place == last)
-                for place, one in enumerate(self.gpus)
+                with_sequences(part, shape, count, logits=place == last)
+                for place, part in enumerate(self.gpus)
             ),
         )
 
@@ -92,10 +92,10 @@ class Split:
 def together(parts: Sequence[Footprint]) -> Footprint:
     """What several memories hold at once."""
     return Footprint(
-        sum(one.weights for one in parts),
-        sum(one.kv_cache for one in parts),
-        sum(one.compute for one in parts),
-        sum(one.overhead for one in parts),
+        sum(part.weights for part in parts),
+        sum(part.kv_cache for part in parts),
+        sum(part.compute for part in parts),
+        sum(part.overhead for part in parts),
     )
 
 

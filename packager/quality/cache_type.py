@@ -124,14 +124,14 @@ def judged(facts: JsonObject) -> tuple[CacheQuality | None, tuple[QualityVerdict
     compared. A prediction that is not a number misses all of them."""
     if not facts.get("cache"):
         return None, ()
-    found = CacheQuality.from_json(facts["cache"])
-    own = limits(found.grade)
+    quality = CacheQuality.from_json(facts["cache"])
+    own = limits(quality.grade)
     if own is None:
-        return found, ()
+        return quality, ()
     allowed = asdict(own)
     verdicts = []
     for rule in RULES:
-        measured, at_least = getattr(found, rule), rule == "top1"
+        measured, at_least = getattr(quality, rule), rule == "top1"
         close = measured is not None and (
             measured >= allowed[rule] if at_least else measured <= allowed[rule]
         )
@@ -141,10 +141,10 @@ def judged(facts: JsonObject) -> tuple[CacheQuality | None, tuple[QualityVerdict
                 limit=allowed[rule],
                 measured=measured,
                 at_least=at_least,
-                passed=close and not found.broken,
+                passed=close and not quality.broken,
             )
         )
-    return found, tuple(verdicts)
+    return quality, tuple(verdicts)
 
 
 def sentence(found: CacheQuality) -> str:

@@ -89,6 +89,6 @@ def judged(facts: Mapping[str, Any]) -> tuple[PictureQuality | None, tuple[Quali
 
     if not facts.get("pictures"):
         return None, ()
-    found = PictureQuality.from_json(facts["pictures"])
+    quality = PictureQuality.from_json(facts["pictures"])
     own = limits(str(facts.get("tower_grade")))
-    return found, rows(found, own, "image") if own else ()
+    return quality, rows(quality, own, "image") if own else ()

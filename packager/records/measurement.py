@@ -37,6 +37,8 @@ class Through(Record, frozen=True, kw_only=True):
     """What the engine in the agent says of its kernels."""
     governor: str | None = None
     battery: str | None = None
+    screen: str | None = None
+    """A phone's, `on` or `off`."""
     temperature_before_c: Number | None = None
     temperature_after_c: Number | None = None
 

@@ -123,10 +123,10 @@ class Candidate:
     def predicted(self) -> JsonObject:
         """What a manifest keeps of it: memory, rates and size, before anything is built, of one
         sequence."""
-        one = self.alone or self
+        whole = self.alone or self
         return {
-            "footprint": one.footprint.as_dict(),
-            "forecast": one.forecast.as_dict(),
+            "footprint": whole.footprint.as_dict(),
+            "forecast": whole.forecast.as_dict(),
             "artifact_bytes": self.artifact_bytes,
         }
 

@@ -79,8 +79,8 @@ class Elsewhere:
             f"{human_bytes(self.full_bytes)}: "
         )
         hosted = "".join(
-            f" Hosted, with the prompts leaving the device: {one.name}, {one.what}."
-            for one in self.hosted
+            f" Hosted, with the prompts leaving the device: {offer.name}, {offer.what}."
+            for offer in self.hosted
         )
         there = " or ".join(map(str, self.accelerators)) or "more than one machine holds"
         return f"Where it would run: {here} {full}{there}.{hosted}"
@@ -94,11 +94,17 @@ class Elsewhere:
             "peak_bytes": self.on.footprint.peak if self.on else None,
             "bf16_bytes": self.full_bytes,
             "accelerators": [
-                {"name": one.name, "engine": one.engine, "count": one.count, "source": one.source}
-                for one in self.accelerators
+                {
+                    "name": offer.name,
+                    "engine": offer.engine,
+                    "count": offer.count,
+                    "source": offer.source,
+                }
+                for offer in self.accelerators
             ],
             "hosted": [
-                {"name": one.name, "what": one.what, "source": one.source} for one in self.hosted
+                {"name": offer.name, "what": offer.what, "source": offer.source}
+                for offer in self.hosted
             ],
             "text": str(self),
         }

@@ -16,27 +16,28 @@ def together(parts: Sequence[Sequence[Candidate]], room: int) -> tuple[Candidate
     `parts` list their candidates best first, as `candidates` does. Of all choices that fit, the one
     is taken that leaves the fewest better ones aside, the parts alike; then the one of less memory.
     """
-    fronts = [_front([one for one in part if one.passes]) for part in parts]
+    fronts = [_front([candidate for candidate in part if candidate.passes]) for part in parts]
     fitting = (
         choice
         for choice in product(*(enumerate(front) for front in fronts))
-        if sum(one.footprint.peak for _, one in choice) <= room
+        if sum(candidate.footprint.peak for _, candidate in choice) <= room
     )
     best = min(
         fitting,
         key=lambda choice: (
             sum(place for place, _ in choice),
-            sum(one.footprint.peak for _, one in choice),
+            sum(candidate.footprint.peak for _, candidate in choice),
         ),
         default=None,
     )
-    return None if best is None else tuple(one for _, one in best)
+    return None if best is None else tuple(candidate for _, candidate in best)
 
 
 def least(parts: Sequence[Sequence[Candidate]]) -> int | None:
     """Bytes of the smallest choice; None where a part has nothing that passes by itself."""
     smallest = [
-        min((one.footprint.peak for one in part if one.passes), default=None) for part in parts
+        min((candidate.footprint.peak for candidate in part if candidate.passes), default=None)
+        for part in parts
     ]
     known = [size for size in smallest if size is not None]
     return sum(known) if len(known) == len(smallest) else None
@@ -45,7 +46,7 @@ def least(parts: Sequence[Sequence[Candidate]]) -> int | None:
 def _front(ranked: Sequence[Candidate]) -> list[Candidate]:
     """The candidates that take less memory than every better one."""
     front: list[Candidate] = []
-    for one in ranked:
-        if not front or one.footprint.peak < front[-1].footprint.peak:
-            front.append(one)
+    for candidate in ranked:
+        if not front or candidate.footprint.peak < front[-1].footprint.peak:
+            front.append(candidate)
     return front

@@ -43,8 +43,8 @@ def ways_of(target: Target, runtimes: tuple[Runtime, ...], wanted: str | None) -
     if wanted is not None:
         prefix, weights, kv = split_id(wanted)
         chosen = _by_prefix(prefix, served, runtimes, target)
-        found = chosen.recipe(weights, kv)
-        return [Way(chosen, found, (0, 0), _coarse(chosen, found))]
+        asked = chosen.recipe(weights, kv)
+        return [Way(chosen, asked, (0, 0), _coarse(chosen, asked))]
     ways = []
     for place, runtime in enumerate(served):
         own = [

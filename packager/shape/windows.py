@@ -12,6 +12,7 @@ from typing import Any
 from packager.shape.fields import Fields
 from packager.shape.model import Widths
 from packager.shape.names import FIRST_GENERATION
+from packager.shape.positions import not_computed
 from packager.shape.tensors import naming_of
 
 Windows = tuple[int | None, ...]
@@ -68,3 +69,15 @@ def acting(windows: Windows, context: int) -> int | None:
     return min(
         (window for window in windows if window is not None and window < context), default=None
     )
+
+
+def refuse_acting(engine: str, windows: Windows, context: int) -> None:
+    """Raise PackError (exit code 6) where a window hides anything from `context` tokens: `engine`
+    computes none."""
+    window = acting(windows, context)
+    if window is not None:
+        raise not_computed(
+            engine,
+            f"a sliding window of {window} tokens",
+            f"Build with --context {window} or less, where the window hides nothing.",
+        )

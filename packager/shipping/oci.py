@@ -76,13 +76,13 @@ def images(shipment: Shipment) -> list[Image]:
     There is no image for Ollama where its language cannot say the chat template: see
     `ollama.refusal`.
     """
-    found = [_model_pack(shipment)]
+    collected = [_model_pack(shipment)]
     gguf = _one_gguf(shipment)
     if gguf is not None:
-        found.append(_docker(shipment, gguf))
+        collected.append(_docker(shipment, gguf))
         if ollama.refusal(shipment) is None:
-            found.append(_ollama(shipment, gguf))
-    return found
+            collected.append(_ollama(shipment, gguf))
+    return collected
 
 
 def _one_gguf(shipment: Shipment) -> FileEntry | None:
@@ -112,9 +112,9 @@ def write_layout(
         index = []
         for image in images(shipment):
             for blob in (*image.blobs, image.manifest):
-                place = store / blob.digest.removeprefix("sha256:")
-                if not place.exists():
-                    yield from _write(shipment, blob, place)
+                file = store / blob.digest.removeprefix("sha256:")
+                if not file.exists():
+                    yield from _write(shipment, blob, file)
             index.append(image.manifest.descriptor(**{REF_NAME: f"latest{image.suffix}"}))
         (folder / "oci-layout").write_bytes(_json({"imageLayoutVersion": "1.0.0"}))
         (folder / "index.json").write_bytes(

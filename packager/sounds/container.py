@@ -105,10 +105,10 @@ def _check_alone(file: BinaryIO, size: int, name: str, kind: str) -> None:
     other = "a PDF document" if b"%PDF-" in file.read(_PDF) else None
     file.seek(max(0, size - _ZIP))
     tail = file.read()
-    place = tail.rfind(b"PK\x05\x06")
-    if place >= 0 and len(tail) >= place + 22:
-        comment = int.from_bytes(tail[place + 20 : place + 22], "little")
-        if place + 22 + comment == len(tail):
+    offset = tail.rfind(b"PK\x05\x06")
+    if offset >= 0 and len(tail) >= offset + 22:
+        comment = int.from_bytes(tail[offset + 20 : offset + 22], "little")
+        if offset + 22 + comment == len(tail):
             other = "a Zip archive"
     if other:
         raise bad_input(f"{name} is a {kind} sound and {other} at once.", CONVERT)
@@ -116,18 +116,18 @@ def _check_alone(file: BinaryIO, size: int, name: str, kind: str) -> None:
 
 def _check_wav(file: BinaryIO, size: int, name: str) -> None:
     """The chunk of samples must lie within the file."""
-    place = 12
+    offset = 12
     for _ in range(_CHUNKS):
-        file.seek(place)
+        file.seek(offset)
         head = file.read(8)
         if len(head) < 8:
             raise truncated(name)
         length = int.from_bytes(head[4:], "little")
         if head[:4] == b"data":
-            if length not in _UNKNOWN_SIZE and place + 8 + length > size:
+            if length not in _UNKNOWN_SIZE and offset + 8 + length > size:
                 raise truncated(name)
             return
-        place += 8 + length + (length & 1)
+        offset += 8 + length + (length & 1)
     raise bad_input(f"{name} has more than {_CHUNKS} parts.", _AGAIN)
 
 
@@ -135,10 +135,10 @@ def _check_ogg(file: BinaryIO, size: int, name: str) -> None:
     """The last page must say that it is the last one."""
     file.seek(max(0, size - _TAIL), os.SEEK_SET)
     tail = file.read(_TAIL)
-    place = tail.rfind(b"OggS")
-    if place < 0 or len(tail) < place + 27 or not tail[place + 5] & 4:
+    offset = tail.rfind(b"OggS")
+    if offset < 0 or len(tail) < offset + 27 or not tail[offset + 5] & 4:
         raise truncated(name)
-    segments = tail[place + 26]
-    table = tail[place + 27 : place + 27 + segments]
-    if len(table) < segments or place + 27 + segments + sum(table) > len(tail):
+    segments = tail[offset + 26]
+    table = tail[offset + 27 : offset + 27 + segments]
+    if len(table) < segments or offset + 27 + segments + sum(table) > len(tail):
         raise truncated(name)

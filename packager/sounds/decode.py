@@ -7,14 +7,14 @@ that memory does not grow with its length.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from packager import limits
 from packager.errors import PackError, bad_input
-from packager.escapes import bare
+from packager.escapes import words_of
 from packager.json_values import JsonObject
+from packager.process import limit_memory
 from packager.runtime import Report
 from packager.shape.audio import RATE
 from packager.sounds.container import CONVERT, read, truncated
@@ -42,7 +42,7 @@ def decode_job(report: Report, *, path: str, name: str, out: str, seconds: int) 
 
     The memory of this process is bounded from now on.
     """
-    _limit_memory()
+    limit_memory(_MEMORY_BYTES)
     with Path(out).open("wb") as file:
         return {"samples": decode(Path(path), name, file, seconds)}
 
@@ -66,7 +66,7 @@ def decode(path: Path, name: str, out: BinaryIO, seconds: int = limits.SOUND_SEC
     except MemoryError:
         raise bad_input(f"{name} takes more memory than any sound.", CONVERT) from None
     except Exception as error:  # a decoder raises whatever its author thought of
-        raise bad_input(f"{name} cannot be decoded: {_sentence(error)}.", CONVERT) from error
+        raise bad_input(f"{name} cannot be decoded: {words_of(error)}.", CONVERT) from error
     if decoded < claimed:
         raise truncated(name)
     if not written:
@@ -133,15 +133,3 @@ def _check_numbers(block: NDArray[np.float32], before: int, rate: int, name: str
             f"{second:.1f}.",
             "Save it again with a sound editor.",
         )
-
-
-def _sentence(error: Exception) -> str:
-    return bare(str(error) or type(error).__name__).rstrip(".")
-
-
-def _limit_memory() -> None:
-    with suppress(ImportError, ValueError, OSError):
-        import resource  # not on every system
-
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, hard))

@@ -4,8 +4,6 @@ has bounded memory and is killed when it takes too long."""
 from __future__ import annotations
 
 import stat
-import time
-from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,8 +11,8 @@ from pathlib import Path
 from packager import limits
 from packager.deaths import Died
 from packager.errors import bad_input, usage
-from packager.json_values import JsonObject
-from packager.process import run_job
+from packager.json_values import JsonObject, at
+from packager.process import value_within
 from packager.shape.audio import RATE
 
 SECONDS = 300.0
@@ -77,15 +75,12 @@ def _decoded(path: Path, name: str, folder: Path, log: Path, seconds: int) -> Sa
         "out": str(out),
         "seconds": seconds,
     }
-    deadline = time.monotonic() + SECONDS
-    with closing(run_job(_JOB, arguments, log, watch=True)) as work:
-        try:
-            while time.monotonic() < deadline:
-                next(work)
-        except StopIteration as stop:
-            return Samples(out, int(stop.value.value["samples"]))
-        except Died as death:
-            if not death.death.crashed:
-                raise
-            raise bad_input(f"{name} makes the decoder of sounds crash.", _SAVE) from None
-    raise bad_input(f"{name} cannot be decoded within {SECONDS:.0f} seconds.", _SAVE)
+    try:
+        made = value_within(_JOB, arguments, log, SECONDS)
+    except Died as death:
+        if not death.death.crashed:
+            raise
+        raise bad_input(f"{name} makes the decoder of sounds crash.", _SAVE) from None
+    if made is None:
+        raise bad_input(f"{name} cannot be decoded within {SECONDS:.0f} seconds.", _SAVE)
+    return Samples(out, at(made, "samples", int))

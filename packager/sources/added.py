@@ -45,8 +45,8 @@ def add(
         if name is not None:
             raise usage("--name is for a folder: a repository has a name.", "Leave --name out.")
         _refuse_known(place)
-        found = on_hub(place, revision, offline)
-        variant, source = found, f"hub:{place} config.json and card"
+        published = on_hub(place, revision, offline)
+        variant, source = published, f"hub:{place} config.json and card"
     else:
         raise usage(
             f"{place!r} is neither a folder nor OWNER/NAME on the hub.",
@@ -109,11 +109,11 @@ def _in_folder(folder: Path, repo_id: str) -> Variant:
     chats = chats or config.get("chat_format") == "chatml"
     note = f"Its weights are in a folder: build it with --weights {folder}"
     nearest = descends_from(shape, [])
-    one = bare(repo_id, shape, architecture, not chats)
+    variant = bare(repo_id, shape, architecture, not chats)
     if nearest is None:
-        return replace(one, notes=(note,))
+        return replace(variant, notes=(note,))
     return replace(
-        one,
+        variant,
         family=nearest.family,
         kind=nearest.kind,
         thinking=nearest.thinking if chats else "never",

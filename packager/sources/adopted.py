@@ -70,7 +70,7 @@ def fetch(
         report.progress(done, total)
 
     sha256s = digests(home, {path.name: path for path in paths}, count)
-    said: JsonObject = resolve(describe)(report, files=files, out=out)
+    described: JsonObject = resolve(describe)(report, files=files, out=out)
     if tokenizer is not None:
         _held_against(Path(tokenizer), Path(out))
     # Licences that lie beside the model are its papers.
@@ -78,7 +78,7 @@ def fetch(
         if is_license(path.name) and path.is_file() and not path.is_symlink():
             shutil.copyfile(path, Path(out) / path.name)
     facts: JsonDict = {
-        **said,
+        **described,
         "kind": kind,
         "repo_id": repo_id,
         "revision": None,

@@ -133,7 +133,8 @@ def _file(repo_id: str, sibling: Any) -> RemoteFile:
             "cannot be checked.",
             WAYS_ON,
         )
-    refuse_oversize(f"{repo_id}: {sibling.rfilename}", sibling.rfilename, size)
+    own = sibling.rfilename.rpartition("/")[2]
+    refuse_oversize(f"{repo_id}: {sibling.rfilename}", own, size)
     return RemoteFile(sibling.rfilename, size, digest)
 
 

@@ -16,6 +16,9 @@ from pathlib import Path
 
 import httpx
 
+# Documented, but not re-exported in the way that type checkers ask for.
+from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
+
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.folder import is_weights
 from packager.errors import PackError, no_room, unreachable, usage
@@ -171,18 +174,38 @@ def _get(
     path = folder / file.name
     if not path.resolve().is_relative_to(folder.resolve()):
         raise unreachable(f"{endpoint()} lists a file {file.name!r}.", WAYS_ON)
-    for place in (folder, *others):
-        there = place / file.name
-        if _right_size(place, file) and not there.is_symlink() and sha256(there) == file.sha256:
-            if place != folder:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.unlink(missing_ok=True)
-                _linked(there, path)
-            count(file.size)
-            return
+    if _is_right(path, file):
+        count(file.size)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _repository_folders(repo_id)[0] / ".locks" / f"{file.sha256}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    # Another build may be fetching the same file: its part is not written by two at once.
+    with WeakFileLock(lock):
+        for place in (folder, *others):
+            there = place / file.name
+            if _is_right(there, file):
+                if place != folder:
+                    path.unlink(missing_ok=True)
+                    _linked(there, path)
+                count(file.size)
+                return
+        _complete(file_address(repo_id, revision, file.name), path, file, count)
+
+
+def _is_right(path: Path, file: RemoteFile) -> bool:
+    """Whether there is a file with exactly the bytes that the server lists."""
+    return (
+        path.is_file()
+        and not path.is_symlink()
+        and path.stat().st_size == file.size
+        and sha256(path) == file.sha256
+    )
+
+
+def _complete(address: str, path: Path, file: RemoteFile, count: Callable[[int], None]) -> None:
+    """The server's file, in its place once it is whole and checked."""
     incomplete = path.with_name(f".{path.name}.{file.sha256[:12]}.qwen-pack.incomplete")
-    address = file_address(repo_id, revision, file.name)
     resumed.complete(
         partial(_checked, address), incomplete, file.size, count, partial(_altered, file)
     )

@@ -94,14 +94,14 @@ class _Scale:
         return self._start + share * (self._end - self._start)
 
     def ticks(self) -> list[float]:
-        found = [
+        marks = [
             factor * 10.0**power
             for power in range(floor(self._low), ceil(self._high) + 1)
             for factor in (1, 2, 5)
             if self._low <= log10(factor * 10.0**power) <= self._high
         ]
-        if len(found) >= 2:
-            return found
+        if len(marks) >= 2:
+            return marks
         return [10**self._low * 1.02, 10**self._high / 1.02]
 
 
@@ -123,7 +123,7 @@ def _grid(across: _Scale, up: _Scale) -> list[Shape]:
 
 
 def _front(across: _Scale, up: _Scale, points: Sequence[Point]) -> list[Shape]:
-    front = sorted((one.memory, one.speed) for one in points if one.front)
+    front = sorted((point.memory, point.speed) for point in points if point.front)
     if len(front) < 2:
         return []
     way = tuple((across.at(memory), up.at(speed)) for memory, speed in front)

@@ -189,7 +189,7 @@ class _Host:
 
 def _hosts(address: str, text: str) -> list[_Host]:
     """`[USER@]HOST[:PORT]`, with commas between."""
-    found = []
+    hosts = []
     for word in text.split(","):
         user, _, rest = word.rpartition("@")
         name, colon, port = rest.partition(":")
@@ -199,8 +199,8 @@ def _hosts(address: str, text: str) -> list[_Host]:
                 f"{address!r} is not ssh:HOSTS.",
                 "HOSTS are [USER@]HOST[:PORT], separated by commas.",
             )
-        found.append(_Host(name, user or None, int(port) if ported else None))
-    return found
+        hosts.append(_Host(name, user or None, int(port) if ported else None))
+    return hosts
 
 
 def _is_name(text: str) -> bool:

@@ -67,7 +67,7 @@ class Courses:
         way: Sequence[Stage],
         then: Callable[[Planned], tuple[Stage, ...]] = lambda _: (),
     ) -> None:
-        self._runnable = deque(Course(one, list(way), then=then(one)) for one in cells)
+        self._runnable = deque(Course(planned, list(way), then=then(planned)) for planned in cells)
         self._blocked: dict[Lane, list[Course]] = {}
         self._busy: set[Lane] = set()
         self._known: set[Lane] = set()
@@ -80,8 +80,8 @@ class Courses:
 
     def ready(self, order_of: OrderOf, most: int) -> list[tuple[Course, Order]]:
         """Up to `most` units that may start now, the first cells first."""
-        found: list[tuple[Course, Order]] = []
-        while self._runnable and len(found) < most:
+        pairs: list[tuple[Course, Order]] = []
+        while self._runnable and len(pairs) < most:
             course = self._runnable.popleft()
             order = order_of(course)
             new = [lane for lane in lanes_of(order) if lane not in self._known]
@@ -93,8 +93,8 @@ class Courses:
             if order.stage == "measure" and course.host is None:
                 # The same artifact for another target: its figures are there, on that machine.
                 course.host = self._hosts.get(lanes("measure", course.one)[0])
-            found.append((course, replace(order, lanes=tuple(new))))
-        return found
+            pairs.append((course, replace(order, lanes=tuple(new))))
+        return pairs
 
     def free(self, order: Order, course: Course, done: bool = False) -> None:
         """A unit has ended. If it is `done`, what it left lies in the cache, and nobody waits for

@@ -55,18 +55,18 @@ class Pace:
 
     def of(self, runtime: str, parameters: int, random: bool = False) -> Expected:
         """The expected time of a cell. With `random` weights no divergence is computed."""
-        found: dict[str, float] = {}
+        seconds: dict[str, float] = {}
         measured = False
         for stage in STAGES:
             if stage == "reference" and random:
                 continue
             known = self._seen.get((runtime, stage))
             if known:
-                found[stage], measured = round(_scaled(known, parameters), 2), True
+                seconds[stage], measured = round(_scaled(known, parameters), 2), True
             elif stage in _rates():
                 least, rate = _rates()[stage]
-                found[stage] = round(max(least, rate * parameters / _BILLION), 2)
-        return Expected(found, "measured" if measured else "estimated")
+                seconds[stage] = round(max(least, rate * parameters / _BILLION), 2)
+        return Expected(seconds, "measured" if measured else "estimated")
 
 
 def _scaled(known: Iterable[tuple[int, float]], parameters: int) -> float:

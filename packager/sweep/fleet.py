@@ -109,7 +109,7 @@ class Fleet:
         self, keeper: Keeper, todo: tuple[Planned, ...]
     ) -> Generator[Event | SweepEvent, None, dict[str, Judged | Row]]:
         """Convert and judge cells, before anything is measured."""
-        found: dict[str, Judged | Row] = {}
+        judged: dict[str, Judged | Row] = {}
         for ended in self._through(todo, JUDGED, keeper):
             if isinstance(ended, StageGiven | Told):
                 yield ended
@@ -117,11 +117,11 @@ class Fleet:
             course, row = ended
             answer = course.answer
             if row is not None:
-                found[course.one.cell.id] = row
+                judged[course.one.cell.id] = row
             elif answer is not None:
-                found[course.one.cell.id] = Judged(answer.kl_mean, answer.artifact_bytes or 0)
+                judged[course.one.cell.id] = Judged(answer.kl_mean, answer.artifact_bytes or 0)
             yield Told(f"{course.one.cell.label}: conversion and quality gate done")
-        return found
+        return judged
 
     def build(
         self, keeper: Keeper, todo: tuple[Planned, ...]
@@ -338,23 +338,23 @@ class Fleet:
 
     def _workers(self) -> dict[str, Any]:
         """What the scheduler knows of every worker, by address."""
-        found: dict[str, Any] = self._dask.scheduler_info(n_workers=-1)["workers"]
-        return found
+        workers: dict[str, Any] = self._dask.scheduler_info(n_workers=-1)["workers"]
+        return workers
 
 
 def _resources(order: Order, workers: Mapping[str, Any]) -> dict[str, float]:
     """What a unit takes of its worker: bytes of memory, the machine; bytes of disk, and the device
     that it alone can reach, where any worker says that it has such."""
-    one = order.one
+    unit = order.one
     if order.stage == "device":
-        name = f"device:{order.plan.on[one.cell.target]}"
+        name = f"device:{order.plan.on[unit.cell.target]}"
         return {name: 1} if any(_has(worker, name) for worker in workers.values()) else {}
     if order.stage == "convert":
-        told = any(_has(worker, "disk") for worker in workers.values())
-        return {"memory": one.build.memory, **({"disk": one.disk_bytes} if told else {})}
+        limited = any(_has(worker, "disk") for worker in workers.values())
+        return {"memory": unit.build.memory, **({"disk": unit.disk_bytes} if limited else {})}
     if order.stage == "measure":
-        return {"memory": one.memory_bytes, "machine": 1}
-    return {} if order.stage in ("fetch", "package") else {"memory": one.memory_bytes}
+        return {"memory": unit.memory_bytes, "machine": 1}
+    return {} if order.stage in ("fetch", "package") else {"memory": unit.memory_bytes}
 
 
 def _counted(count: int, what: str) -> str:

@@ -167,10 +167,10 @@ class Folder:
 
     def is_there(self, row: Row) -> bool:
         """Whether what a finished row speaks of is still here."""
-        place = row.package and f"{row.package}/manifest.json"
+        its_manifest = row.package and f"{row.package}/manifest.json"
         return any(
             path is not None and _plain(path) and (self.root / path).is_file()
-            for path in (place, row.manifest)
+            for path in (its_manifest, row.manifest)
         )
 
     def bug_file(self, name: str) -> Path:

@@ -20,7 +20,7 @@ def columns() -> tuple[str, ...]:
 
 def rows(found: Matrix) -> list[tuple[str, ...]]:
     """One row per cell; the last column says why it cannot be built."""
-    return [_row(one) for one in found.planned]
+    return [_row(planned) for planned in found.planned]
 
 
 def _row(one: Planned) -> tuple[str, ...]:
@@ -47,15 +47,17 @@ def totals(found: Matrix) -> dict[str, Any]:
         "possible": len(possible),
         "impossible": len(found.planned) - len(possible),
         "excluded": len(found.excluded),
-        "package_bytes": sum(one.artifact_bytes for one in possible),
-        "largest_build_memory_bytes": max((one.build.memory for one in possible), default=0),
-        "expected_s": round(sum(one.expected.total for one in possible), 1),
+        "package_bytes": sum(planned.artifact_bytes for planned in possible),
+        "largest_build_memory_bytes": max(
+            (planned.build.memory for planned in possible), default=0
+        ),
+        "expected_s": round(sum(planned.expected.total for planned in possible), 1),
         "basis": _basis(possible),
     }
 
 
 def _basis(possible: tuple[Planned, ...]) -> str:
-    measured = [one.expected.basis == "measured" for one in possible]
+    measured = [planned.expected.basis == "measured" for planned in possible]
     if measured and all(measured):
         return "measured"
     return "partly measured" if any(measured) else "estimated"
@@ -80,7 +82,7 @@ def as_dict(plan: SweepPlan, found: Matrix) -> JsonObject:
         "name": plan.name,
         "dry_run": True,
         "totals": totals(found),
-        "cells": [one.as_dict() for one in found.planned],
+        "cells": [planned.as_dict() for planned in found.planned],
         "excluded": [{"id": cell.id, **cell.to_json(), "why": why} for cell, why in found.excluded],
         "notes": list(found.notes),
     }

@@ -49,15 +49,15 @@ def fronts(folder: Folder, rows: Iterable[Row]) -> dict[str, Place]:
         known = read(folder, row) if row.status == "done" else None
         if known is not None:
             groups.setdefault(row.of.target, []).append((row, known))
-    found: dict[str, Place] = {}
+    places: dict[str, Place] = {}
     for members in groups.values():
         if len(members) <= _MOST:
-            found |= _places(members)
-    return found
+            places |= _places(members)
+    return places
 
 
 def _places(members: list[tuple[Row, Manifest]]) -> dict[str, Place]:
-    known, by = standings([one.contents for _, one in members])
+    known, by = standings([member.contents for _, member in members])
     return {
         row.id: Place(standing.front, tuple(members[at][0].id for at in standing.beaten_by), by)
         for (row, _), standing in zip(members, known, strict=True)

@@ -62,11 +62,11 @@ def compared(runs: Sequence[Run]) -> list[Change]:
     earlier = before(runs)
     if earlier is None:
         return []
-    found = []
+    changes = []
     for name, row in runs[-1].rows.items():
         if name in earlier.rows:
-            found += _of_cell(earlier.rows[name], row)
-    return sorted(found, key=lambda change: not change.regression)
+            changes += _of_cell(earlier.rows[name], row)
+    return sorted(changes, key=lambda change: not change.regression)
 
 
 def _of_cell(old: Row, new: Row) -> list[Change]:
@@ -82,20 +82,20 @@ def _of_cell(old: Row, new: Row) -> list[Change]:
     if new.status != "done":
         return []
     kept = {one.split(":")[0] for one in old.missed}
-    found = [
+    changes = [
         change(f"misses a budget that it kept: {missed}", True)
         for missed in new.missed
         if missed.split(":")[0] not in kept
     ]
     if old.gate and new.gate is False:
-        found.append(change("passed the quality gate, and does not now", True))
+        changes.append(change("passed the quality gate, and does not now", True))
     for name in MARGINS:
         if (moved := _figure(name, old, new)) is not None:
             then, now = old.figures[name], new.figures[name]
-            found.append(change(*moved, figure=name, before=then, now=now))
-    if not found and because:
-        found.append(change("the same figures as before", False))
-    return found
+            changes.append(change(*moved, figure=name, before=then, now=now))
+    if not changes and because:
+        changes.append(change("the same figures as before", False))
+    return changes
 
 
 def difference(name: str, one: Row, other: Row) -> int | None:

@@ -47,12 +47,12 @@ def begun(work: Work) -> Generator[Event | SweepEvent, None, Run]:
     if again and current.rows:
         there = len(current.rows)
         yield Told(f"Run {current.number} continues: {there} of its cells are done.")
-    for one in work.matrix.planned:
-        before = current.rows.get(one.cell.id)
-        if one.problem is not None and (before is None or before.reason != one.problem):
-            row = not_done(one.cell, "refused", one.problem, one.exit_code)
+    for planned in work.matrix.planned:
+        before = current.rows.get(planned.cell.id)
+        if planned.problem is not None and (before is None or before.reason != planned.problem):
+            row = not_done(planned.cell, "refused", planned.problem, planned.exit_code)
             work.folder.add(current, row)
-            yield CellFinished(one.cell, row)
+            yield CellFinished(planned.cell, row)
     return current
 
 
@@ -64,17 +64,17 @@ def remaining(work: Work, current: Run) -> tuple[Planned, ...]:
         for row in current.rows.values()
         if row.status == "dropped" or (row.status == "done" and work.folder.is_there(row))
     }
-    return tuple(one for one in work.matrix.possible if one.cell.id not in settled)
+    return tuple(planned for planned in work.matrix.possible if planned.cell.id not in settled)
 
 
 def build_all(work: Work, current: Run, keeper: Keeper, todo: Sequence[Planned]) -> Events:
     """Build the cells one after the other."""
     clock = Clock(todo)
-    for number, one in enumerate(todo, 1):
-        yield CellStarted(one.cell, number, len(todo), clock.left())
-        row = yield from build(work, keeper, one, current.file.started)
-        clock.finished(one, row)
-        yield from settle(work, current, keeper, one, row)
+    for number, planned in enumerate(todo, 1):
+        yield CellStarted(planned.cell, number, len(todo), clock.left())
+        row = yield from build(work, keeper, planned, current.file.started)
+        clock.finished(planned, row)
+        yield from settle(work, current, keeper, planned, row)
 
 
 def settle(work: Work, current: Run, keeper: Keeper, one: Planned, row: Row) -> Events:

@@ -182,7 +182,7 @@ class Planner:
         """The plan of a build into `out`. Raises PackError: exit code 3 where the cell does not fit
         its target."""
         target, runtime = self._known.target(cell.target), self._known.by_prefix(cell.recipe)
-        found = make_plan(
+        plan = make_plan(
             target,
             self._workload(cell),
             [runtime],
@@ -195,7 +195,7 @@ class Planner:
             here=self._known.here,
             lora=cell.lora,
         )
-        return replace(found, profile=self._plan.profiles[cell.profile])
+        return replace(plan, profile=self._plan.profiles[cell.profile])
 
     def forecast(self, cell: Cell, pace: Pace) -> Planned:
         """What is known of the cell before it is built, or why it cannot be."""
@@ -225,7 +225,7 @@ class Planner:
         target, runtime = self._known.target(cell.target), self._known.by_prefix(cell.recipe)
         if runtime.name not in target.runtimes:
             raise usage(f"{target.name} is not served by {runtime.name}.")
-        found = candidates(
+        considered = candidates(
             target,
             self._workload(cell),
             self._variant(cell),
@@ -233,9 +233,9 @@ class Planner:
             recipe=cell.recipe_id,
             named=True,
         )
-        chosen = choose(found)
+        chosen = choose(considered)
         if chosen is None:
-            why = "; ".join(map(str, found[0].reasons)) if found else "nothing serves it"
+            why = "; ".join(map(str, considered[0].reasons)) if considered else "nothing serves it"
             raise PackError(f"{why}.", exit_code=ExitCode.NOTHING_FITS)
         return chosen
 

@@ -40,10 +40,10 @@ def measured(
 ) -> Generator[Event, None, Package]:
     """Measure the package there unless it was since the run `began`, and add the figures to its
     manifest. `held` says that the caller has the device already."""
-    found = manifest.read(path)
-    if not _taken(found, began):
+    package_manifest = manifest.read(path)
+    if not _taken(package_manifest, began):
         assert known.measure_on is not None, "the machine was checked with the plan"
-        runtime = found.contents.runtime.name
+        runtime = package_manifest.contents.runtime.name
         if held:
             figures = yield from known.measure_on(path, runtime, machine)
         else:
@@ -57,8 +57,8 @@ def _taken(found: manifest.Manifest, began: str) -> bool:
     """Whether another machine has measured the package since then."""
     since = datetime.fromisoformat(began)
     return any(
-        one.through is not None
-        and one.measured_at is not None
-        and datetime.fromisoformat(one.measured_at) >= since
-        for one in found.contents.measurements
+        measurement.through is not None
+        and measurement.measured_at is not None
+        and datetime.fromisoformat(measurement.measured_at) >= since
+        for measurement in found.contents.measurements
     )

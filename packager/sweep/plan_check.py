@@ -59,11 +59,11 @@ def check(data: Mapping[str, object], problems: Problems) -> None:
 def _tables(
     data: Mapping[str, object], key: str, problems: Problems
 ) -> list[tuple[int, Mapping[str, object]]]:
-    found = data.get(key, [])
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+    tables = data.get(key, [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         problems.add(key, f"must be a list of tables, each written [[{key}]].")
         return []
-    return list(enumerate(found, 1))
+    return list(enumerate(tables, 1))
 
 
 def _check_compare(key: str, table: Mapping[str, object], problems: Problems) -> None:

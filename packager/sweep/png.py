@@ -46,7 +46,7 @@ def png(chart: Chart) -> bytes:
 
 def _pieces(line: Line) -> list[tuple[tuple[float, float], tuple[float, float]]]:
     """The strokes of a line: one for each part of its way, or the dashes of it."""
-    found = []
+    strokes = []
     for (x, y), (to_x, to_y) in zip(line.way, line.way[1:], strict=False):
         length = hypot(to_x - x, to_y - y)
         step = _DASH + _GAP if line.dashed else max(length, 1.0)
@@ -55,6 +55,6 @@ def _pieces(line: Line) -> list[tuple[tuple[float, float], tuple[float, float]]]
         while at < length:
             ends = (at / length, min(at + stroke, length) / length)
             start, end = ((x + (to_x - x) * part, y + (to_y - y) * part) for part in ends)
-            found.append((start, end))
+            strokes.append((start, end))
             at += step
-    return found
+    return strokes

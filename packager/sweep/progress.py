@@ -12,7 +12,7 @@ class Clock:
     """Seconds that are left of the cells that it was given."""
 
     def __init__(self, todo: Sequence[Planned]) -> None:
-        self._left = {one.cell.id: one.expected.total for one in todo}
+        self._left = {planned.cell.id: planned.expected.total for planned in todo}
         self._expected = 0.0
         self._taken = 0.0
 

@@ -48,42 +48,46 @@ def prune(work: Work, current: Run, keeper: Keeper, left: Sequence[Planned], jud
     """The rungs before the measurement; returns what is left to build and measure. `judge` converts
     cells and lets them through the gate."""
     going = work.matrix.possible
-    values: dict[str, Values] = {one.cell.id: _predicted(one) for one in going}
+    values: dict[str, Values] = {planned.cell.id: _predicted(planned) for planned in going}
     going = yield from _rung(work, current, going, values, "size")
-    known = {one.cell.id: _known(one, current.rows.get(one.cell.id)) for one in going}
-    todo = tuple(one for one in going if known[one.cell.id] is None)
+    known = {
+        planned.cell.id: _known(planned, current.rows.get(planned.cell.id)) for planned in going
+    }
+    todo = tuple(planned for planned in going if known[planned.cell.id] is None)
     answers = yield from judge(keeper, todo)
-    judged: dict[str, Values] = {name: one for name, one in known.items() if one is not None}
-    for one in todo:
-        answer = answers[one.cell.id]
+    judged: dict[str, Values] = {name: value for name, value in known.items() if value is not None}
+    for planned in todo:
+        answer = answers[planned.cell.id]
         if isinstance(answer, Row):
             work.folder.add(current, answer)
-            yield CellFinished(one.cell, answer)
+            yield CellFinished(planned.cell, answer)
         else:
             more = {"size": answer.size, "divergence": answer.divergence}
-            judged[one.cell.id] = {**_predicted(one), **more}
-    going = tuple(one for one in going if one.cell.id in judged)
+            judged[planned.cell.id] = {**_predicted(planned), **more}
+    going = tuple(planned for planned in going if planned.cell.id in judged)
     going = yield from _rung(work, current, going, _on_one_scale(going, judged), "gate")
-    wanted = {one.cell.id for one in left}
-    return tuple(one for one in going if one.cell.id in wanted)
+    wanted = {planned.cell.id for planned in left}
+    return tuple(planned for planned in going if planned.cell.id in wanted)
 
 
 def last(work: Work, current: Run, keeper: Keeper) -> Generator[Event | SweepEvent, None, None]:
     """The rung after the measurement: only as many of a target stay as were asked for; of the
     others the manifest is kept. What misses an enforced budget goes before all that does not."""
     rows = current.rows
-    going = tuple(one for one in work.matrix.possible if _is_done(rows.get(one.cell.id)))
-    values = {one.cell.id: _measured(one, rows[one.cell.id]) for one in going}
+    going = tuple(
+        planned for planned in work.matrix.possible if _is_done(rows.get(planned.cell.id))
+    )
+    values = {planned.cell.id: _measured(planned, rows[planned.cell.id]) for planned in going}
     scaled = _on_one_scale(going, values)
-    missing = {one.cell.id for one in going if rows[one.cell.id].missed}
+    missing = {planned.cell.id for planned in going if rows[planned.cell.id].missed}
     dropped = yield from _losers(work, going, scaled, "speed", missing, final=True)
-    for one, why in dropped:
-        row = rows[one.cell.id]
+    for planned, why in dropped:
+        row = rows[planned.cell.id]
         keeper.drop(row)
         kept = next(iter(keeper.changed()), row)
         changed = kept.but(status="dropped", rung="speed", reason=why)
         work.folder.add(current, changed)
-        yield CellFinished(one.cell, changed)
+        yield CellFinished(planned.cell, changed)
 
 
 def _is_done(row: Row | None) -> bool:
@@ -95,15 +99,15 @@ def _rung(
 ) -> Going:
     """Those that go on; the others get their row, unless they have one."""
     dropped = yield from _losers(work, going, values, rung)
-    for one, why in dropped:
-        before = current.rows.get(one.cell.id)
+    for planned, why in dropped:
+        before = current.rows.get(planned.cell.id)
         if before is None or before.status != "dropped":
-            row = not_done(one.cell, "dropped", why, rung=rung)
-            row = row.but(figures=_built(values[one.cell.id])) if rung == "gate" else row
+            row = not_done(planned.cell, "dropped", why, rung=rung)
+            row = row.but(figures=_built(values[planned.cell.id])) if rung == "gate" else row
             work.folder.add(current, row)
-            yield CellFinished(one.cell, row)
-    gone = {one.cell.id for one, _ in dropped}
-    return tuple(one for one in going if one.cell.id not in gone)
+            yield CellFinished(planned.cell, row)
+    gone = {planned.cell.id for planned, _ in dropped}
+    return tuple(planned for planned in going if planned.cell.id not in gone)
 
 
 def _losers(
@@ -117,10 +121,10 @@ def _losers(
     """Of each target the cells that do not go on, each with the reason; those `behind` go
     first."""
     keep = work.plan.keep or 1
-    by_id = {one.cell.id: one for one in going}
+    by_id = {planned.cell.id: planned for planned in going}
     dropped = []
-    for target in dict.fromkeys(one.cell.target for one in going):
-        ids = [one.cell.id for one in going if one.cell.target == target]
+    for target in dict.fromkeys(planned.cell.target for planned in going):
+        ids = [planned.cell.id for planned in going if planned.cell.target == target]
         stay = keep if final else goes_on(len(ids), keep)
         by = counted(work.plan.by, [values[name] for name in ids])
         if len(ids) <= stay:
@@ -141,9 +145,9 @@ def judge_here(work: Work) -> Judge:
         keeper: Keeper, todo: tuple[Planned, ...]
     ) -> Generator[Event | SweepEvent, None, dict[str, Judged | Row]]:
         outcomes: dict[str, Judged | Row] = {}
-        for one in todo:
-            yield Told(f"{one.cell.label}: conversion and quality gate")
-            outcomes[one.cell.id] = yield from _judged(work, keeper, one)
+        for planned in todo:
+            yield Told(f"{planned.cell.label}: conversion and quality gate")
+            outcomes[planned.cell.id] = yield from _judged(work, keeper, planned)
         return outcomes
 
     return judge
@@ -205,9 +209,9 @@ def _on_one_scale(going: Sequence[Planned], values: Mapping[str, Values]) -> dic
     """The same with a quality that can be compared: the divergence from the unquantized model among
     cells of one checkpoint, else published scores less what the recipe is known to lose."""
     scaled: dict[str, Values] = dict(values)
-    for target in dict.fromkeys(one.cell.target for one in going):
-        ids = [one.cell.id for one in going if one.cell.target == target]
-        checkpoints = {one.cell.weights for one in going if one.cell.target == target}
+    for target in dict.fromkeys(planned.cell.target for planned in going):
+        ids = [planned.cell.id for planned in going if planned.cell.target == target]
+        checkpoints = {planned.cell.weights for planned in going if planned.cell.target == target}
         lost = {name: values[name].get("divergence") for name in ids}
         if len(checkpoints) == 1 and None not in lost.values():
             scaled |= {name: {**values[name], "quality": -(lost[name] or 0.0)} for name in ids}

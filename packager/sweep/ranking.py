@@ -33,7 +33,7 @@ def goes_on(count: int, keep: int) -> int:
 def counted(by: Sequence[str], values: Sequence[Mapping[str, float | None]]) -> list[str]:
     """The objectives of which every one has a value; without a value nothing can be ranked by
     it."""
-    return [name for name in by if all(one.get(name) is not None for one in values)]
+    return [name for name in by if all(row.get(name) is not None for row in values)]
 
 
 def ranked(
@@ -50,7 +50,7 @@ def ranked(
     """
     places: list[dict[str, int]] = [{} for _ in ids]
     for name in by:
-        known = [_BETTER[name] * (one[name] or 0.0) for one in values]
+        known = [_BETTER[name] * (row[name] or 0.0) for row in values]
         order = sorted(known, reverse=True)
         first = {value: place for place, value in reversed(list(enumerate(order, 1)))}
         for at, value in enumerate(known):

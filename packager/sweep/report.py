@@ -159,16 +159,16 @@ def _no_formula(value: Any) -> Any:
 def plots(run: Run, places: Mapping[str, Place]) -> dict[str, Chart]:
     """The Pareto plot of every target, by its name. Points of other machines than the first are
     left out: they are not compared."""
-    found: dict[str, list[Row]] = {}
+    by_target: dict[str, list[Row]] = {}
     for row in ordered(run):
         if {"peak_memory_bytes", "decode_tps"} <= set(row.figures):
-            found.setdefault(row.of.target, []).append(row)
+            by_target.setdefault(row.of.target, []).append(row)
     return {
         target: chart(
             f"{Path(target).stem}, on {rows[0].machine.processor if rows[0].machine else '?'}",
             [_point(row, places) for row in rows if row.machine == rows[0].machine],
         )
-        for target, rows in found.items()
+        for target, rows in by_target.items()
     }
 
 
@@ -198,7 +198,7 @@ def write(folder: Folder, runs: Sequence[Run], plan: SweepPlan | None = None) ->
     out = folder.root / "report"
     out.mkdir(exist_ok=True)
     charts = plots(run, places)
-    told = [*sentences(run, changes), *(pair.sentence() for pair in pairs)]
+    lines = [*sentences(run, changes), *(pair.sentence() for pair in pairs)]
     pictures = {target: svg(one) for target, one in charts.items()}
     data = {
         "schema": "qwen-pack/sweep-report/1",
@@ -208,7 +208,7 @@ def write(folder: Folder, runs: Sequence[Run], plan: SweepPlan | None = None) ->
     }
     texts = {
         "table.csv": as_csv(run, places),
-        "index.html": page(run, table(run, places), told, pictures),
+        "index.html": page(run, table(run, places), lines, pictures),
         **{f"pareto-{number}.svg": text for number, text in enumerate(pictures.values(), 1)},
     }
     for stale in (*out.glob("pareto-*.*"), *out.glob("table.*")):
@@ -229,10 +229,10 @@ def _with_extra(
     from packager.sweep.parquet import parquet
     from packager.sweep.png import png
 
-    found: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     with suppress(ImportError):
-        found["table.parquet"] = parquet(run, places)
+        files["table.parquet"] = parquet(run, places)
     with suppress(ImportError):
         for number, one in enumerate(charts.values(), 1):
-            found[f"pareto-{number}.png"] = png(one)
-    return found
+            files[f"pareto-{number}.png"] = png(one)
+    return files

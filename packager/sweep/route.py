@@ -126,5 +126,5 @@ def _published(repo_id: str, names: set[str], modes: tuple[str, ...]) -> dict[st
         variant = catalog.find(repo_id)
     except PackError:
         return {}
-    found = {name: published(variant, name, modes) for name in sorted(names)}
-    return {name: value for name, value in found.items() if value is not None}
+    scores = {name: published(variant, name, modes) for name in sorted(names)}
+    return {name: value for name, value in scores.items() if value is not None}

@@ -135,7 +135,7 @@ def done(
         not_measured=contents.not_measured,
         measured_at=measured.measured_at if measured else None,
         gate=contents.quality.passed if contents.quality else None,
-        missed=tuple(sentence(one) for one in contents.verdicts if one.failed),
+        missed=tuple(sentence(verdict) for verdict in contents.verdicts if verdict.failed),
         dummy=contents.source.dummy,
         content_sha256=contents.content_sha256,
         package=paths[0],
@@ -176,14 +176,14 @@ def one_line(text: str) -> str:
 
 def failures(rows: Sequence[Row]) -> dict[str, int]:
     """How many failed, by the name of their exit code."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for row in rows:
         if row.status == "failed":
             code = row.exit_code
             known = code in set(ExitCode)
             name = ExitCode(code).name.lower() if known else str(code)
-            found[name] = found.get(name, 0) + 1
-    return found
+            counts[name] = counts.get(name, 0) + 1
+    return counts
 
 
 def now() -> str:

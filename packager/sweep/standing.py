@@ -64,17 +64,17 @@ class Pair:
             side: [BY_NAME[name].label for name, better in self.figures.items() if better == side]
             for side in ("one", "other")
         }
-        said = [
+        parts = [
             f"{names[side]} is better in {', '.join(labels)}"
             for side, labels in ahead.items()
             if labels
         ]
-        return f"{self.name}: {'; '.join(said)} (since run {self.since})."
+        return f"{self.name}: {'; '.join(parts)} (since run {self.since})."
 
 
 def standing(runs: Sequence[Run], compares: Sequence[Compare]) -> list[Pair]:
     """Every pair of the last run."""
-    return [pair for one in compares for pair in _pairs(runs, one)]
+    return [pair for asked in compares for pair in _pairs(runs, asked)]
 
 
 def _pairs(runs: Sequence[Run], asked: Compare) -> Iterator[Pair]:
@@ -113,11 +113,11 @@ def _pair(runs: Sequence[Run], name: str, one: str, other: str) -> Pair:
 
 def _figures(one: Row, other: Row) -> dict[str, Better]:
     """Which of the two is better in each figure that both have and that can be compared."""
-    found: dict[str, Better] = {}
+    better: dict[str, Better] = {}
     for name in MARGINS:
         if (worse := difference(name, one, other)) is not None:
-            found[name] = {1: "one", 0: "equal", -1: "other"}[worse]  # type: ignore[assignment]
-    return found
+            better[name] = {1: "one", 0: "equal", -1: "other"}[worse]  # type: ignore[assignment]
+    return better
 
 
 def _verdict(figures: dict[str, Better]) -> Verdict:

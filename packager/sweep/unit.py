@@ -112,10 +112,12 @@ def do(order: Order, known: Known) -> Answer:
             held.enter_context(taken_since(order.began))
             return _done(order, known, machine)
     except Exception as error:
-        found = from_foreign(error)
+        known_error = from_foreign(error)
         seconds = time.monotonic() - began
-        if found is not None:
-            return Answer(machine, seconds, error=str(found), exit_code=int(found.exit_code))
+        if known_error is not None:
+            return Answer(
+                machine, seconds, error=str(known_error), exit_code=int(known_error.exit_code)
+            )
         bug = "".join(traceback.format_exception(error))
         return Answer(machine, seconds, error=repr(error), exit_code=int(ExitCode.BUG), bug=bug)
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import gguf
 
-from packager.checkpoint import Checkpoint, TensorInfo, composed, low_rank
-from packager.checkpoint.adapter import Adapter, LowRank
+from packager.checkpoint import Checkpoint, TensorInfo, low_rank
+from packager.checkpoint.adapter import LowRank
 from packager.checkpoint.low_rank import LowRanks
-from packager.errors import PackError, bad_input, usage
+from packager.errors import PackError, usage
 from packager.json_values import JsonObject
 from packager.runtime import Report
 from targets.gguf.arch import architecture
@@ -34,13 +34,7 @@ _TYPE = "F32"
 def build(report: Report, *, checkpoint: str, out: str) -> JsonObject:
     """A job, see packager.package.adapters. Raises PackError (usage) for what llama.cpp cannot
     add."""
-    folder = Path(checkpoint)
-    parts = composed.read(folder)
-    if parts is None or len(parts.adapters) != 1:
-        raise bad_input(f"{folder} is not a base with one adapter.", "Build the adapter again.")
-    base = Checkpoint.open(parts.base)
-    adapter = Adapter.open(*parts.adapters[0])
-    added = low_rank.of(base, adapter)
+    base, adapter, added = low_rank.of_folder(Path(checkpoint))
     path = Path(out) / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, base, added, adapter.folder.name, report)

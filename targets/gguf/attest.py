@@ -1,16 +1,12 @@
 """Does a GGUF follow from a checkpoint with a recipe? The checkpoint is quantized again, and the
 two are compared tensor by tensor.
 
-Bytes decide. Where they differ, numbers say by how much: how far the file is from the weights, and
-how far the same type is usually. A file that is as near to them as usual was made from them, with
-another importance matrix or other rounding; one that is further was not.
+Bytes decide. Where they differ, distances say by how much; see packager.plan.attested.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -21,45 +17,24 @@ from packager.checkpoint import Checkpoint
 from packager.inspection.gguf_header import GgufFile, GgufTensor, Value
 from packager.inspection.unsafe import shown
 from packager.json_values import JsonObject, at, object_or_empty
+from packager.plan.attested import Different, Distances, follows, rows_as_json
 from packager.runtime import Report
 from targets.gguf import given_types
 from targets.gguf.convert import convert, stored_type
 from targets.gguf.given import Given, read_given
 from targets.gguf.given_shape import shape_of
 from targets.gguf.given_types import MIXED
+from targets.gguf.kernels import kernels, row_bytes
 
 _AGAIN, _WEIGHTS = "again.gguf", "weights.gguf"
 _BLOCK = 1 << 20
 """Numbers that are compared at once."""
-_NEAR = 2.0
-"""How many times the usual error a tensor may have that counts as made from these weights. Between
-two importance matrices of one checkpoint errors differ by a tenth; weights of another checkpoint
-are further away than their own size."""
-_EXACT = 1e-3
-"""An error of float types that is rounding alone."""
 _OURS = ("qwen_pack.", "general.", "quantize.", "split.")
 """Keys that describe a file and say nothing of its network or vocabulary."""
+_WEIGHED = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS")
+"""Types that ggml makes with an importance matrix alone. Source: ggml_quantize_requires_imatrix;
+IQ1_M has no other way either."""
 _FLOATS = {"F32": np.float32, "F16": np.float16}
-
-
-@dataclass(frozen=True, slots=True)
-class Different:
-    """A tensor whose bytes are not those that the recipe gives: its types, the share of `bytes`
-    that differ (None for other types), the distance between the two, that of the file from the
-    weights, and that which the recipe has; distances relative to the size of the weights."""
-
-    name: str
-    type: str
-    wanted: str
-    bytes: float | None
-    distance: float
-    error: float
-    usual: float
-
-    @property
-    def near(self) -> bool:
-        """Whether it is as near to the weights as its type usually is."""
-        return self.error <= max(_NEAR * self.usual, _EXACT)
 
 
 def attest(
@@ -110,21 +85,13 @@ def attest(
             report.progress(number + 1, len(unequal), "tensors")
     network, description = _metadata(given.head, again.head)
     return {
-        "follows": _follows(different),
+        "follows": follows(different),
         "tensors": len(types),
         "equal": len(types) - len(different),
-        "different": [{**asdict(row), "near": row.near} for row in different],
+        "different": rows_as_json(different),
         "metadata": {"network": network, "description": description},
         "importance": given_types.imatrix_of(given),
     }
-
-
-def _follows(different: list[Different]) -> str:
-    if not different:
-        return "exactly"
-    if not all(row.near for row in different):
-        return "not"
-    return "nearly" if all(row.type == row.wanted for row in different) else "another recipe"
 
 
 def _types_of_its_own(given: Given, types: Mapping[str, str]) -> dict[str, str]:
@@ -158,7 +125,9 @@ def _pieces(given: Given, tensor: GgufTensor, step: int) -> Iterator[bytes]:
 def _compared(given: Given, again: Given, weights: Given, name: str) -> Different:
     """How far the file, and the recipe, are from the weights, over all rows of a tensor."""
     first, second = given.tensors[name], again.tensors[name]
-    sums = np.zeros(4)
+    distances, own = Distances(), Distances()
+    kind, other = (gguf.GGMLQuantizationType(tensor.kind).name for tensor in (first, second))
+    told = kind != other and kind not in _WEIGHED
     parts = (given, again, weights)
     columns = first.shape[-1]
     rows = first.elements // columns
@@ -168,34 +137,39 @@ def _compared(given: Given, again: Given, weights: Given, name: str) -> Differen
         mine, wanted, exact = (
             _values(part, part.tensors[name], start, count, columns) for part in parts
         )
-        sums += (
-            np.square(mine - wanted).sum(),
-            np.square(mine - exact).sum(),
-            np.square(wanted - exact).sum(),
-            np.square(exact).sum(),
-        )
-    size = sums[3] or 1.0
+        distances.add(mine, wanted, exact)
+        if told:
+            own.add(mine, _as_type(kind, exact), exact)
     share = None
     if first.kind == second.kind and first.nbytes == second.nbytes:
         share = _share_of_bytes(given, again, name)
-    distance, error, usual = (round(sqrt(value / size), 6) for value in sums[:3])
-    kinds = [gguf.GGMLQuantizationType(tensor.kind).name for tensor in (first, second)]
-    return Different(name, kinds[0], kinds[1], share, distance, error, usual)
+    usual = own.relative()[2] if told else None
+    return Different(name, kind, other, share, *distances.relative(), usual)
+
+
+def _as_type(kind: str, weights: Any) -> Any:
+    """The weights in one of ggml's types, read back."""
+    rows, columns = weights.shape
+    stored = np.empty(rows * row_bytes(kind, columns), np.uint8)
+    kernels().encode(kind, np.ascontiguousarray(weights, np.float32), stored, None)
+    return _numbers(stored.reshape(rows, -1), kind)
 
 
 def _values(part: Given, tensor: GgufTensor, start: int, count: int, columns: int) -> Any:
-    """Rows of a tensor as float64 numbers; what is none counts as 0, far from every weight."""
+    """Rows of a tensor as float64 numbers."""
     kind = gguf.GGMLQuantizationType(tensor.kind)
     elements, size = gguf.GGML_QUANT_SIZES[kind]
     row = columns // elements * size
     with part.place_of[tensor.name].open("rb") as file:
         file.seek(tensor.offset + start * row)
         data = np.frombuffer(file.read(count * row), np.uint8).reshape(count, row)
-    if kind.name in _FLOATS:
-        values = data.view(_FLOATS[kind.name])
-    else:
-        values = gguf.quants.dequantize(data, kind)
-    return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    return _numbers(data, kind.name)
+
+
+def _numbers(data: Any, kind: str) -> Any:
+    if kind in _FLOATS:
+        return data.view(_FLOATS[kind]).astype(np.float64)
+    return gguf.quants.dequantize(data, gguf.GGMLQuantizationType[kind]).astype(np.float64)
 
 
 def _share_of_bytes(given: Given, again: Given, name: str) -> float:

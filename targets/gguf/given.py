@@ -71,10 +71,10 @@ def place_in(place: Path) -> Path | None:
         return place if place.suffix.casefold() == ENDING else None
     if not place.is_dir() or (place / "config.json").exists():
         return None
-    found = sorted(path for path in place.glob("*.gguf") if not path.name.startswith("."))
+    files = sorted(path for path in place.glob("*.gguf") if not path.name.startswith("."))
     first = [
         path
-        for path in found
+        for path in files
         if (matched := _SHARD.fullmatch(path.name)) is None or int(matched["number"]) == 1
     ]
     if len(first) > 1:

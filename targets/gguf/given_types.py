@@ -91,9 +91,11 @@ def recognised(given: Given, shape: Shape) -> Known:
 
 def _in_order(given: Given) -> Iterator[Preset]:
     """The preset that the file says it is first: it is right nearly always."""
-    said = given.head.number(_FILE_TYPE)
+    file_type = given.head.number(_FILE_TYPE)
     first = [
-        preset for preset in PRESETS.values() if said == int(gguf.LlamaFileType[preset.file_type])
+        preset
+        for preset in PRESETS.values()
+        if file_type == int(gguf.LlamaFileType[preset.file_type])
     ]
     yield from first
     yield from (preset for preset in PRESETS.values() if preset not in first)
@@ -109,8 +111,8 @@ def _ways(preset: Preset) -> tuple[bool, ...]:
 def imatrix_of(given: Given) -> JsonObject | None:
     """What the file says of the importance matrix that it was quantized with; None where it says
     nothing."""
-    told = {name: given.head.keys.get(key) for name, key in _IMATRIX.items()}
-    stated = {name: value for name, value in told.items() if isinstance(value, str | int)}
+    stored = {name: given.head.keys.get(key) for name, key in _IMATRIX.items()}
+    stated = {name: value for name, value in stored.items() if isinstance(value, str | int)}
     if not stated:
         return None
     # Names without the folders of the machine that made it.

@@ -164,8 +164,8 @@ def _counts(tensors: list[OutTensor]) -> tuple[int, int, int, int]:
     total = sum(tensor.elements for tensor in tensors)
     stacks = [tensor for tensor in tensors if "_exps." in tensor.name]
     experts = sum(tensor.shape[0] for tensor in stacks) // len(stacks) if stacks else 0
-    one = sum(tensor.elements // tensor.shape[0] for tensor in stacks)
-    return total, total - sum(tensor.elements for tensor in stacks), one, experts
+    each = sum(tensor.elements // tensor.shape[0] for tensor in stacks)
+    return total, total - sum(tensor.elements for tensor in stacks), each, experts
 
 
 def _tokenizer(writer: gguf.GGUFWriter, vocabulary: Vocabulary, chat_template: str | None) -> None:

@@ -6,7 +6,7 @@ import math
 
 from packager.checkpoint import Checkpoint
 from packager.shape.positions import Positions, not_computed
-from packager.shape.windows import acting
+from packager.shape.windows import refuse_acting
 
 _ENGINE = "llama.cpp"
 
@@ -37,13 +37,7 @@ def refuse_positions(source: Checkpoint, context: int | None) -> None:
             f"positions that change beyond {positions.context} tokens",
             f"Build with --context {positions.context}.",
         )
-    window = acting(source.windows, tokens)
-    if window is not None:
-        raise not_computed(
-            _ENGINE,
-            f"a sliding window of {window} tokens",
-            f"Build with --context {window} or less, where the window hides nothing.",
-        )
+    refuse_acting(_ENGINE, source.windows, tokens)
 
 
 def attention_factor(positions: Positions) -> float:

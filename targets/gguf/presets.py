@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from packager.errors import usage
+from packager.json_values import JsonObject
 from packager.names import did_you_mean
 
 
@@ -103,6 +104,14 @@ KV_BITS: dict[str, float] = {"f16": 16.0, "q8_0": 8.5, "q4_0": 4.5}
 """Bits per element of the cache types; a block of 32 carries one half-precision scale."""
 
 DEFAULT_KV = "f16"
+
+
+def cache_type_of(settings: JsonObject) -> str:
+    """The cache type that a session is asked for. Raises PackError (usage) for an unknown one."""
+    kv = str(settings.get("kv") or DEFAULT_KV)
+    if kv not in KV_BITS:
+        raise usage(f"llama.cpp has no cache type {kv!r} here.", f"Known: {', '.join(KV_BITS)}.")
+    return kv
 
 
 def preset_of(name: str) -> Preset:

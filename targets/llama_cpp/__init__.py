@@ -251,14 +251,11 @@ class LlamaCpp:
 
         return how_to_run.how_to_run(recipe, workload)
 
-    def how_to_add(self, models: Sequence[str], adapter: str) -> str:
+    def how_to_add(self, models: Sequence[str], adapter: str, workload: JsonObject) -> str:
         """See packager.package.adapters.Adapts."""
-        return f"""With llama.cpp:
+        from targets.llama_cpp import how_to_run
 
-```sh
-llama-cli -m BASE/{models[0]} --lora {adapter} -p "What is the capital of France?"
-llama-server -m BASE/{models[0]} --lora {adapter}
-```"""
+        return how_to_run.how_to_add(models[0], adapter, workload)
 
     def _recipe(self, preset: Preset) -> Recipe:
         recipe = Recipe(

@@ -64,12 +64,12 @@ def take(
     converted.copied(report, rows, places)
     total = sum(at(row, "size", int) for row in rows)
     types = given_types.types_of(given)
-    told = given_types.imatrix_of(given)
+    importance = given_types.imatrix_of(given)
     report.note(
         f"{given.files[0].name}: {human_bytes(total)}, {given.bits_per_weight:.2f} bits per weight"
     )
     return {
-        **({"importance": {**told, "stated_by_file": True}} if told else {}),
+        **({"importance": {**importance, "stated_by_file": True}} if importance else {}),
         "architecture": str(given.head.text("general.architecture")),
         "artifact_bytes": total,
         "tensors": len(types),

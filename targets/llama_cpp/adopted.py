@@ -15,7 +15,7 @@ from typing import Any
 from packager.errors import PackError, usage
 from packager.escapes import line
 from packager.json_values import JsonDict, JsonObject
-from packager.plan.adopted import Adopted, grade_of
+from packager.plan.adopted import Adopted, grade_of, mixture_of
 from packager.recipe import IMATRIX, Recipe
 from packager.records.contents import Minimum
 from packager.runtime import BuildNeeds
@@ -128,8 +128,7 @@ def _recipe(given: Given, known: Known) -> Recipe:
         name, summary, grade = own.weights, own.summary, own.grade
         settings["file_type"] = own.settings["file_type"]
     else:
-        counts = ", ".join(f"{count} {kind}" for kind, count in known.counts.items())
-        name, summary = MIXED, f"its own mixture of types: {counts}"
+        name, summary = MIXED, mixture_of(known.counts)
         grade = grade_of(given.bits_per_weight)
     recipe = Recipe(
         *("llama.cpp", "gguf", name, DEFAULT_KV, KV_BITS[DEFAULT_KV], summary),

@@ -129,7 +129,7 @@ def checked_layout() -> Operations:
             and bool(read.data)
             and one.op != two.op
         )
-        found = Operations(one.op, two.op)
+        operations = Operations(one.op, two.op)
     finally:
         ggml.ggml_free(context)
     if not as_made:
@@ -138,4 +138,4 @@ def checked_layout() -> Operations:
             "here.",
             "Collect the importance matrix with llama-imatrix and give it with --imatrix.",
         )
-    return found
+    return operations

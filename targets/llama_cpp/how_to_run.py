@@ -47,14 +47,9 @@ def how_to_run(recipe: Recipe, workload: JsonObject) -> str:
     model = next(iter(texts), MODEL)
     parts = len(texts) > 1
     quantized = recipe.kv != DEFAULT_KV
-    cache = f" --cache-type-k {recipe.kv} --cache-type-v {recipe.kv}" if quantized else ""
-    # Flash attention is what a quantized cache of values needs; without mmap repacked tensors are
-    # in memory once.
     layers = at_or_none(workload, "gpu_layers", int) or 0
-    offload = f" --n-gpu-layers {layers}" if layers else ""
     settings = object_or_empty(workload, "settings")
-    flags = "".join(f" {flag}" for flag in texts_at(settings, "flags"))
-    common = f"--ctx-size {context} --flash-attn on{cache}{offload} --load-mode none{flags}"
+    common = _common(recipe.kv, context, workload)
     at_once = at_or_none(workload, "parallel", int) or 1
     drafting = _drafting(object_or_empty(workload, "speculation"))
     server = f"{common}{drafting}"
@@ -106,6 +101,37 @@ answer = model.create_chat_completion([{{"role": "user", "content": "What is the
 print(answer["choices"][0]["message"]["content"])
 ```
 """
+
+
+def how_to_add(model: str, adapter: str, workload: JsonObject) -> str:
+    """Markdown with commands that add an adapter to the base in the folder BASE, started as its own
+    README starts it."""
+    kv, context = at_or_none(workload, "kv", str), at_or_none(workload, "context", int)
+    start = f"--model BASE/{model} --lora {adapter} {_common(kv or DEFAULT_KV, context, workload)}"
+    return f"""With [llama.cpp](https://github.com/ggml-org/llama.cpp), in a terminal:
+
+```sh
+llama-cli {start}
+```
+
+as a server that speaks OpenAI's protocol, at http://127.0.0.1:8080/v1:
+
+```sh
+llama-server {start} --jinja --port 8080
+```"""
+
+
+def _common(kv: str, context: int | None, workload: JsonObject) -> str:
+    """Flags that every tool is started with."""
+    quantized = kv != DEFAULT_KV
+    size = f"--ctx-size {context} " if context else ""
+    cache = f" --cache-type-k {kv} --cache-type-v {kv}" if quantized else ""
+    layers = at_or_none(workload, "gpu_layers", int) or 0
+    offload = f" --n-gpu-layers {layers}" if layers else ""
+    flags = "".join(f" {flag}" for flag in texts_at(object_or_empty(workload, "settings"), "flags"))
+    # Flash attention is what a quantized cache of values needs; without mmap repacked tensors are
+    # in memory once.
+    return f"{size}--flash-attn on{cache}{offload} --load-mode none{flags}"
 
 
 def _ollama(

@@ -89,14 +89,14 @@ def _each(
     """
     wanted = shape.layers + 1 - first
     copies = memory.constants().offload["copies"] if gpus > 1 and first == 0 else 1
-    found = []
+    parts = []
     for place in range(gpus):
         # The layers whose part of the whole begins in this GPU's part of it, rounded up.
         begin = first - (-place * wanted // gpus)
         end = first - (-(place + 1) * wanted // gpus)
         last = begin <= shape.layers < end
         graph = _graph(shape, context) if last else _between(shape, context)
-        found.append(
+        parts.append(
             Footprint(
                 sum(weights[begin:end]) + (head if last else 0),
                 sum(caches[begin:end]),
@@ -106,7 +106,7 @@ def _each(
                 0,
             )
         )
-    return tuple(found)
+    return tuple(parts)
 
 
 def _caches(shape: Shape, recipe: Recipe, tokens: int) -> list[int]:

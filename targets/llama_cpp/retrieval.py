@@ -16,7 +16,7 @@ from packager.errors import bad_input, no_room, usage
 from packager.json_values import JsonObject, at, at_or_none
 from targets.gguf import library
 from targets.gguf.head import facts
-from targets.gguf.presets import KV_BITS
+from targets.gguf.presets import cache_type_of
 from targets.llama_cpp.memory import EMBEDDING_BATCH
 from targets.llama_cpp.session import last_of, model_file, opened
 
@@ -32,11 +32,7 @@ class Session:
     """See packager.session.RetrievalSession."""
 
     def __init__(self, artifact: str, settings: JsonObject) -> None:
-        kv = settings.get("kv") or "f16"
-        if kv not in KV_BITS:
-            raise usage(
-                f"llama.cpp has no cache type {kv!r} here.", f"Known: {', '.join(KV_BITS)}."
-            )
+        kv = cache_type_of(settings)
         self._lib = lib = library.llama()
         library.silence()
         self._path = model_file(Path(artifact))
@@ -120,10 +116,10 @@ class Session:
             if (text := lib.llama_model_cls_label(self._model, number))
         ]
         kind = self._key(f"{arch}.pooling_type")
-        found = facts({f"{arch}.pooling_type": int(kind) if kind else None}, arch)
+        stored = facts({f"{arch}.pooling_type": int(kind) if kind else None}, arch)
         template = lib.llama_model_chat_template(self._model, b"rerank")
         return {
-            **found,
+            **stored,
             "labels": labels,
             "end": lib.llama_vocab_eos(self._vocab)
             if lib.llama_vocab_get_add_eos(self._vocab)
@@ -156,8 +152,8 @@ class Session:
             self._lib.llama_memory_clear(self._memory, False)
             self._compute(group, room)
             for number in range(len(group)):
-                found = self._lib.llama_get_embeddings_seq(self._context, number)
-                yield list(found[:width])
+                values = self._lib.llama_get_embeddings_seq(self._context, number)
+                yield list(values[:width])
 
     def _compute(self, group: Sequence[Sequence[int]], room: int) -> None:
         rows = [

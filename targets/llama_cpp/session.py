@@ -15,7 +15,7 @@ from packager.errors import bad_input, no_room, usage
 from packager.json_values import JsonObject, at, at_or_none, object_or_empty
 from packager.session import LOGITS_BLOCK
 from targets.gguf import library
-from targets.gguf.presets import KV_BITS, PROJECTOR
+from targets.gguf.presets import PROJECTOR, cache_type_of
 from targets.llama_cpp.heads import Heads
 from targets.llama_cpp.prefix import StoredPrefix
 from targets.llama_cpp.speculating import Speculating
@@ -38,11 +38,7 @@ class Session(Speculating):
     short trial."""
 
     def __init__(self, artifact: str, settings: JsonObject) -> None:
-        kv = settings.get("kv") or "f16"
-        if kv not in KV_BITS:
-            raise usage(
-                f"llama.cpp has no cache type {kv!r} here.", f"Known: {', '.join(KV_BITS)}."
-            )
+        kv = cache_type_of(settings)
         self._lib = lib = library.llama()
         library.silence()
         path = model_file(Path(artifact))
@@ -104,13 +100,13 @@ class Session(Speculating):
         for row in adapters:
             path = Path(row["path"])
             with library.captured_log() as log_lines:
-                found = lib.llama_adapter_lora_init(self._model, str(path).encode())
-            if not found:
+                adapter = lib.llama_adapter_lora_init(self._model, str(path).encode())
+            if not adapter:
                 raise bad_input(
                     f"llama.cpp cannot load {path.name}: {last_of(log_lines)}",
                     "Build the adapter again for this package.",
                 )
-            loaded.append(found)
+            loaded.append(adapter)
         scales = (ctypes.c_float * len(loaded))(*(row["scale"] for row in adapters))
         held = (lib.llama_adapter_lora_p_ctypes * len(loaded))(*loaded)
         lib.llama_set_adapters_lora(self._context, held, len(loaded), scales)
@@ -149,8 +145,8 @@ class Session(Speculating):
 
     def chat_template(self) -> str | None:
         """See packager.session.Session."""
-        found = self._lib.llama_model_chat_template(self._model, None)
-        return None if found is None else str(found.decode("utf-8", "replace"))
+        template = self._lib.llama_model_chat_template(self._model, None)
+        return None if template is None else str(template.decode("utf-8", "replace"))
 
     def generate(
         self,
@@ -362,14 +358,14 @@ def model_file(artifact: Path) -> Path:
     if artifact.is_file():
         return artifact
     # No hidden one: macOS leaves ._model.gguf beside model.gguf on other systems' disks.
-    found = sorted(
+    files = sorted(
         path
         for path in artifact.glob("*.gguf")
         if path.name != PROJECTOR and not path.name.startswith(".")
     )
-    if not found:
+    if not files:
         raise bad_input(f"{artifact} holds no GGUF file.", "Build the package again.")
-    return found[0]
+    return files[0]
 
 
 def opened(lib: Any, model: Any, params: Any) -> Any:

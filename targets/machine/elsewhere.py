@@ -150,8 +150,8 @@ def _read(device: Device, size: int, threads: int) -> float:
 
 
 def _rate(device: Device, command: str, unit: str) -> float:
-    told = device.link.ask(command)
-    units, times = whole(told, unit), wholes(told, "ns", _MOST_RUNS)
+    answer = device.link.ask(command)
+    units, times = whole(answer, unit), wholes(answer, "ns", _MOST_RUNS)
     if not units or not times or not all(times):
         raise not_ours("its times are not those of any work")
     return upper_quartile([units / ns * 1e9 for ns in times])

@@ -187,7 +187,7 @@ class OnnxRuntime:
             return how_to_retrieve.how_to_run(workload, task)
         return how_to_run(data.settings_of(recipe).provider, workload)
 
-    def how_to_add(self, models: Sequence[str], adapter: str) -> str:
+    def how_to_add(self, models: Sequence[str], adapter: str, workload: JsonObject) -> str:
         """See packager.package.adapters.Adapts."""
         return f"""With Python, `pip install onnxruntime-genai`:
 

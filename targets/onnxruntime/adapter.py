@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from packager.checkpoint import Checkpoint, TensorInfo, composed, low_rank
-from packager.checkpoint.adapter import Adapter
+from packager.checkpoint import TensorInfo, low_rank
 from packager.checkpoint.numbers import read, to_float32
 from packager.errors import bad_input, usage
 from packager.json_values import JsonObject
@@ -33,11 +32,7 @@ def build(report: Report, *, checkpoint: str, out: str) -> JsonObject:
     # Late: a session needs no writer.
     from onnxruntime import AdapterFormat, OrtValue
 
-    folder = Path(checkpoint)
-    parts = composed.read(folder)
-    if parts is None or len(parts.adapters) != 1:
-        raise bad_input(f"{folder} is not a base with one adapter.", "Build the adapter again.")
-    added = low_rank.of(Checkpoint.open(parts.base), Adapter.open(*parts.adapters[0]))
+    _, _, added = low_rank.of_folder(Path(checkpoint))
     arrays: dict[str, Any] = {}
     for layer, row in sorted(added.matrices.items()):
         if not _LAYER.fullmatch(layer):
@@ -92,23 +87,23 @@ def add_inputs(graph: Path) -> None:
         if matched is None or node.op_type not in ("MatMul", "MatMulNBits"):
             continue
         count += 1
-        told = {row.name: row.i for row in node.attribute}
+        attributes = {row.name: row.i for row in node.attribute}
         plain = sizes.get(node.input[1], (0, 0))
-        columns, rows = told.get("K", plain[0]), told.get("N", plain[-1])
+        columns, rows = attributes.get("K", plain[0]), attributes.get("N", plain[-1])
         layer, block, name = matched.groups()
         parts = [(name, rows)]
         if name == _PACKED:
             queries, keys = heads.get(layer, (0, 0))
-            one = rows // max(1, queries + 2 * keys)
-            widths = (queries * one, keys * one, keys * one)
+            head_rows = rows // max(1, queries + 2 * keys)
+            widths = (queries * head_rows, keys * head_rows, keys * head_rows)
             parts = list(zip(("q_proj", "k_proj", "v_proj"), widths, strict=True))
         if sum(width for _, width in parts) != rows or not columns:
             raise bad_input(
                 f"{graph} splits {node.name} in no way that is known.",
                 "Build it without --adapter-inputs.",
             )
-        place = f"model.layers.{layer}.{'self_attn' if block == 'attn' else block}"
-        nodes += _added(model.graph, node, [(f"{place}.{part}", w) for part, w in parts], columns)
+        prefix = f"model.layers.{layer}.{'self_attn' if block == 'attn' else block}"
+        nodes += _added(model.graph, node, [(f"{prefix}.{part}", w) for part, w in parts], columns)
     if not count:
         raise bad_input(f"{graph} has no products of layers.", "Build it without --adapter-inputs.")
     del model.graph.node[:]
@@ -152,10 +147,10 @@ def _input(graph: Any, name: str, size: list[int | None]) -> None:
 
 def _heads(graph: Any) -> dict[str, tuple[int, int]]:
     """Heads of queries, and of keys and values, by the number of the layer."""
-    found = {}
+    heads = {}
     for node in graph.node:
         matched = re.search(r"/layers\.(\d+)/", node.name)
         if node.op_type == "GroupQueryAttention" and matched is not None:
-            told = {row.name: row.i for row in node.attribute}
-            found[matched[1]] = (told.get("num_heads", 0), told.get("kv_num_heads", 0))
-    return found
+            attributes = {row.name: row.i for row in node.attribute}
+            heads[matched[1]] = (attributes.get("num_heads", 0), attributes.get("kv_num_heads", 0))
+    return heads

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from packager.checkpoint.folder import read_json
-from packager.errors import PackError, bad_input, usage
+from packager.errors import bad_input, usage
 from packager.inspection.unsafe import shown
 from packager.json_values import JsonDict, JsonObject, at_or_none, object_at, object_or_empty
 from packager.limits import LAYERS
-from packager.plan.adopted import Adopted, grade_of
-from packager.plan.converted import TEXTS, describe, files_of, has_template
+from packager.plan.adopted import Adopted, grade_of, mixture_of
+from packager.plan.converted import TEXTS, files_of, has_template
+from packager.plan.converted_folder import CopiesAFolder, SizedByFiles, describe_converted
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint, kv_bits
 from packager.recipe import Recipe
-from packager.records.contents import Minimum
-from packager.runtime import BuildNeeds, Report, Tools
+from packager.runtime import Report
 from packager.shape import Shape
 from targets.onnxruntime import OnnxRuntime, data, given, obstacles, providers, sizes
 from targets.onnxruntime.distributions import engine_distributions
@@ -32,19 +31,17 @@ from targets.onnxruntime.given import Graph, Matrix
 from targets.onnxruntime.quantization import PRECISIONS, PROVIDERS, Settings
 
 MAIN = "genai_config.json"
-_GRAPH, _WEIGHTS = "model.onnx", "model.onnx.data"
-_NEEDED = (MAIN, _GRAPH, _WEIGHTS)
+GRAPH, _WEIGHTS = "model.onnx", "model.onnx.data"
+_NEEDED = (MAIN, GRAPH, _WEIGHTS)
 _OWN = frozenset(TEXTS) - {"config.json", "generation_config.json"}
 """Texts that the engine reads; its configuration stands for the others."""
 MIXED = "mixed"
 _MOST = (1 << 31) - 1
-_COPY_MEMORY = 300 << 20
-"""Bytes of a process that copies and hashes."""
 _GET_AGAIN = "Get the folder again, or build it from the checkpoint."
 
 
 @dataclass(frozen=True)
-class Given:
+class Given(SizedByFiles):
     """A folder that was looked at: its files by name, genai_config.json, the decoder, its graph,
     the provider that it asks for, and the recipe that every matrix follows, None for a mixture of
     its own."""
@@ -56,11 +53,6 @@ class Given:
     graph: Graph
     provider: str
     known: Recipe | None
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(path.stat().st_size for path in self.files.values())
 
     @property
     def weights(self) -> int:
@@ -82,7 +74,7 @@ class Given:
 
 def adopt(folder: Path) -> Adopted:
     """The model in that folder. Raises PackError as packager.plan.adopted.Adopts."""
-    own = _read(folder)
+    own = read_folder(folder)
     runtime: Any = AdoptedOnnx(own)
     return Adopted(
         runtime=runtime,
@@ -92,6 +84,7 @@ def adopt(folder: Path) -> Adopted:
         name=folder.name,
         kind="onnx",
         describe="targets.onnxruntime.adopted:describe_folder",
+        attest="targets.onnxruntime.attest:attest",
         model_types=(own.shape.model_type,),
         chats=has_template(own.files),
         says={"provider": own.provider, "precision": own.graph.precision},
@@ -103,25 +96,16 @@ def adopt(folder: Path) -> Adopted:
 
 def describe_folder(report: Report, *, files: list[str], out: str) -> JsonObject:
     """A job: write the texts of a checkpoint into `out`, see packager.plan.converted.describe."""
-    own = _read(Path(files[0]).parent)
+    own = read_folder(Path(files[0]).parent)
     config: JsonDict = dict(own.shape.to_config())
     for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
         config.pop(key, None)
-    generation = _generation(own)
-    spoken = describe(own.files, own.shape.vocab, config, generation, Path(out))
-    report.note(
-        f"{own.folder.name}: {sum(own.types.values())} matrices, {own.bits_per_weight:.2f} bits "
-        "per weight"
-    )
-    return {
-        "architecture": own.shape.model_type,
-        "bits_per_weight": round(own.bits_per_weight, 4),
-        "template": spoken.template is not None,
-        "ends": list(spoken.end_texts),
-    }
+    return describe_converted(own, config, _generation(own), report, Path(out))
 
 
-def _read(folder: Path) -> Given:
+def read_folder(folder: Path) -> Given:
+    """Look at a folder. Raises PackError (exit code 6) for what is no model, and for what no engine
+    should be shown."""
     files = files_of(folder, _NEEDED, sorted(_OWN), "onnxruntime")
     config = read_json(files[MAIN])
     path = files[MAIN]
@@ -130,9 +114,9 @@ def _read(folder: Path) -> Given:
         decoder = object_at(object_at(config, "model"), "decoder")
     except (KeyError, TypeError, ValueError):
         raise bad_input(f"{path} is not a configuration of a decoder.", _GET_AGAIN) from None
-    if at_or_none(decoder, "filename", str) != _GRAPH:
+    if at_or_none(decoder, "filename", str) != GRAPH:
         raise bad_input(
-            f"{path} names {shown(decoder.get('filename'))} as its graph, not {_GRAPH}.",
+            f"{path} names {shown(decoder.get('filename'))} as its graph, not {GRAPH}.",
             "Give the graph that name, as the model builder does.",
         )
     if provider not in PROVIDERS:
@@ -140,17 +124,17 @@ def _read(folder: Path) -> Given:
             f"{path} asks for the provider {shown(provider)}, which is not built for here.",
             f"Known: {', '.join(PROVIDERS)}.",
         )
-    graph = given.read(files[_GRAPH])
+    graph = given.read(files[GRAPH])
     if graph.precision not in PRECISIONS:
         raise bad_input(
-            f"{files[_GRAPH]} computes in {graph.precision}, which no session here reads.",
+            f"{files[GRAPH]} computes in {graph.precision}, which no session here reads.",
             f"Known: {', '.join(PRECISIONS)}.",
         )
     shape = _shape(path, object_at(config, "model"), decoder, graph)
     obstacle = obstacles.of_shape(shape)
     if obstacle is not None:
         raise bad_input(f"{folder} cannot be run: {obstacle}", "Take another model.")
-    _refuse_another(files[_GRAPH], shape, graph)
+    _refuse_another(files[GRAPH], shape, graph)
     return Given(folder, files, config, shape, graph, provider, _known(shape, graph, provider))
 
 
@@ -171,7 +155,7 @@ def _shape(path: Path, model: JsonObject, decoder: JsonObject, graph: Graph) -> 
         raise bad_input(f"{path} describes a {shown(kind)}, which is not a Qwen2 or a Qwen3.")
     down = next((row for row in graph.products if "/mlp/down_proj/" in row.name), None)
     if down is None:
-        raise bad_input(f"{path.with_name(_GRAPH)} has no feed-forward layers.", _GET_AGAIN)
+        raise bad_input(f"{path.with_name(GRAPH)} has no feed-forward layers.", _GET_AGAIN)
     return Shape(
         model_type=kind,
         hidden=number(decoder, "hidden_size"),
@@ -281,10 +265,9 @@ def recipe_of(own: Given) -> Recipe:
         }
     if own.known is not None:
         return replace(near, settings=settings)
-    counts = ", ".join(f"{count} {kind}" for kind, count in own.types.items())
     kv = "f32" if PRECISIONS[own.graph.precision] == 4 else "f16"
     return Recipe(
-        *(data.NAME, data.PREFIX, MIXED, kv, kv_bits(kv), f"its own mixture of types: {counts}"),
+        *(data.NAME, data.PREFIX, MIXED, kv, kv_bits(kv), mixture_of(own.types)),
         settings=settings,
         provider=own.provider,
         grade=grade_of(own.bits_per_weight),
@@ -305,7 +288,7 @@ def _near(own: Given) -> Recipe:
     return min(same or data.recipes(), key=distance)
 
 
-class AdoptedOnnx(OnnxRuntime):
+class AdoptedOnnx(CopiesAFolder, OnnxRuntime):
     """The adapter with the one recipe of one folder; sizes are those of its files."""
 
     build_job = "packager.plan.converted:take"
@@ -315,68 +298,44 @@ class AdoptedOnnx(OnnxRuntime):
         super().__init__()
         self.engine = OnnxRuntime()
         self.distributions = (*engine_distributions(), "onnx")
-        self._own = own
+        self.own = own
 
     def recipes(self) -> Sequence[Recipe]:
         """The folder's own."""
-        return [recipe_of(self._own)]
+        return [recipe_of(self.own)]
 
     def recipe(self, weights: str, kv: str | None = None) -> Recipe:
         """The folder's own. Raises PackError (usage) for another one."""
-        own = recipe_of(self._own)
+        own = recipe_of(self.own)
         if weights != own.weights or kv not in (None, own.kv):
             raise usage(
-                f"{self._own.folder.name} is {own.id} with a cache of {own.kv}.",
+                f"{self.own.folder.name} is {own.id} with a cache of {own.kv}.",
                 "Leave --recipe and the cache type out: the folder is taken as it is.",
             )
         return own
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """No other shape."""
-        own = replace(self._own.shape, context=0, tied=shape.tied)
+        own = replace(self.own.shape, context=0, tied=shape.tied)
         if replace(shape, context=0) != own:
-            return f"{self._own.folder.name} holds another decoder."
+            return f"{self.own.folder.name} holds another decoder."
         return None
-
-    def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
-        """The files'."""
-        return self._own.size
 
     def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
         """Of the recipe that is nearest, with the weights of the file."""
-        near = _near(self._own)
+        near = _near(self.own)
         found = super().footprint(shape, near, context)
-        more = self._own.weights - sizes.weight_bytes(shape, data.settings_of(near))
-        return replace(found, weights=max(found.weights + more, self._own.weights))
+        more = self.own.weights - sizes.weight_bytes(shape, data.settings_of(near))
+        return replace(found, weights=max(found.weights + more, self.own.weights))
 
     def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
         """The matrices of products once, and the cache."""
-        weights = _product_bits(self._own.graph) / 8
+        weights = _product_bits(self.own.graph) / 8
         return int(weights) + data.cache_bytes(shape, recipe, context)
 
     def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
         """Of the recipe that is nearest."""
-        return super().speed(shape, _near(self._own), isa)
-
-    def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
-        """A copy."""
-        return BuildNeeds(_COPY_MEMORY, self._own.size)
-
-    def least_file_bytes(self, shape: Shape, recipe: Recipe) -> int:
-        """The files are not split."""
-        return max(path.stat().st_size for path in self._own.files.values())
-
-    def tools(self, shape: Shape, recipe: Recipe) -> Tools:
-        """Nothing is built."""
-        return Tools(self.extra, self.distributions)
-
-    def minimum(
-        self, artifact: Path, shape: Shape, recipe: Recipe, facts: JsonObject
-    ) -> tuple[Minimum, ...]:
-        """As for what is converted here; empty where the folder holds what nothing is known of."""
-        with suppress(PackError):
-            return super().minimum(artifact, shape, recipe, facts)
-        return ()
+        return super().speed(shape, _near(self.own), isa)
 
 
 _SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty")

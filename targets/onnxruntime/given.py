@@ -141,8 +141,10 @@ class _Reader:
         return self._plain(node.name, rows, columns, weight)
 
     def _blocks(self, node: Any) -> Matrix:
-        told = {row.name: row.i for row in node.attribute}
-        rows, columns, bits, block = (told.get(key, 0) for key in ("N", "K", "bits", "block_size"))
+        attributes = {row.name: row.i for row in node.attribute}
+        rows, columns, bits, block = (
+            attributes.get(key, 0) for key in ("N", "K", "bits", "block_size")
+        )
         weight = self._weights.get(node.input[1])
         bits = bits or 4
         if min(rows, columns, block) <= 0 or weight is None:
@@ -154,7 +156,7 @@ class _Reader:
                 f"{wanted}"
             )
         zero_points = len(node.input) > 3 and bool(node.input[3])
-        level = told.get("accuracy_level", 0)
+        level = attributes.get("accuracy_level", 0)
         return Matrix(
             node.name, rows, columns, bits, f"int{bits}", block, zero_points, max(level, 0)
         )
@@ -176,11 +178,11 @@ class _Reader:
             raise self._wrong("looks tokens up in a matrix that it does not hold")
         if any(self._root(row.input[1]) == name for row in self._graph.node if _multiplies(row)):
             return None
-        told = {row.name: row.i for row in node.attribute}
+        attributes = {row.name: row.i for row in node.attribute}
         if node.op_type == "Gather":
             rows, columns = weight.dims if len(weight.dims) == 2 else (0, 0)
             return self._plain(node.name, rows, columns, weight)
-        bits = told.get("bits", 4)
+        bits = attributes.get("bits", 4)
         if bits not in _PACKED_BITS:
             raise self._wrong(f"looks tokens up in numbers of {bits} bits")
         rows, packed = weight.dims[0], prod(weight.dims[1:])
@@ -188,7 +190,7 @@ class _Reader:
         zero_points = len(node.input) > 3 and bool(node.input[3])
         return Matrix(
             *(node.name, rows, packed * per_byte, bits, f"int{bits}"),
-            *(told.get("block_size", 0), zero_points),
+            *(attributes.get("block_size", 0), zero_points),
         )
 
     def _plain(self, name: str, rows: int, columns: int, weight: Any) -> Matrix:
@@ -210,8 +212,8 @@ class _Reader:
         """Outside of the graph a tensor has as many bytes as its shape says."""
         if len(row.dims) > _DIMENSIONS:
             raise self._wrong(f"has {shown(row.name)} in {len(row.dims)} dimensions")
-        place = {entry.key: entry.value for entry in row.external_data}
-        length = whole(place.get("length", ""))
+        external = {entry.key: entry.value for entry in row.external_data}
+        length = whole(external.get("length", ""))
         if length is None:
             return
         width = {1: 4, 2: 1, 3: 1, 7: 8, 6: 4, 10: 2, 16: 2, 11: 8}.get(row.data_type)

@@ -90,7 +90,7 @@ def arguments(shape: Shape, settings: Settings) -> tuple[str | None, list[str], 
     if quantization.bits == 8:
         return None, _listed(options), _eight_bits(shape, quantization, operators)
     options |= {
-        "algo_config": _method(quantization),
+        "algo_config": method(quantization),
         "block_size": str(quantization.block),
         "is_symmetric": "false" if quantization.zero_points else "true",
         "accuracy_level": str(quantization.accuracy_level),
@@ -101,7 +101,7 @@ def arguments(shape: Shape, settings: Settings) -> tuple[str | None, list[str], 
     return "int4", _listed(options), {}
 
 
-def _method(quantization: Quantization) -> str:
+def method(quantization: Quantization) -> str:
     """The builder has two ways to round to nearest: `default` uses all 16 steps of a symmetric
     block and can take an embedding too, but it loses the tie between embedding and output matrix
     where there are zero points."""

@@ -128,17 +128,17 @@ def _embedding(built: Path, graph: onnx.GraphProto) -> None:
 def _transpose(built: Path, tensor: Any) -> None:
     import onnx
 
-    place = {entry.key: entry.value for entry in tensor.external_data}
+    external = {entry.key: entry.value for entry in tensor.external_data}
     kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    if not place:
+    if not external:
         values = onnx.numpy_helper.to_array(tensor)
         tensor.raw_data = np.ascontiguousarray(values.T).tobytes()
         return
     stored = np.memmap(
-        built / place["location"],
+        built / external["location"],
         kind,
         "r+",
-        int(place.get("offset", 0)),
+        int(external.get("offset", 0)),
         tuple(tensor.dims),
     )
     stored.reshape(-1)[:] = np.ascontiguousarray(stored.T).reshape(-1)

@@ -16,6 +16,7 @@ from packager.errors import PackError, bad_input, usage
 from packager.foreign import bounded_bytes, parse_json
 from packager.json_values import JsonObject, at, at_or_none, object_at, wholes_at
 from packager.limits import SETTINGS_BYTES, TEXT_BYTES
+from packager.session import require_room
 from targets.onnxruntime import adapter, providers
 from targets.onnxruntime.options import session_options
 
@@ -110,12 +111,7 @@ class OnnxRuntimeSession:
 
         Raises PackError when prompt and answer together exceed the context.
         """
-        if len(prompt) + max_new_tokens > self._context:
-            raise usage(
-                f"A prompt of {len(prompt)} tokens and an answer of {max_new_tokens} exceed the "
-                f"context of {self._context}.",
-                "Shorten the prompt or build the package with a larger --context.",
-            )
+        require_room(len(prompt), max_new_tokens, self._context)
         generator = self._generator()
         if self._adapters is not None:
             generator.set_active_adapter(self._adapters, _ADAPTER)

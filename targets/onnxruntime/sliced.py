@@ -31,7 +31,7 @@ def install(report: Report, weights: int) -> None:
     many there are in all."""
     from onnxruntime.quantization.neural_compressor import weight_only
 
-    rtn, k_quant = _originals()
+    rtn, k_quant = originals()
     done = 0
 
     def in_slices(quantizer: Quantizer) -> Quantizer:
@@ -53,7 +53,7 @@ def install(report: Report, weights: int) -> None:
 
 
 @cache
-def _originals() -> tuple[Quantizer, Quantizer]:
+def originals() -> tuple[Quantizer, Quantizer]:
     """The library's own functions, as they were before the first `install` of this process."""
     from onnxruntime.quantization.neural_compressor import weight_only
 

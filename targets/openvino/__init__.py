@@ -213,13 +213,8 @@ class OpenVino:
 
     def how_to_run(self, recipe: Recipe, workload: Mapping[str, Any]) -> str:
         """Markdown with commands that need openvino-genai alone."""
-        variables = (workload.get("settings") or {}).get("variables", {})
-        lines = "".join(f'os.environ["{name}"] = "{value}"\n' for name, value in variables.items())
-        capped = (
-            f"import os\n\n{lines}  # before the engine is loaded\n".replace("\n  #", "  #")
-            if lines
-            else ""
-        )
+        variables = _variables(workload)
+        capped = _capped(variables)
         task = use_case(at_or_none(workload, "use_case", str) or "chat").task
         if task != "generate":
             # Late: what a checkpoint says of its prompts is for a package's README alone.
@@ -243,17 +238,28 @@ print(pipeline.generate(["What is the capital of France?"], max_new_tokens=200).
 serves as it is with OpenVINO Model Server: `{before}ovms --rest_port 8000 --model_name qwen --model_path model --task text_generation`.
 """
 
-    def how_to_add(self, models: Sequence[str], adapter: str) -> str:
+    def how_to_add(self, models: Sequence[str], adapter: str, workload: JsonObject) -> str:
         """See packager.package.adapters.Adapts."""
         return f"""With Python, `pip install openvino-genai`:
 
 ```python
-import openvino_genai
+{_capped(_variables(workload))}import openvino_genai
 
 adapters = openvino_genai.AdapterConfig(openvino_genai.Adapter("{adapter}"))
 pipeline = openvino_genai.LLMPipeline("BASE/model", "CPU", adapters=adapters)
 print(pipeline.generate(["What is the capital of France?"], max_new_tokens=200).texts[0])
 ```"""
+
+
+def _variables(workload: Mapping[str, Any]) -> Mapping[str, str]:
+    """The variables with which the engine is started."""
+    return dict((workload.get("settings") or {}).get("variables", {}))
+
+
+def _capped(variables: Mapping[str, str]) -> str:
+    """Lines of Python that set them; nothing where there are none."""
+    lines = "".join(f'os.environ["{name}"] = "{value}"\n' for name, value in variables.items())
+    return f"import os\n\n{lines.rstrip()}  # before the engine is loaded\n\n" if lines else ""
 
 
 @cache

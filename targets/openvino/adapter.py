@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from packager.checkpoint import Checkpoint, TensorInfo, composed, low_rank
-from packager.checkpoint.adapter import Adapter
+from packager.checkpoint import TensorInfo, low_rank
 from packager.checkpoint.header import read_header
 from packager.checkpoint.numbers import read, to_float32
-from packager.errors import bad_input, usage
+from packager.errors import usage
 from packager.json_values import JsonObject
 from packager.runtime import Report
 
@@ -32,11 +31,7 @@ def build(report: Report, *, checkpoint: str, out: str) -> JsonObject:
     # Late: a session needs no writer.
     from safetensors.numpy import save_file
 
-    folder = Path(checkpoint)
-    parts = composed.read(folder)
-    if parts is None or len(parts.adapters) != 1:
-        raise bad_input(f"{folder} is not a base with one adapter.", "Build the adapter again.")
-    added = low_rank.of(Checkpoint.open(parts.base), Adapter.open(*parts.adapters[0]))
+    _, _, added = low_rank.of_folder(Path(checkpoint))
     tensors: dict[str, NDArray[np.float32]] = {}
     for layer, row in added.matrices.items():
         up = _floats(row.up).astype(np.float64) * row.scaling
@@ -84,13 +79,13 @@ def add(model: Any, adapters: Sequence[tuple[Path, float]]) -> None:
 
 def _product(products: Mapping[str, Any], layer: str) -> Any:
     """The one product whose name contains the layer's, which is how openvino-genai finds it."""
-    found = [node for title, node in products.items() if layer in title]
-    if len(found) != 1:
+    nodes = [node for title, node in products.items() if layer in title]
+    if len(nodes) != 1:
         raise usage(
-            f"The graph of this base has {len(found) or 'no'} layers called {layer!r}.",
+            f"The graph of this base has {len(nodes) or 'no'} layers called {layer!r}.",
             "Build the base again with this version of qwen-pack, or merge with --lora.",
         )
-    return found[0]
+    return nodes[0]
 
 
 def given(settings: JsonObject) -> list[tuple[Path, float]]:

@@ -7,23 +7,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from packager.checkpoint.folder import read_json
 from packager.checkpoint.kinds import check_config
-from packager.errors import PackError, bad_input, usage
+from packager.errors import bad_input, usage
 from packager.escapes import line
 from packager.json_values import JsonDict, JsonObject, at_or_none
-from packager.plan.adopted import Adopted, grade_of
-from packager.plan.converted import TEXTS, describe, files_of, has_template
+from packager.plan.adopted import Adopted, grade_of, mixture_of
+from packager.plan.converted import TEXTS, files_of, has_template
+from packager.plan.converted_folder import CopiesAFolder, SizedByFiles, describe_converted
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
 from packager.recipe import Recipe
-from packager.records.contents import Minimum
-from packager.runtime import BuildNeeds, Report, Tools
+from packager.runtime import Report
 from packager.shape import Shape, TensorSpec
 from targets.openvino import OpenVino, data, given, sizes
 from targets.openvino.given import Graph
@@ -41,12 +40,10 @@ _NEEDED = (
 MIXED = "mixed"
 _GET_AGAIN = "Get the folder again, or export the checkpoint with `build`."
 _LONGEST = 200
-_COPY_MEMORY = 300 << 20
-"""Bytes of a process that copies and hashes."""
 
 
 @dataclass(frozen=True)
-class Given:
+class Given(SizedByFiles):
     """A folder that was looked at: its files by name, the decoder that config.json describes, its
     graph, and the recipe that every matrix follows, None for a mixture of its own."""
 
@@ -55,11 +52,6 @@ class Given:
     shape: Shape
     graph: Graph
     known: Recipe | None
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(path.stat().st_size for path in self.files.values())
 
     @property
     def weights(self) -> int:
@@ -92,7 +84,7 @@ class _Constant:
 
 def adopt(folder: Path) -> Adopted:
     """The model in that folder. Raises PackError as packager.plan.adopted.Adopts."""
-    own = _read(folder)
+    own = read_folder(folder)
     runtime: Any = AdoptedOpenVino(own)
     return Adopted(
         runtime=runtime,
@@ -102,6 +94,7 @@ def adopt(folder: Path) -> Adopted:
         name=folder.name,
         kind="openvino",
         describe="targets.openvino.adopted:describe_folder",
+        attest="targets.openvino.attest:attest",
         model_types=(own.shape.model_type,),
         chats=has_template(own.files),
         says=_says(own.graph.info, read_json(own.files["config.json"])),
@@ -111,22 +104,14 @@ def adopt(folder: Path) -> Adopted:
 
 def describe_folder(report: Report, *, files: list[str], out: str) -> JsonObject:
     """A job: write the texts of a checkpoint into `out`, see packager.plan.converted.describe."""
-    own = _read(Path(files[0]).parent)
+    own = read_folder(Path(files[0]).parent)
     config = read_json(own.files["config.json"])
-    spoken = describe(own.files, own.shape.vocab, config, {}, Path(out))
-    report.note(
-        f"{own.folder.name}: {sum(own.types.values())} matrices, {own.bits_per_weight:.2f} bits "
-        "per weight"
-    )
-    return {
-        "architecture": own.shape.model_type,
-        "bits_per_weight": round(own.bits_per_weight, 4),
-        "template": spoken.template is not None,
-        "ends": list(spoken.end_texts),
-    }
+    return describe_converted(own, config, {}, report, Path(out))
 
 
-def _read(folder: Path) -> Given:
+def read_folder(folder: Path) -> Given:
+    """Look at a folder. Raises PackError (exit code 6) for what is no model, and for what no engine
+    should be shown."""
     files = files_of(folder, _NEEDED, TEXTS, "openvino")
     config = read_json(files["config.json"])
     check_config(files["config.json"], config)
@@ -223,16 +208,15 @@ def recipe_of(own: Given) -> Recipe:
     if own.known is not None:
         settings["compression"] = own.known.settings.get("compression")
         return replace(own.known, settings=settings)
-    counts = ", ".join(f"{count} {kind}" for kind, count in own.types.items())
     kv, bits = next(iter(data.kv_bits().items()))
     return Recipe(
-        *("openvino", "openvino", MIXED, kv, bits, f"its own mixture of types: {counts}"),
+        *("openvino", "openvino", MIXED, kv, bits, mixture_of(own.types)),
         settings=settings,
         grade=grade_of(own.bits_per_weight),
     )
 
 
-class AdoptedOpenVino(OpenVino):
+class AdoptedOpenVino(CopiesAFolder, OpenVino):
     """The adapter with the one recipe of one folder; sizes are those of its files."""
 
     build_job = "packager.plan.converted:take"
@@ -240,18 +224,18 @@ class AdoptedOpenVino(OpenVino):
     def __init__(self, own: Given) -> None:
         super().__init__()
         self.engine = OpenVino()
-        self._own = own
+        self.own = own
 
     def recipes(self) -> Sequence[Recipe]:
         """The folder's own."""
-        return [recipe_of(self._own)]
+        return [recipe_of(self.own)]
 
     def recipe(self, weights: str, kv: str | None = None) -> Recipe:
         """The folder's own, with that cache type. Raises PackError (usage) for another one."""
-        own = recipe_of(self._own)
+        own = recipe_of(self.own)
         if weights != own.weights:
             raise usage(
-                f"{self._own.folder.name} is {own.id}, not openvino:{weights}.",
+                f"{self.own.folder.name} is {own.id}, not openvino:{weights}.",
                 "Leave --recipe out: the folder is taken as it is.",
             )
         if kv is None or kv == own.kv:
@@ -261,55 +245,31 @@ class AdoptedOpenVino(OpenVino):
 
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """No other shape."""
-        if replace(shape, context=0) != replace(self._own.shape, context=0):
-            return f"{self._own.folder.name} holds another decoder."
+        if replace(shape, context=0) != replace(self.own.shape, context=0):
+            return f"{self.own.folder.name} holds another decoder."
         return None
-
-    def tools(self, shape: Shape, recipe: Recipe) -> Tools:
-        """Nothing is exported."""
-        return Tools(self.extra, self.distributions)
-
-    def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
-        """The files'."""
-        return self._own.size
 
     def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
         """Of the recipe that is nearest, with the weights of the file."""
         near = super().footprint(shape, self._near(recipe), context)
-        return replace(near, weights=2 * self._own.weights)
+        return replace(near, weights=2 * self.own.weights)
 
     def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
         """The file once, but for the rows of an embedding that are not looked up; and the cache."""
         near = sizes.totals(shape, data.compression_of(self._near(recipe)))
-        read = self._own.weights * near.read // near.stored
+        read = self.own.weights * near.read // near.stored
         return read + sizes.cache_bytes(shape, recipe.kv, context)
 
     def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
         """Of the recipe that is nearest."""
         return super().speed(shape, self._near(recipe), isa)
 
-    def build_needs(self, shape: Shape, recipe: Recipe) -> BuildNeeds:
-        """A copy."""
-        return BuildNeeds(_COPY_MEMORY, self._own.size)
-
-    def least_file_bytes(self, shape: Shape, recipe: Recipe) -> int:
-        """The files are not split."""
-        return max(path.stat().st_size for path in self._own.files.values())
-
-    def minimum(
-        self, artifact: Path, shape: Shape, recipe: Recipe, facts: JsonObject
-    ) -> tuple[Minimum, ...]:
-        """As for what is converted here; empty where the folder holds what nothing is known of."""
-        with suppress(PackError):
-            return super().minimum(artifact, shape, recipe, facts)
-        return ()
-
     def _near(self, recipe: Recipe) -> Recipe:
         """The recipe built here whose size is nearest to the file's, with that cache type."""
-        if self._own.known is not None:
-            near = self._own.known
+        if self.own.known is not None:
+            near = self.own.known
         else:
-            shape, weights = self._own.shape, self._own.weights
+            shape, weights = self.own.shape, self.own.weights
             near = min(
                 data.recipes(),
                 key=lambda row: abs(sizes.totals(shape, data.compression_of(row)).stored - weights),

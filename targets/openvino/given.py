@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -23,11 +24,11 @@ _LARGEST = 256 << 20
 """Bytes of a graph without its weights, of which several times as much is kept in memory."""
 _MOST_LAYERS = 1 << 20
 _LAYER = ["net", "layers", "layer"]
-_FLOATS = {"f32": 32, "f16": 16, "bf16": 16}
+FLOATS = {"f32": 32, "f16": 16, "bf16": 16}
 _KIND = re.compile(r"[a-z][a-z0-9]{0,15}")
 """A type of numbers by its name. It is shown to people, so it holds nothing else."""
-_INDEXES = ("i32", "i64", "boolean", "string")
-_WIDENED = ("Convert",)
+INDEXES = ("i32", "i64", "boolean", "string")
+WIDENED = ("Convert",)
 _DEEPEST = 8
 _DIMENSIONS = 8
 _GET_AGAIN = "Get the model again from where it was published."
@@ -48,12 +49,12 @@ class Matrix:
     def bits(self) -> int | None:
         """Of one number; None for a type that is no plain number."""
         width = self.kind[1:]
-        return _FLOATS.get(self.kind, whole(width))
+        return FLOATS.get(self.kind, whole(width))
 
     @property
     def mode(self) -> str:
         """NNCF's name of it with the group, e.g. `int4_sym_g128`."""
-        if self.kind in _FLOATS or self.bits is None:
+        if self.kind in FLOATS or self.bits is None:
             return self.kind
         group = "" if self.by_row else f"_g{self.per_scale}"
         return f"int{self.bits}_{'asym' if self.zero_points else 'sym'}{group}"
@@ -76,7 +77,9 @@ class Graph:
 
 
 @dataclass(slots=True)
-class _Layer:
+class Layer:
+    """A node of the graph: what it reads by port, and who reads it."""
+
     kind: str
     name: str
     data: Mapping[str, str] = field(default_factory=dict)
@@ -89,9 +92,9 @@ class _Reader:
 
     def __init__(self) -> None:
         self.path: list[str] = []
-        self.layers: dict[int, _Layer] = {}
+        self.layers: dict[int, Layer] = {}
         self.info: dict[str, str] = {}
-        self._layer: _Layer | None = None
+        self._layer: Layer | None = None
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
         """An element begins."""
@@ -99,7 +102,7 @@ class _Reader:
         if self.path == _LAYER:
             if len(self.layers) >= _MOST_LAYERS:
                 raise ValueError(f"it has more than {_MOST_LAYERS} layers")
-            self._layer = _Layer(attributes.get("type", ""), attributes.get("name", ""))
+            self._layer = Layer(attributes.get("type", ""), attributes.get("name", ""))
             self.layers[_number(attributes, "id")] = self._layer
         elif self.path == [*_LAYER, "data"] and self._layer is not None:
             self._layer.data = dict(attributes)
@@ -119,8 +122,26 @@ class _Reader:
 
 
 def read(path: Path) -> Graph:
-    """Read openvino_model.xml, as a stream. Raises PackError (exit code 6) for what is no graph;
-    that it is safe to open is looked at before."""
+    """Read openvino_model.xml. Raises PackError as `followed`."""
+    with _sentence(path):
+        reader = _followed(path)
+        layers = reader.layers
+        return Graph(
+            _matrices(layers),
+            frozenset(layer.name for layer in layers.values() if layer.kind == "Parameter"),
+            sum(layer.kind == "ReadValue" for layer in layers.values()),
+            reader.info,
+        )
+
+
+def followed(path: Path) -> Mapping[int, Layer]:
+    """The layers of openvino_model.xml by their numbers, read as a stream. Raises PackError (exit
+    code 6) for what is no graph; that it is safe to open is looked at before."""
+    with _sentence(path):
+        return _followed(path).layers
+
+
+def _followed(path: Path) -> _Reader:
     size = path.stat().st_size
     if size > _LARGEST:
         raise bad_input(
@@ -130,18 +151,17 @@ def read(path: Path) -> Graph:
     reader = _Reader()
     parser = expat.ParserCreate()
     parser.StartElementHandler, parser.EndElementHandler = reader.start, reader.end
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            parser.Parse(chunk, False)
+        parser.Parse(b"", True)
+    return reader
+
+
+@contextmanager
+def _sentence(path: Path) -> Iterator[None]:
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                parser.Parse(chunk, False)
-            parser.Parse(b"", True)
-        layers = reader.layers
-        return Graph(
-            _matrices(layers),
-            frozenset(layer.name for layer in layers.values() if layer.kind == "Parameter"),
-            sum(layer.kind == "ReadValue" for layer in layers.values()),
-            reader.info,
-        )
+        yield
     except (expat.ExpatError, ValueError, KeyError) as error:
         raise bad_input(
             f"{path} is not a graph that can be followed: {shown(error)}.", _GET_AGAIN
@@ -155,15 +175,15 @@ def _number(attributes: Mapping[str, str], key: str) -> int:
     return value
 
 
-def _matrices(layers: Mapping[int, _Layer]) -> tuple[Matrix, ...]:
+def _matrices(layers: Mapping[int, Layer]) -> tuple[Matrix, ...]:
     rows, helpers = [], set()
     for number, layer in layers.items():
         kind = layer.data.get("element_type")
-        if layer.kind != "Const" or len(_wide(_dimensions(layer))) < 2 or kind in _INDEXES:
+        if layer.kind != "Const" or len(_wide(dimensions(layer))) < 2 or kind in INDEXES:
             continue
         if kind is None or not _KIND.fullmatch(kind):
             raise ValueError(f"a constant has the type {kind!r}")
-        scales, zeros = (None, None) if kind in _FLOATS else _beside(layers, number)
+        scales, zeros = (None, None) if kind in FLOATS else beside(layers, number)
         helpers |= {scales, zeros}
         rows.append((number, layer, scales, zeros))
     return tuple(
@@ -174,21 +194,21 @@ def _matrices(layers: Mapping[int, _Layer]) -> tuple[Matrix, ...]:
 
 
 def _matrix(
-    layers: Mapping[int, _Layer], layer: _Layer, scales: int | None, zeros: int | None
+    layers: Mapping[int, Layer], layer: Layer, scales: int | None, zeros: int | None
 ) -> Matrix:
-    dimensions = _dimensions(layer)
-    elements, kind = prod(dimensions), layer.data["element_type"]
-    count = 0 if scales is None else prod(_dimensions(layers[scales]))
-    if kind in _FLOATS or not count:
+    size = dimensions(layer)
+    elements, kind = prod(size), layer.data["element_type"]
+    count = 0 if scales is None else prod(dimensions(layers[scales]))
+    if kind in FLOATS or not count:
         return Matrix(elements, kind, 0, True, False)
     per_scale = elements // count
     return Matrix(
-        *(elements, kind, per_scale, not (dimensions[-1] == per_scale and len(dimensions) > 2)),
-        zero_points=zeros is not None and prod(_dimensions(layers[zeros])) > 1,
+        *(elements, kind, per_scale, not (size[-1] == per_scale and len(size) > 2)),
+        zero_points=zeros is not None and prod(dimensions(layers[zeros])) > 1,
     )
 
 
-def _beside(layers: Mapping[int, _Layer], number: int) -> tuple[int | None, int | None]:
+def beside(layers: Mapping[int, Layer], number: int) -> tuple[int | None, int | None]:
     """The constants of the scales and of the zero points of a matrix."""
     zeros = None
     for _ in range(_DEEPEST):
@@ -196,11 +216,11 @@ def _beside(layers: Mapping[int, _Layer], number: int) -> tuple[int | None, int 
         if reader is None:
             break
         layer = layers[reader]
-        if layer.kind in _WIDENED:
+        if layer.kind in WIDENED:
             number = reader
             continue
         other = next((source for source in layer.sources.values() if source != number), None)
-        constant = None if other is None else _constant(layers, other)
+        constant = None if other is None else constant_of(layers, other)
         if layer.kind == "Subtract" and constant is not None:
             if layer.sources[min(layer.sources)] != number:
                 # These are the zero points themselves.
@@ -211,17 +231,18 @@ def _beside(layers: Mapping[int, _Layer], number: int) -> tuple[int | None, int 
     return None, zeros
 
 
-def _constant(layers: Mapping[int, _Layer], number: int) -> int | None:
-    """The constant that a value is, widened or not."""
+def constant_of(layers: Mapping[int, Layer], number: int) -> int | None:
+    """The constant that a value is, widened or not; None for one that is computed."""
     for _ in range(_DEEPEST):
         layer = layers[number]
-        if layer.kind not in _WIDENED or not layer.sources:
+        if layer.kind not in WIDENED or not layer.sources:
             break
         number = layer.sources[min(layer.sources)]
     return number if layers[number].kind == "Const" else None
 
 
-def _dimensions(layer: _Layer) -> tuple[int, ...]:
+def dimensions(layer: Layer) -> tuple[int, ...]:
+    """The shape of a constant. Raises ValueError for what is none."""
     parts = layer.data.get("shape", "").split(",", _DIMENSIONS)
     if len(parts) > _DIMENSIONS:
         raise ValueError(f"a constant has more than {_DIMENSIONS} dimensions")
@@ -235,5 +256,5 @@ def _size(part: str) -> int:
     return size
 
 
-def _wide(dimensions: tuple[int, ...]) -> list[int]:
-    return [size for size in dimensions if size > 1]
+def _wide(sizes: tuple[int, ...]) -> list[int]:
+    return [size for size in sizes if size > 1]

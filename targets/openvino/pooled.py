@@ -149,8 +149,8 @@ def _repeat(joined: Any) -> None:
         for copies in use.get_node().output(0).get_target_inputs():
             broadcast = copies.get_node()
             if broadcast.get_type_name() == "Broadcast":
-                one = openvino.opset13.constant(np.array([1], np.int64))
-                broadcast.input_value(1).get_node().input(3).replace_source_output(one.output(0))
+                ones = openvino.opset13.constant(np.array([1], np.int64))
+                broadcast.input_value(1).get_node().input(3).replace_source_output(ones.output(0))
 
 
 def _foreign() -> PackError:

@@ -96,8 +96,8 @@ class Session:
         for group in groups(batch):
             ids, mask = side_by_side([batch[number] for number in group])
             self._request.infer({"input_ids": ids, "attention_mask": mask})
-            found = self._request.get_output_tensor(0).data
-            rows |= {number: np.array(row) for number, row in zip(group, found, strict=True)}
+            computed = self._request.get_output_tensor(0).data
+            rows |= {number: np.array(row) for number, row in zip(group, computed, strict=True)}
         return np.array([rows[number] for number in range(len(batch))], np.float32)
 
 

@@ -15,7 +15,7 @@ from packager.checkpoint import Checkpoint
 from packager.errors import bad_input
 from packager.reference.rope import frequencies
 from packager.shape.positions import Positions, not_computed
-from packager.shape.windows import acting
+from packager.shape.windows import refuse_acting
 
 _ENGINE = "OpenVINO"
 
@@ -30,13 +30,7 @@ def refuse_positions(opened: Checkpoint, context: int | None) -> None:
             f"positions ({positions.kind}) that change beyond {positions.fixed_up_to} tokens",
             f"Build with --context {positions.fixed_up_to} or less.",
         )
-    window = acting(opened.windows, context)
-    if window is not None:
-        raise not_computed(
-            _ENGINE,
-            f"a sliding window of {window} tokens",
-            f"Build with --context {window} or less, where the window hides nothing.",
-        )
+    refuse_acting(_ENGINE, opened.windows, context)
 
 
 def put_positions(model: Any, positions: Positions) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from packager.errors import bad_input, usage
 from packager.json_values import JsonDict, JsonObject, at
+from packager.session import require_room
 from targets.openvino import adapter
 from targets.openvino.scorer import Scorer
 from targets.openvino.sizes import cache_blocks
@@ -97,12 +98,7 @@ class OpenVinoSession:
         Raises PackError when prompt and answer together exceed the context, and whatever `on_token`
         raises.
         """
-        if len(prompt) + max_new_tokens > self._context:
-            raise usage(
-                f"A prompt of {len(prompt)} tokens and an answer of {max_new_tokens} exceed the "
-                f"context of {self._context}.",
-                "Shorten the prompt or build the package with a larger --context.",
-            )
+        require_room(len(prompt), max_new_tokens, self._context)
         config = openvino_genai.GenerationConfig()
         config.max_new_tokens = max_new_tokens
         config.do_sample = False

@@ -35,6 +35,7 @@ _FILES = {
     "uname -sr": "Linux 6.6\n",
     "getprop": "[ro.product.model]: [One]\n[ro.build.version.sdk]: [34]\n",
     "dumpsys battery": "  AC powered: false\n  level: 80\n",
+    "dumpsys power": "  mWakefulness=Awake\n",
 }
 _WORD = b"@WORD@"
 """Stands for the word that nobody else knows, which is new in every run."""
@@ -76,7 +77,13 @@ def _read_snapshot(folder: Path, data: bytes) -> None:
     found = take(Said(folder / "said"), root)
     cores = found.cores()
     here = elsewhere(root, found.architecture, cores.at_once, found.names(), found.phone)
-    told = (*here.names, found.system, found.governor() or "", found.battery() or "")
+    told = (
+        *here.names,
+        found.system,
+        found.governor() or "",
+        found.battery() or "",
+        found.screen() or "",
+    )
     if any(len(text) > 1000 for text in told):
         raise Wrong("a name without end")
     json.dumps(told).encode()

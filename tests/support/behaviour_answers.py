@@ -12,6 +12,9 @@ def call(name: str, **arguments: Any) -> str:
     return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
 
 
+LINE = {"prompt": "Say yes.", "checks": [{"kind": "contains", "any": ["yes"]}]}
+"""The shortest task of a set."""
+
 RIGHT: dict[str, list[str]] = {
     "capital": ["Tokyo."],
     "capital-zh": ["北京"],

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from packager import process
 from tests.conftest import REPOSITORY
 
 FLAGS = ["--target", "laptop-cpu", "--recipe", "openvino:int8_asym", "--context", "256"]
@@ -22,6 +23,15 @@ TINY = [
 ]
 
 
+def words_of(module: str) -> list[str]:
+    """What follows Python's own path in the command line of a program of ours whose jobs are forked
+    as those of this process are; see tests/support/warm_start.py."""
+    warm = getattr(process._start, "__self__", None)
+    if warm is not None and warm.on:
+        return ["-m", "tests.support.warm_command", str(warm.folder), module]
+    return ["-m", module]
+
+
 def environment(cache: Path) -> dict[str, str]:
     return {**os.environ, "QWEN_PACK_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
 
@@ -30,7 +40,7 @@ def command(
     *arguments: str, cache: Path, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "packager.cli", *arguments],
+        [sys.executable, *words_of("packager.cli"), *arguments],
         capture_output=True,
         text=True,
         env=environment(cache),

@@ -1,5 +1,5 @@
-"""What every test file costs, in processor seconds of the test process and of the children that it
-waited for; and the table of them by which files are handed out, the longest first.
+"""What every test file costs in each tier, in processor seconds of the test process and of the children
+that it waited for; and the table of them by which files are handed out, the longest first.
 
 python -m pytest -n 2 --dist loadfile -p tests.support.cpu_seconds        writes `cpu-seconds.jsonl`
 python -m tests.support.cpu_seconds cpu-seconds.jsonl           makes tests/support/cpu_seconds.json of it
@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.tiers import is_thorough
+
 TABLE = Path(__file__).with_suffix(".json")
 RECORDED = "QWEN_PACK_CPU_SECONDS"
 """The variable that names another file to append to."""
@@ -26,15 +28,25 @@ UNKNOWN = 10.0
 
 
 @cache
-def known() -> dict[str, float]:
-    """Seconds by the name of a file, as they were when the table was made."""
-    table: dict[str, float] = json.loads(TABLE.read_text(encoding="utf-8"))
+def known() -> dict[str, tuple[float, float]]:
+    """Seconds of the fast and of the thorough tier by the name of a file, as they were when the table
+    was made."""
+    table: dict[str, tuple[float, float]] = json.loads(TABLE.read_text(encoding="utf-8"))
     return table
 
 
 def longest_first(items: Iterable[pytest.Item]) -> list[pytest.Item]:
-    """The tests, those of the longest file first; each file keeps its own order."""
-    return sorted(items, key=lambda item: -known().get(item.path.name, UNKNOWN))
+    """The tests, those of the file first that takes longest with these; each file keeps its own
+    order."""
+    tests = list(items)
+    tiers: dict[str, set[bool]] = defaultdict(set)
+    for item in tests:
+        tiers[item.path.name].add(is_thorough(item))
+    seconds = {
+        name: sum(known()[name][tier] for tier in there) if name in known() else UNKNOWN
+        for name, there in tiers.items()
+    }
+    return sorted(tests, key=lambda item: -seconds[item.path.name])
 
 
 def spent() -> tuple[float, float]:
@@ -51,25 +63,39 @@ def pytest_runtest_protocol(
     before = spent()
     result = yield
     own, children = (now - then for now, then in zip(spent(), before, strict=True))
-    row = {"test": item.nodeid, "own": round(own, 2), "children": round(children, 2)}
+    if nextitem is None:
+        # The servers that jobs are forked from end with the last test: what they took is of all.
+        children = 0.0
+    row = {
+        "test": item.nodeid,
+        "thorough": is_thorough(item),
+        "own": round(own, 2),
+        "children": round(children, 2),
+    }
     # Workers append to one file: a short line is written whole.
     with open(os.environ.get(RECORDED, "cpu-seconds.jsonl"), "a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
     return result
 
 
-def table_of(lines: Iterable[str]) -> dict[str, float]:
-    """Seconds by the name of a file, the longest first."""
-    sums: dict[str, float] = defaultdict(float)
+def table_of(lines: Iterable[str]) -> dict[str, tuple[float, float]]:
+    """Seconds of both tiers by the name of a file, the longest first."""
+    sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for line in lines:
         row = json.loads(line)
-        sums[Path(row["test"].split("::")[0]).name] += row["own"] + row["children"]
+        file = Path(row["test"].split("::")[0]).name
+        sums[file][row["thorough"]] += row["own"] + row["children"]
     return {
-        name: round(sums[name], 1) for name in sorted(sums, key=lambda name: (-sums[name], name))
+        name: (round(fast, 1), round(thorough, 1))
+        for name, (fast, thorough) in sorted(
+            sums.items(), key=lambda named: (-sum(named[1]), named[0])
+        )
     }
 
 
 if __name__ == "__main__":
     made = table_of(Path(sys.argv[1]).read_text(encoding="utf-8").splitlines())
-    TABLE.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-    print(f"{sum(made.values()):.0f} s in {len(made)} files")
+    rows = ",\n".join(f" {json.dumps(name)}: {json.dumps(row)}" for name, row in made.items())
+    TABLE.write_text(f"{{\n{rows}\n}}\n", encoding="utf-8")
+    for tier, name in enumerate(("fast", "thorough")):
+        print(f"{name}: {sum(row[tier] for row in made.values()):.0f} s in {len(made)} files")

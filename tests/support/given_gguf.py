@@ -12,7 +12,12 @@ import gguf
 import numpy as np
 from gguf.scripts.gguf_new_metadata import MetadataDetails, copy_with_new_metadata
 
+from packager.plan.adopted import Adopted
+from packager.plan.adoption import adoptable
+from targets import registry
 from targets.gguf import library
+from targets.llama_cpp.adopt import describe
+from tests.support.make_checkpoint import Silent
 
 
 def with_keys(source: Path, out: Path, **changes: Any) -> Path:
@@ -78,3 +83,17 @@ def quantized(
         )
     assert code == 0, "".join(said)
     return out
+
+
+def model_at(place: Path) -> Adopted:
+    """What a file or a folder is recognised as."""
+    model = adoptable(str(place), registry.runtimes())
+    assert model is not None
+    return model
+
+
+def described(place: Path, out: Path) -> dict[str, Any]:
+    """What the job of an adoption says of it."""
+    return dict(
+        describe(Silent(), files=[str(path) for path in model_at(place).files], out=str(out))
+    )

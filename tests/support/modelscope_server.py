@@ -32,6 +32,8 @@ class ModelScope:
     knows_commits: bool = True
     cut_after: dict[str, list[int]] = field(default_factory=dict)
     altered: dict[str, bytes] = field(default_factory=dict)
+    held: dict[str, threading.Event] = field(default_factory=dict)
+    """Files whose second half is sent once the event is set."""
     status: int | None = None
     requests: list[tuple[str, str, bool]] = field(default_factory=list)
     """Host as the client wrote it, path with query, token."""
@@ -143,7 +145,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data[start : start + cuts.pop(0)])
             self.close_connection = True
             return
-        self.wfile.write(data[start:])
+        middle = start + (len(data) - start) // 2
+        self.wfile.write(data[start:middle])
+        if name in site.held:
+            site.held[name].wait(30)
+        self.wfile.write(data[middle:])
 
     def _json(self, body: dict[str, Any], status: int = 200) -> None:
         data = json.dumps(body).encode()

@@ -29,19 +29,14 @@ def build_all(report: Report, *, checkpoint: str, recipes: list[str], out: str) 
     return {}
 
 
-def both_ways(report: Report, *, wanted: list[list[str]]) -> dict[str, Any]:
-    """Per checkpoint, recipe and folder: the artifact without torch and that of optimum-intel, in
-    `light/` and `optimum/`."""
-    for way in (light, optimum):
-        for checkpoint, recipe, out in wanted:
-            folder = Path(out, way.__name__.rpartition(".")[2])
-            folder.mkdir(parents=True)
-            way.export(
-                report,
-                Path(checkpoint),
-                OpenVino().recipe(recipe).settings["compression"],
-                folder / "artifact",
-            )
+def in_ways(report: Report, *, wanted: list[list[str]]) -> dict[str, Any]:
+    """One artifact per way, checkpoint, recipe and folder: the way is `light`, without torch, or
+    `optimum`, by optimum-intel."""
+    for way, checkpoint, recipe, out in wanted:
+        Path(out).parent.mkdir(parents=True)
+        exporter = {"light": light, "optimum": optimum}[way]
+        compression = OpenVino().recipe(recipe).settings["compression"]
+        exporter.export(report, Path(checkpoint), compression, Path(out))
     return {}
 
 

@@ -29,6 +29,10 @@ def put(words: list[int], place: int, bits: int, value: int) -> None:
 
 def packed(numbers: Array, bits: int) -> Array:
     """Every row of whole numbers as 32-bit words, lowest bits first."""
+    if 32 % bits == 0 and numbers.shape[1] * bits % 32 == 0:
+        # None goes over the end of a word.
+        each = numbers.astype(np.uint32).reshape(len(numbers), -1, 32 // bits)
+        return np.bitwise_or.reduce(each << np.arange(0, 32, bits, np.uint32), 2).view(np.int32)
     rows = []
     for row in numbers.tolist():
         words = [0] * (-(-len(row) * bits // 32))

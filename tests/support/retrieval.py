@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.make_checkpoint import tiny_shape, write_tiny
 from training.retrieval import add_word as put_word
 
@@ -94,3 +96,12 @@ def write_reranker(folder: Path, *, tied: bool = True, **writing: Any) -> Path:
     for word in ("yes", "no"):
         add_word(folder, word)
     return folder
+
+
+def built(folder: Path, out: Path, preset: str, task: str) -> Path:
+    """The GGUF of such a checkpoint."""
+    pytest.importorskip("llama_cpp")
+    from targets.gguf.convert import convert
+
+    convert(folder, out, preset, task=task)
+    return out

@@ -3,10 +3,14 @@ break out of a file."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import re
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from packager.errors import ExitCode, PackError
 from packager.files import regular_files, sha256
 from packager.inspection import refuse_unsafe
 from packager.package import manifest
@@ -121,3 +125,24 @@ def opens(artifact: Path, runtime: str, folder: Path) -> bool:
     package = write(folder, files, {"runtime": {"name": runtime, "version": "1"}})
     refuse_unsafe(package, manifest.read(package))
     return bool(files)
+
+
+ARCHIVES = ("tar.zst", "zip")
+
+
+def refused(work: Callable[[], Any], code: ExitCode, *words: str) -> None:
+    with pytest.raises(PackError) as caught:
+        finish(work())
+    assert caught.value.exit_code == code, str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def instructions(text: str) -> list[tuple[str, str]]:
+    """A Dockerfile's instructions, continued lines joined."""
+    lines = re.sub(
+        r"\\\n",
+        " ",
+        "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#")),
+    ).splitlines()
+    return [(line.split(None, 1)[0], line.split(None, 1)[1]) for line in lines if line.strip()]

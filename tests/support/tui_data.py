@@ -12,9 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from packager.catalog import Variant
-from packager.device.target import Device, Target
+from packager.device.target import Target
 from packager.errors import PackError, no_room, usage
-from packager.need.workload import Workload
 from packager.plan.plan import Plan
 from packager.predict.forecast import Forecast
 from packager.predict.memory import Footprint
@@ -23,10 +22,6 @@ from packager.recipe import Recipe
 from packager.runtime import BuildNeeds
 from packager.select import Candidate, Miss, Reason
 from packager.sources import Source
-from packager.sweep import forecast
-from packager.sweep.cell import Cell
-from packager.sweep.expect import Expected
-from packager.sweep.matrix import Matrix, Planned
 from targets.openvino import OpenVino
 from tests.support.make_checkpoint import tiny_shape
 from tests.support.tui_packages import (
@@ -59,85 +54,22 @@ from tests.support.tui_packages import (
 from tests.support.tui_packages import (
     tried as tried,
 )
+from tests.support.tui_sweep_data import SWEEP_FILES as SWEEP_FILES
+from tests.support.tui_sweep_data import SWEEP_HALF as SWEEP_HALF
+from tests.support.tui_sweep_data import SWEEP_JOB as SWEEP_JOB
+from tests.support.tui_sweep_data import SWEEP_SHOWN as SWEEP_SHOWN
+from tests.support.tui_targets import BOARD as BOARD
+from tests.support.tui_targets import CHAT as CHAT
+from tests.support.tui_targets import GPU_DEVICE as GPU_DEVICE
+from tests.support.tui_targets import HERE as HERE
+from tests.support.tui_targets import LAPTOP as LAPTOP
+from tests.support.tui_targets import PHONE as PHONE
 from tui.ask import Ask
 from tui.core import Found
 from tui.outlook import Outlook
-from tui.screens.sweep import Job
 from tui.services import Services
-from tui.sweep import planned
-from tui.sweeps import Listed, Shown
 
 _GB, _MB = 10**9, 10**6
-_CHAT = Workload(min_decode_tps=6.0, max_ttft_ms=10000.0)
-
-
-def _device(
-    memory: int, reserve: int, cap: int | None, bandwidth: float, compute: float, cpu: str
-) -> Device:
-    sources = {
-        "memory_bytes": "data sheet of the machine",
-        "reserve_bytes": "what the system's maker states as its least",
-        "bandwidth": "llama-bench, Qwen3-4B Q4_K_M: 14.6 tok/s x 2.74 GB",
-        "compute": "llama-bench, prompt of 512 tokens: 55.5 tok/s",
-    }
-    return Device(
-        memory,
-        reserve,
-        cap,
-        "x86_64 avx avx2 fma",
-        8,
-        bandwidth,
-        compute,
-        512 * _GB,
-        "same-class",
-        sources=sources,
-        cpu=cpu,
-    )
-
-
-def _target(name: str, kind: str, summary: str, device: Device) -> Target:
-    return Target(
-        name,
-        summary,
-        kind,
-        device,
-        ("openvino", "llama.cpp"),
-        ("openvino:int4_sym_g128",),
-        _CHAT,
-        f"/data/devices/{name}.toml",
-    )
-
-
-LAPTOP = _target(
-    "laptop-cpu",
-    "laptop",
-    "A mainstream laptop with 16 GB",
-    _device(16 * _GB, 4 * _GB, None, 40e9, 370e9, "8 fast cores"),
-)
-PHONE = _target(
-    "android-8gb",
-    "phone",
-    "An Android phone with 8 GB",
-    _device(8 * _GB, 2 * _GB, 4 * _GB, 25e9, 90e9, "8 cores"),
-)
-BOARD = _target(
-    "raspberry-pi-5",
-    "single-board",
-    "A single-board computer with 8 GB",
-    _device(8 * _GB, _GB, None, 12e9, 60e9, "4 x Cortex-A76"),
-)
-HERE = replace(
-    _target(
-        "this-machine",
-        "laptop",
-        "This machine: a processor, 8 cores",
-        _device(16 * _GB, 3 * _GB, None, 38e9, 300e9, "a processor"),
-    ),
-    path="/home/me/.cache/qwen-pack/this-machine.toml",
-)
-
-
-GPU_DEVICE = replace(LAPTOP.device, runs_on="gpu", gpu_memory_bytes=8 * _GB, gpu="a graphics card")
 
 
 def _variant(name: str, params: float, license: str | None = "apache-2.0") -> Variant:
@@ -289,18 +221,13 @@ NOTHING = Found(
 )
 PLAN = Plan(
     LAPTOP,
-    _CHAT,
+    CHAT,
     CHOSEN,
     CANDIDATES[1:],
     OpenVino(),
     Source("hub", "Qwen/Qwen3-0.6B", None, "Qwen/Qwen3-0.6B"),
     HOME / "qwen3-0.6b-openvino-int4_sym_g128",
 )
-
-
-def never_swept() -> Generator[Any, None, None]:
-    """A sweep that is not started: its screen shows a prepared state."""
-    yield from ()
 
 
 OUTLOOK = Outlook(
@@ -383,51 +310,6 @@ PLAN_EMBED = replace(
     others=EMBEDDERS[1:],
     source=Source("hub", "Qwen/Qwen3-Embedding-0.6B", None, "Qwen/Qwen3-Embedding-0.6B"),
     out=HOME / "qwen3-embedding-0.6b-gguf-q8_0",
-)
-
-
-SWEEP_FILES = (
-    Listed("plan", HOME / "nightly.toml"),
-    Listed("plan", HOME / "phones.toml"),
-    Listed("sweep", HOME / "sweep-nightly"),
-)
-_CELLS = tuple(
-    Planned(
-        Cell(f"Qwen/{variant}", recipe, target, context=4096),
-        round(size * _MB),
-        round(size * 1.6 * _MB),
-        BuildNeeds(round(size * 2.5 * _MB), round(size * 3 * _MB)),
-        decode_tps=speed,
-        expected=Expected({"convert": size / 20, "measure": size / 5}),
-        problem=problem,
-    )
-    for variant, recipe, target, size, speed, problem in (
-        ("Qwen3-0.6B", "gguf:Q8_0", "laptop-cpu", 640, 62.0, None),
-        ("Qwen3-0.6B", "gguf:Q4_K_M", "laptop-cpu", 400, 98.0, None),
-        ("Qwen3-1.7B", "gguf:Q8_0", "laptop-cpu", 1830, 21.0, None),
-        ("Qwen3-1.7B", "gguf:Q4_K_M", "laptop-cpu", 1110, 34.0, None),
-        ("Qwen3-32B", "gguf:Q8_0", "laptop-cpu", 0, None, "memory: needs 34.8 GB, has 12.0 GB."),
-    )
-)
-SWEEP_SHOWN = Shown(
-    "nightly",
-    forecast.columns(),
-    forecast.rows(Matrix(_CELLS)),
-    tuple(range(3, 8)),
-    tuple(forecast.sentences(Matrix(_CELLS))),
-)
-SWEEP_JOB = Job("nightly", _CELLS, never_swept)
-SWEEP_HALF = replace(
-    planned(_CELLS),
-    cells=(
-        replace(
-            planned(_CELLS).cells[0], status="done", decode_tps=59.1, predicted=False, says="built"
-        ),
-        replace(planned(_CELLS).cells[1], status="running"),
-        *planned(_CELLS).cells[2:4],
-        replace(planned(_CELLS).cells[4], status="refused"),
-    ),
-    lines=("Qwen3-0.6B gguf:Q8_0 context 4096 for laptop-cpu: built",),
 )
 
 

@@ -4,8 +4,8 @@ import: of a small job the imports are nearly all that it costs.
 A job is still a process of its own, of its own session, with its own memory, log and end. What is
 shared is what any process has after its imports, so a child that may not have it is started by
 `subprocess` as ever: where a variable differs that a library reads when it is loaded, where the
-caller's limits or cores differ, in the files COLD, and in every process that is not pytest's own
-(a command that a test starts begins each of its jobs from nothing).
+caller's limits or cores differ, in the files COLD, and in every process that is not pytest's own but
+those that are started with `tests.support.building.words_of`.
 """
 
 from __future__ import annotations
@@ -58,6 +58,12 @@ _MODULES = {
         "packager.sources.local",
     ),
     "numpy": (
+        # What the hub's client imports; the client itself reads variables while it is imported.
+        "filelock",
+        "fsspec",
+        "httpx",
+        "tqdm.auto",
+        "yaml",
         "jinja2.sandbox",
         "ml_dtypes",
         "numpy",
@@ -90,11 +96,14 @@ _MAY_DIFFER = ("QWEN_PACK_", "DYING", "PYTEST_", "NO_PROXY", "KMP_", "TORCHINDUC
 itself when it is."""
 _MAY_DIFFER_WITHOUT_ENGINES = (
     *(*_MAY_DIFFER, "HF_", "OMP_", "GGML_", "DNNL_", "ONEDNN_"),
+    *("NO_COLOR", "TERM"),
     "TOKENIZERS_PARALLELISM",  # read with each call, and set by the trainings
 )
 """And of those that nothing reads before an engine or the hub's client is loaded."""
 _LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
 _LENGTH = struct.Struct("!Q")
+STARTED_IN = "started-in.json"
+"""What the servers were started in: variables, and what else a child inherits."""
 
 
 class WarmChild:
@@ -129,12 +138,13 @@ class WarmChild:
 class Warm:
     """What starts jobs in place of packager.process._start, from servers that listen in `folder`."""
 
-    def __init__(self, folder: Path, surroundings: tuple[object, ...]) -> None:
+    def __init__(self, folder: Path) -> None:
         self.on = True
         self._start = process._start
-        self._environment = python_environment(thread_limits())
-        self._surroundings = surroundings
-        self._folder = folder
+        self._environment, self._surroundings = json.loads(
+            (folder / STARTED_IN).read_text(encoding="utf-8")
+        )
+        self.folder = folder
 
     def start(
         self, order: dict[str, Any], write_end: int, log: IO[bytes], env: dict[str, str] | None
@@ -150,7 +160,7 @@ class Warm:
             return self._start(order, write_end, log, env)
         connection = socket.socket(socket.AF_UNIX)
         try:
-            connection.connect(str(self._folder / kind))
+            connection.connect(str(self.folder / kind))
         except OSError:
             # A server that an engine took down.
             connection.close()
@@ -189,18 +199,21 @@ def deciding(kind: str, environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def surroundings() -> tuple[object, ...]:
-    """What else a child inherits."""
+def surroundings() -> list[object]:
+    """What else a child inherits, as JSON gives it back."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     mask = next(line for line in status.splitlines() if line.startswith("Umask:"))
-    return os.sched_getaffinity(0), mask, *map(resource.getrlimit, _LIMITS)
+    limits = [list(resource.getrlimit(limit)) for limit in _LIMITS]
+    return [sorted(os.sched_getaffinity(0)), mask, *limits]
 
 
 @contextlib.contextmanager
 def servers() -> Iterator[Warm]:
     """Jobs of this process are forked from now on, and theirs in turn."""
     with tempfile.TemporaryDirectory(prefix="qp-warm-") as folder, contextlib.ExitStack() as stack:
-        warm = Warm(Path(folder), surroundings())
+        started_in = (python_environment(thread_limits()), surroundings())
+        (Path(folder) / STARTED_IN).write_text(json.dumps(started_in), encoding="utf-8")
+        warm = Warm(Path(folder))
         for kind in _MODULES:
             with socket.socket(socket.AF_UNIX) as listening:
                 listening.bind(f"{folder}/{kind}")
@@ -227,7 +240,7 @@ class _Server:
 
     def __init__(self, kind: str, listening: socket.socket) -> None:
         self._kind, self._listening = kind, listening
-        self._warm = Warm(Path(listening.getsockname()).parent, surroundings())
+        self._warm = Warm(Path(listening.getsockname()).parent)
         self._children: dict[int, tuple[socket.socket, int]] = {}
         """The connection and the process, by the descriptor that tells of its end."""
 

@@ -112,10 +112,10 @@ class AdapterScreen(ModalScreen["Adapter | None"]):
             problem.show(f"There is no folder {weights!r}.", "Check the path.", keys="")
             self.query_one("#adapter-weights", Input).focus()
             return
-        place = expanded(location)
+        path = expanded(location)
         self.dismiss(
             Adapter(
-                str(place) if place.is_dir() else location,
+                str(path) if path.is_dir() else location,
                 str(expanded(weights)) if weights else None,
             )
         )

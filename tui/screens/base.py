@@ -96,14 +96,14 @@ class StepScreen(Screen[None]):
                 rf"(?<![\w-])(?:{'|'.join(map(re.escape, flags))})(?![\w-])(?: [A-Z]{{2,}})?"
             )
             text = f"{error.message} {error.hint}"
-            found = next((match[0].partition(" ")[0] for match in named.finditer(text)), None)
+            option = next((match[0].partition(" ")[0] for match in named.finditer(text)), None)
 
             def spoken(match: re.Match[str]) -> str:
                 return self.CONTROLS[match[0].partition(" ")[0]][1]
 
             problem.show(named.sub(spoken, error.message), named.sub(spoken, error.hint))
-            if found is not None and go and self.CONTROLS[found][0]:
-                control = next(iter(self.query(self.CONTROLS[found][0])), None)
+            if option is not None and go and self.CONTROLS[option][0]:
+                control = next(iter(self.query(self.CONTROLS[option][0])), None)
                 if control is not None and control.focusable:
                     self.set_focus(control)
         else:
@@ -161,9 +161,9 @@ class StepScreen(Screen[None]):
         if shown:
             self.pack.copy("\n".join(shown), "the error")
             return
-        found = self.copied()
-        if found is not None:
-            self.pack.copy(*found)
+        copied = self.copied()
+        if copied is not None:
+            self.pack.copy(*copied)
 
     def copied(self) -> tuple[str, str] | None:
         """A text and what to call it; None where there is nothing to copy."""

@@ -294,7 +294,8 @@ class BuildScreen(StepScreen):
         """How long the build has taken in all, and what is left of it, else of the running stage,
         where that is known."""
         began = self._began_at or min(
-            (one.started for one in self.progress.stages if one.started is not None), default=None
+            (stage.started for stage in self.progress.stages if stage.started is not None),
+            default=None,
         )
         if not began:
             return ""

@@ -166,8 +166,10 @@ class CandidatesScreen(StepScreen):
     @work(thread=True, exclusive=True, group="find")
     def _find(self, ask: Ask) -> None:
         try:
-            found = self.services.find(self.services, ask)
-            self.post_message(Answered(found, [haystack(one) for one in found.candidates]))
+            answer = self.services.find(self.services, ask)
+            self.post_message(
+                Answered(answer, [haystack(candidate) for candidate in answer.candidates])
+            )
         except Exception as error:
             known = from_foreign(error)
             if known is None:
@@ -251,13 +253,13 @@ class CandidatesScreen(StepScreen):
 
     def _count(self) -> None:
         table = self.query_one(CandidateTable)
-        fitting = sum(one.passes for one in table.candidates)
+        fitting = sum(candidate.passes for candidate in table.candidates)
         took = (
             f" in {human_seconds(self.found.seconds)}"
             if self.found and self.found.ask == self.ask and self.found.seconds
             else ""
         )
-        variants = len({one.variant.repo_id for one in table.candidates})
+        variants = len({candidate.variant.repo_id for candidate in table.candidates})
         text = (
             f"{len(table.rows)} rows: {variants} variants, {len(table.candidates)} with "
             f"recipes, {fitting} fit{took}"
@@ -310,11 +312,11 @@ class CandidatesScreen(StepScreen):
 
         candidate = message.candidate
         if not candidate.passes:
-            said = "; ".join(
+            reasons = "; ".join(
                 f"{reason.rule}: {explain.why_not(reason, task(candidate))}"
                 for reason in candidate.reasons
             )
-            self.notify(f"{said}.", title=f"{candidate.label} was rejected", severity="warning")
+            self.notify(f"{reasons}.", title=f"{candidate.label} was rejected", severity="warning")
             return
         assert self.found is not None
         if self.found.ask == self.ask:
@@ -373,10 +375,10 @@ class CandidatesScreen(StepScreen):
 
     def copied(self) -> tuple[str, str] | None:
         """The highlighted row with its figures and reasons."""
-        one: Candidate | None = self.query_one(CandidateTable).highlighted
-        if one is None:
+        candidate: Candidate | None = self.query_one(CandidateTable).highlighted
+        if candidate is None:
             return None
-        memory = human_bytes(one.footprint.peak) if one.sized else "unknown"
-        return f"{one.label}: {one.verdict}, memory {memory}. " + "; ".join(
-            map(str, one.reasons)
-        ), one.label
+        memory = human_bytes(candidate.footprint.peak) if candidate.sized else "unknown"
+        return f"{candidate.label}: {candidate.verdict}, memory {memory}. " + "; ".join(
+            map(str, candidate.reasons)
+        ), candidate.label

@@ -198,7 +198,7 @@ class DeviceScreen(StepScreen):
         """The machine of the lab under the cursor."""
         option = self.query_one(VimList).highlighted_option
         wanted = "" if option is None else option.id or ""
-        return next((one for one in self._machines if f"{LAB}{one.address}" == wanted), None)
+        return next((row for row in self._machines if f"{LAB}{row.address}" == wanted), None)
 
     def _highlighted(self) -> Target | None:
         """The target under the cursor; None where there is no row, for this machine until it is
@@ -211,8 +211,8 @@ class DeviceScreen(StepScreen):
         machine = self._machine
         if machine is not None:
             known = machine.targets[:1]
-            return next((one for one in self._targets if one.name in known), None)
-        return next((one for one in self._targets if one.name == option.id), None)
+            return next((row for row in self._targets if row.name in known), None)
+        return next((row for row in self._targets if row.name == option.id), None)
 
     @on(OptionList.OptionHighlighted)
     def _describe(self) -> None:

@@ -133,7 +133,7 @@ class ExportScreen(StepScreen):
         """Formats on the left, what there is to say on the right, command and progress below."""
         with Horizontal(id="export"):
             yield VimList(
-                *(Option(self._sign(one) + one.name, id=one.name) for one in self._formats),
+                *(Option(self._sign(form) + form.name, id=form.name) for form in self._formats),
                 id="formats",
             )
             yield ExportForm(self.package, self._formats)
@@ -182,11 +182,11 @@ class ExportScreen(StepScreen):
 
     def _fill(self, kept: leaving.Form) -> None:
         """What was filled in before."""
-        place = next(
-            (index for index, one in enumerate(self._formats) if one.name == kept.format), 0
+        row = next(
+            (index for index, form in enumerate(self._formats) if form.name == kept.format), 0
         )
-        self.query_one("#formats", VimList).highlighted = place
-        self._choose(self._formats[place])
+        self.query_one("#formats", VimList).highlighted = row
+        self._choose(self._formats[row])
         self.form.fill(kept)
         self._forget()
 
@@ -201,7 +201,7 @@ class ExportScreen(StepScreen):
 
     @on(OptionList.OptionHighlighted, "#formats")
     def _moved(self, event: OptionList.OptionHighlighted) -> None:
-        self._choose(next(one for one in self._formats if one.name == event.option.id))
+        self._choose(next(form for form in self._formats if form.name == event.option.id))
 
     @on(OptionList.OptionSelected, "#formats")
     def _chosen(self) -> None:

@@ -204,8 +204,8 @@ class NeedScreen(StepScreen):
         self._unserved = message.names
         cases = self.query_one("#use-cases", VimList)
         for name in sorted(message.names):
-            said = Content.assemble(f"{name} ", ("no runtime", "italic"))
-            cases.replace_option_prompt(name, said)
+            marked = Content.assemble(f"{name} ", ("no runtime", "italic"))
+            cases.replace_option_prompt(name, marked)
         self._explain()
 
     def on_screen_resume(self) -> None:
@@ -295,8 +295,8 @@ class NeedScreen(StepScreen):
     def _moved(self, event: Slider.Moved) -> None:
         field = str(event.slider.id).removeprefix("limit-")
         if field != event.slider.id:
-            said = None if event.value == self._usual(field) else event.value
-            self.ask = self.ask.wishing(**{field: said})
+            wished = None if event.value == self._usual(field) else event.value
+            self.ask = self.ask.wishing(**{field: wished})
             self._waiting.pop(field, None)
             if field in INPUTS:
                 self._show_limits()
@@ -386,8 +386,8 @@ class NeedScreen(StepScreen):
 
     def leaving(self) -> None:
         """What stands here is what the next device is asked for."""
-        said = replace(self.ask, profile=self.query_one(ProfileLines).value)
-        self.pack.need = self.query_one(OwnModel).standing(said), self._view
+        asked = replace(self.ask, profile=self.query_one(ProfileLines).value)
+        self.pack.need = self.query_one(OwnModel).standing(asked), self._view
 
     def home(self) -> None:
         """Out of a text field, to the last line of the limits that is none."""

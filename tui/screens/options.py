@@ -72,15 +72,15 @@ class OptionsScreen(StepScreen):
                 yield Static(id="option-text", markup=False)
 
     def _line(self, option: Option) -> Widget:
-        said = option.read(self.ask)
+        chosen = option.read(self.ask)
         if option.takes == "consent":
             steps = [("", "no"), (YES, option.example)]
-            return Check(option.label, steps, said, id=option.name, usual="")
+            return Check(option.label, steps, chosen, id=option.name, usual="")
         paths = option.takes in ("file", "folder")
         return TextLine(
             option.label,
             option.name,
-            said,
+            chosen,
             example=option.example,
             suggester=PathSuggester(folders=option.takes == "folder") if paths else None,
         )

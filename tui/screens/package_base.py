@@ -20,6 +20,21 @@ if TYPE_CHECKING:
     from packager.package.package import Package
     from packager.pipeline.adapter_package import AdapterPlan
 
+VERIFY = Binding(
+    "v",
+    "verify",
+    "Verify",
+    id="package.verify",
+    tooltip="Hash every file and compare with the manifest",
+)
+EXPORT = Binding(
+    "e",
+    "export",
+    "Export",
+    id="package.export",
+    tooltip="As an archive, an OCI layout, or in pieces",
+)
+
 
 class Verified(Message):
     """The findings of a verification, one sentence each; none means whole."""
@@ -118,7 +133,11 @@ class PackageScreen(MeasuringScreen):
         try:
             self.post_message(
                 Verified(
-                    package, [f"{one.path} {one.message}" for one in verify(package.path, on_bytes)]
+                    package,
+                    [
+                        f"{problem.path} {problem.message}"
+                        for problem in verify(package.path, on_bytes)
+                    ],
                 )
             )
         except (PackError, OSError) as error:

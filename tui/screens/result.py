@@ -15,7 +15,7 @@ from textual.widgets import Static
 
 from tui import figures
 from tui.screens.base import BACK
-from tui.screens.package_base import PackageScreen
+from tui.screens.package_base import EXPORT, VERIFY, PackageScreen
 from tui.table import shortened
 from tui.widgets.lists import VimTable
 from tui.widgets.pane import Fitted, Pane
@@ -38,20 +38,8 @@ class ResultScreen(PackageScreen):
     STEP = 6
     CSS_PATH = "result.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            "e",
-            "export",
-            "Export",
-            id="package.export",
-            tooltip="As an archive, an OCI layout, or in pieces",
-        ),
-        Binding(
-            "v",
-            "verify",
-            "Verify",
-            id="package.verify",
-            tooltip="Hash every file and compare with the manifest",
-        ),
+        EXPORT,
+        VERIFY,
         Binding(
             "m",
             "bench",

@@ -21,7 +21,7 @@ from packager.report.budgets import quantity
 from packager.report.compare import titles
 from tui import figures
 from tui.screens.base import BACK, COPY
-from tui.screens.package_base import PackageScreen
+from tui.screens.package_base import EXPORT, VERIFY, PackageScreen
 from tui.table import shortened
 from tui.widgets.lists import VimTable
 from tui.widgets.pane import Pane
@@ -79,13 +79,7 @@ class ShelfScreen(PackageScreen):
             tooltip="Memory against speed against quality",
             show=False,
         ),
-        Binding(
-            "v",
-            "verify",
-            "Verify",
-            id="package.verify",
-            tooltip="Hash every file and compare with the manifest",
-        ),
+        VERIFY,
         Binding(
             "m",
             "bench",
@@ -94,13 +88,7 @@ class ShelfScreen(PackageScreen):
             tooltip="The smoke benchmark again, compared with the manifest's",
             show=False,
         ),
-        Binding(
-            "e",
-            "export",
-            "Export",
-            id="package.export",
-            tooltip="As an archive, an OCI layout, or in pieces",
-        ),
+        EXPORT,
         Binding(
             "o",
             "open",
@@ -221,7 +209,7 @@ class ShelfScreen(PackageScreen):
     @on(Found)
     def _found(self, message: Found) -> None:
         self._packages = message.packages
-        here = {one.path for one in self._packages}
+        here = {package.path for package in self._packages}
         self._marked = [path for path in self._marked if path in here]
         table = self.query_one(VimTable)
         table.loading = False

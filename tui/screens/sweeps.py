@@ -119,7 +119,11 @@ class SweepsScreen(StepScreen):
     def _found(self, message: Found) -> None:
         lines = self.query_one(VimList)
         option = lines.highlighted_option
-        own = [one for one in self._entries if one not in message.entries and one.kind == "plan"]
+        own = [
+            entry
+            for entry in self._entries
+            if entry not in message.entries and entry.kind == "plan"
+        ]
         self._entries = (*own, *message.entries)
         self._fill(option.id if option is not None else None)
         if not self._entries:
@@ -145,7 +149,7 @@ class SweepsScreen(StepScreen):
     def _highlighted(self) -> Listed | None:
         option = self.query_one(VimList).highlighted_option
         wanted = None if option is None else option.id
-        return next((one for one in self._entries if str(one.path) == wanted), None)
+        return next((entry for entry in self._entries if str(entry.path) == wanted), None)
 
     @on(OptionList.OptionHighlighted, "#sweeps-list")
     def _describe(self) -> None:
@@ -186,12 +190,12 @@ class SweepsScreen(StepScreen):
     def _row(self) -> None:
         """The whole of the highlighted row's last column: why a cell cannot be built, or what it
         came to."""
-        place = self.query_one(VimTable).cursor_row
+        row = self.query_one(VimTable).cursor_row
         rows = self._shown[1].rows if self._shown is not None else ()
-        text = rows[place][-1] if place < len(rows) else ""
+        text = rows[row][-1] if row < len(rows) else ""
         line = self.query_one("#sweeps-row", Static)
         line.display = bool(text)
-        line.update(bare(f"{' '.join(rows[place][:3])}: {text}") if text else "")
+        line.update(bare(f"{' '.join(rows[row][:3])}: {text}") if text else "")
 
     def _cell(self, shown: Shown, place: int, text: str) -> Text:
         room = max(_LEAST, self.app.size.width - _BESIDE)
@@ -209,9 +213,9 @@ class SweepsScreen(StepScreen):
         self.refresh_bindings()
 
     def _tell(self, sentences: tuple[str, ...]) -> None:
-        told = self.query_one("#sweeps-told", Static)
-        told.display = bool(sentences)
-        told.update("\n".join(sentences))
+        shown = self.query_one("#sweeps-told", Static)
+        shown.display = bool(sentences)
+        shown.update("\n".join(sentences))
 
     @on(Input.Submitted, "#sweeps-path")
     def _named(self, event: Input.Submitted) -> None:

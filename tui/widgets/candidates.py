@@ -179,21 +179,21 @@ class CandidateTable(ScrollView, can_focus=True):
         # Asked before the rows change: they are places in the candidates that were shown until now.
         before = self.highlighted
         self.candidates = candidates
-        self.haystacks = haystacks or [haystack(one) for one in candidates]
-        passing = [one for one in candidates if one.passes] or [
-            one for one in candidates if one.sized
+        self.haystacks = haystacks or [haystack(candidate) for candidate in candidates]
+        passing = [candidate for candidate in candidates if candidate.passes] or [
+            candidate for candidate in candidates if candidate.sized
         ]
         self._most = {
-            "memory": max((float(one.footprint.peak) for one in passing), default=1.0),
-            "decode": max((speed(one) for one in passing), default=1.0),
+            "memory": max((float(candidate.footprint.peak) for candidate in passing), default=1.0),
+            "decode": max((speed(candidate) for candidate in passing), default=1.0),
         }
         self._arrange(before)
 
     def seek(self, variant: str, recipe: str) -> None:
         """To the row of that variant and recipe, where there is one."""
         for place, row in enumerate(self.rows):
-            one = self.candidates[row]
-            if (one.variant.repo_id, one.recipe.id) == (variant, recipe):
+            candidate = self.candidates[row]
+            if (candidate.variant.repo_id, candidate.recipe.id) == (variant, recipe):
                 self.cursor = place
                 return
 
@@ -222,8 +222,8 @@ class CandidateTable(ScrollView, can_focus=True):
         shown = [self.candidates[row] for row in self.rows]
         of_variant = [
             place
-            for place, one in enumerate(shown)
-            if one.variant.repo_id == before.variant.repo_id
+            for place, candidate in enumerate(shown)
+            if candidate.variant.repo_id == before.variant.repo_id
         ]
         return next(
             (place for place in of_variant if shown[place].recipe.id == before.recipe.id),
@@ -232,10 +232,12 @@ class CandidateTable(ScrollView, can_focus=True):
 
     def action_unfold(self) -> None:
         """Show or hide the other recipes of the variant under the cursor."""
-        one = self.highlighted
-        if one is not None and self.view.grouped:
+        candidate = self.highlighted
+        if candidate is not None and self.view.grouped:
             self.post_message(
-                self.Viewed(replace(self.view, unfolded=self.view.unfolded ^ {one.variant.repo_id}))
+                self.Viewed(
+                    replace(self.view, unfolded=self.view.unfolded ^ {candidate.variant.repo_id})
+                )
             )
 
     def action_unfold_all(self) -> None:

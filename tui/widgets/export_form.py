@@ -31,7 +31,7 @@ class ExportForm(VerticalScroll, can_focus=False):
     def __init__(self, package: Package, formats: Sequence[Format]) -> None:
         super().__init__(id="export-form")
         self._package = package
-        self._settings = tuple(dict.fromkeys(name for one in formats for name in one.takes))
+        self._settings = tuple(dict.fromkeys(name for form in formats for name in form.takes))
         self._licence = leaving.licence(package)
 
     def compose(self) -> ComposeResult:
@@ -64,14 +64,14 @@ class ExportForm(VerticalScroll, can_focus=False):
 
     def kept(self, chosen: Format) -> leaving.Form:
         """What is filled in now, so that a way back and forth forgets nothing."""
-        fields = {str(one.id): one.value for one in self.query(Input)}
-        choices = {str(one.id): one.value for one in self.query(Slider)}
+        fields = {str(field.id): field.value for field in self.query(Input)}
+        choices = {str(field.id): field.value for field in self.query(Slider)}
         return leaving.Form(chosen.name, fields, choices)
 
     def fill(self, form: leaving.Form) -> None:
         """What was filled in before."""
-        for one in self.query(Input):
-            one.value = form.fields.get(str(one.id), one.value)
+        for field in self.query(Input):
+            field.value = form.fields.get(str(field.id), field.value)
         for slider in self.query(Slider):
             slider.choose(form.choices.get(str(slider.id)))
 

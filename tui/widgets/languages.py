@@ -28,7 +28,7 @@ class _Completed(Suggester):
         word = last.lstrip()
         if not word:
             return None
-        found = next(
+        completed = next(
             (
                 known.name
                 for known in languages()
@@ -39,8 +39,8 @@ class _Completed(Suggester):
         # What was typed stays as it was typed, so that the rest can be shown behind it.
         return (
             None
-            if found is None
-            else f"{before}{comma}{last[: len(last) - len(word)]}{word}{found[len(word) :]}"
+            if completed is None
+            else f"{before}{comma}{last[: len(last) - len(word)]}{word}{completed[len(word) :]}"
         )
 
 

@@ -41,11 +41,11 @@ class VimList(OptionList):
 
     async def _on_click(self, event: events.Click) -> None:
         """A click highlights, on the highlighted row it opens: as in the table of candidates."""
-        place = event.style.meta.get("option")
-        if place is None or place == self.highlighted:
+        option = event.style.meta.get("option")
+        if option is None or option == self.highlighted:
             return
-        if not self.get_option_at_index(place).disabled:
-            self.highlighted = place
+        if not self.get_option_at_index(option).disabled:
+            self.highlighted = option
         # Textual's own answer to the same click would open the row.
         event.prevent_default()
 

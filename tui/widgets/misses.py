@@ -33,5 +33,5 @@ class MissList(VimList):
         """Show these; none hides the list."""
         self.display = bool(misses)
         self.clear_options()
-        self.add_options([Option(Content.assemble(*explain.miss(one))) for one in misses])
+        self.add_options([Option(Content.assemble(*explain.miss(miss))) for miss in misses])
         self.highlighted = 0 if misses else None

@@ -128,16 +128,16 @@ def rows(found: Found, width: int) -> Parts:
     those that fit first."""
     groups = by_variant(found.candidates, range(len(found.candidates)))
     best = [found.candidates[places[0]] for places in groups.values()]
-    fitting = [one for one in best if one.passes]
+    fitting = [candidate for candidate in best if candidate.passes]
     parts: Parts = [
         (f"{len(fitting)} of {len(best)} variants fit", "bold"),
         (", best first\n\n" if fitting else "\n\n", ""),
     ]
     if found.nothing:
         parts = [(f"✗ {found.nothing}\n\n", "$text-error")]
-    most = max((one.footprint.peak for one in fitting), default=0)
-    for one in best:
-        parts += _row(one, most, width)
+    most = max((candidate.footprint.peak for candidate in fitting), default=0)
+    for candidate in best:
+        parts += _row(candidate, most, width)
     return parts
 
 

@@ -131,20 +131,24 @@ class Slider(Widget, can_focus=True):
 
     def choose(self, value: object) -> None:
         """Stand at `value`, where it is one of the steps; says nothing, as no hand moved it."""
-        place = next((index for index, (step, _) in enumerate(self._steps) if step == value), None)
-        if place is not None:
-            self.set_reactive(Slider.position, place)
+        position = next(
+            (index for index, (step, _) in enumerate(self._steps) if step == value), None
+        )
+        if position is not None:
+            self.set_reactive(Slider.position, position)
             self.refresh()
 
     def _place(self, value: Any) -> int:
-        place = next((index for index, (step, _) in enumerate(self._steps) if step == value), None)
-        if place is not None:
-            return place
+        position = next(
+            (index for index, (step, _) in enumerate(self._steps) if step == value), None
+        )
+        if position is not None:
+            return position
         return self._insert(value) if self._parse is not None and value is not None else 0
 
     def _insert(self, value: Any) -> int:
         """A place for a value that is none of the steps, between its neighbours."""
-        place = next(
+        position = next(
             (
                 index
                 for index, (step, _) in enumerate(self._steps)
@@ -152,8 +156,8 @@ class Slider(Widget, can_focus=True):
             ),
             len(self._steps),
         )
-        self._steps.insert(place, (value, self._read(value)))
-        return place
+        self._steps.insert(position, (value, self._read(value)))
+        return position
 
     def _labelled(self) -> tuple[str, str]:
         text = f"{self.label} {MARK}" if self.changed else self.label

@@ -86,17 +86,22 @@ def _engine(own: snippets.Facts) -> str:
 
 def _drafting(shipment: Shipment) -> list[str]:
     """What llama-server is told of the way of drafting that pays; nothing where none does."""
-    found = shipment.manifest.contents.speculation
-    if found is None or not found.pays or found.drafted is None:
+    speculation = shipment.manifest.contents.speculation
+    if speculation is None or not speculation.pays or speculation.drafted is None:
         return []
-    most = str(found.drafted)
-    if found.how == "mtp":
+    most = str(speculation.drafted)
+    if speculation.how == "mtp":
         return ["--spec-type", "draft-mtp", "--spec-draft-n-max", most]
-    if found.draft is not None:
-        place = f"/opt/qwen-pack/{snippets.FOLDER}/{found.draft.files[0]}"
+    if speculation.draft is not None:
+        draft = f"/opt/qwen-pack/{snippets.FOLDER}/{speculation.draft.files[0]}"
         more = ["--spec-type", "draft-simple", "--spec-draft-n-max", most]
-        return ["--model-draft", place, *more]
-    sizes = ["--spec-ngram-simple-size-n", str(found.ngram), "--spec-ngram-simple-size-m", most]
+        return ["--model-draft", draft, *more]
+    sizes = [
+        "--spec-ngram-simple-size-n",
+        str(speculation.ngram),
+        "--spec-ngram-simple-size-m",
+        most,
+    ]
     return ["--spec-type", "ngram-simple", *sizes]
 
 

@@ -30,8 +30,8 @@ def copy_added(
     list them in adapters.json; nothing where there are none. Yields sizes."""
     for row in added:
         for entry in row.shipment.files:
-            place = folder / added_adapters.FOLDER / row.name / entry.path
-            yield from copy_entry(row.shipment, entry, place, None)
+            copy = folder / added_adapters.FOLDER / row.name / entry.path
+            yield from copy_entry(row.shipment, entry, copy, None)
     if added:
         write_json(folder / added_adapters.LIST, added_adapters.listed(added, shipment))
 

@@ -115,7 +115,9 @@ def _table(file: Path) -> JsonObject:
         raise bad_input(f"{file} does not follow {SCHEMA}.", "It may come from a newer qwen-pack.")
     for key in ("routes", "unserved"):
         tables = data.get(key, {})
-        whole = isinstance(tables, dict) and all(isinstance(one, dict) for one in tables.values())
+        whole = isinstance(tables, dict) and all(
+            isinstance(table, dict) for table in tables.values()
+        )
         if not whole:
             raise bad_input(f"{file}: {key} is not a table of each target's kinds of task.")
     return data

@@ -40,8 +40,8 @@ def manifest_of(entry: Entry) -> list[Parsed]:
 
 
 def _row(row: Any) -> Parsed:
-    place = PurePosixPath(row["path"])
-    if place.is_absolute() or ".." in place.parts or "\\" in row["path"] or ":" in row["path"]:
+    path = PurePosixPath(row["path"])
+    if path.is_absolute() or ".." in path.parts or "\\" in row["path"] or ":" in row["path"]:
         raise ValueError
     if type(row["size"]) is not int or not isinstance(row["sha256"], str):
         raise ValueError

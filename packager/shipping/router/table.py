@@ -140,11 +140,11 @@ def _below(root: Path, place: Any, what: str) -> Path:
     parts = PurePosixPath(place).parts
     if PurePosixPath(place).is_absolute() or ".." in parts or ":" in place:
         raise Unusable(f"{what} leads out of the folder: {place!r}.")
-    found = root
+    path = root
     for part in parts:
-        found = found / part
-        if found.is_symlink():
-            raise Unusable(f"{what} leads over a link: {found}.")
-    if not found.is_dir():
-        raise Unusable(f"{what} is not there: {found}.")
-    return found
+        path = path / part
+        if path.is_symlink():
+            raise Unusable(f"{what} leads over a link: {path}.")
+    if not path.is_dir():
+        raise Unusable(f"{what} is not there: {path}.")
+    return path

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Any in a call: the arguments that a model wrote, which only the client's tool can read.
 
+OnToken = Callable[[int], bool]
+"""Takes a token of an answer; False ends the answer."""
 _CLOSING = "\n</think>\n\n"
 
 
@@ -36,7 +38,7 @@ class Engine(Protocol):
         most: int,
         sampling: dict[str, float],
         schema: str | None,
-        on_token: Callable[[int], bool],
+        on_token: OnToken,
     ) -> None:
         """Call `on_token` with every token until it says False."""
 

@@ -1,22 +1,26 @@
 """llama.cpp by way of llama-cpp-python; of two prompts that begin alike the beginning is computed
-once."""
+once.
+
+`qwen-pack serve` has another one, targets.llama_cpp.serving. It stands on the session that builds
+are measured with, and drafts, sees and hears. An export holds this folder and no other code of
+qwen-pack, so here the engine's own class is all there is to stand on.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import llama_cpp
 
+from .answers import OnToken
 from .refused import Refused
 from .settings import Settings
 
 # Any: what the engine's own options take, numbers and flags.
 
-OnToken = Callable[[int], bool]
 _SMT = Path("/sys/devices/system/cpu/smt/active")
 
 

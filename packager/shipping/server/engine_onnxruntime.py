@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 from unicodedata import normalize
 
 import onnxruntime_genai
 
+from .answers import OnToken
 from .refused import Refused
 from .settings import Settings
 
@@ -16,7 +16,6 @@ from .settings import Settings
 
 _ALWAYS = "--adapter"
 """What the engine calls an adapter that every request is answered with."""
-OnToken = Callable[[int], bool]
 
 
 class Engine:

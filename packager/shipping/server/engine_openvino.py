@@ -4,17 +4,15 @@ computed once."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import numpy
 import openvino
 import openvino_genai
 
+from .answers import OnToken
 from .refused import Refused
 from .settings import Settings
-
-OnToken = Callable[[int], bool]
 
 
 class Engine:

@@ -35,19 +35,19 @@ class Renderer:
         if not self._turn.acquire(timeout=WAIT_S):
             raise Refused("too many prompts are waiting", 503)
         try:
-            said = self._asked(json.dumps({"template": template, "variables": variables}).encode())
+            reply = self._asked(json.dumps({"template": template, "variables": variables}).encode())
         finally:
             self._turn.release()
-        if said is None:
+        if reply is None:
             raise Refused(
                 "the model's chat template does not accept this conversation: it did not end "
                 "within 10 seconds, or took more memory than any prompt needs"
             )
-        if "error" in said:
+        if "error" in reply:
             raise Refused(
-                f"the model's chat template does not accept this conversation: {said['error']}"
+                f"the model's chat template does not accept this conversation: {reply['error']}"
             )
-        return said["text"]
+        return reply["text"]
 
     def _asked(self, line: bytes) -> dict[str, str] | None:
         """What the process answers; None where it has ended instead."""
@@ -64,8 +64,8 @@ class Renderer:
         if not answer.endswith(b"\n"):
             self.close()
             return None
-        said: dict[str, str] = json.loads(answer)
-        return said
+        reply: dict[str, str] = json.loads(answer)
+        return reply
 
     def close(self) -> None:
         """End the process."""

@@ -152,7 +152,7 @@ def _most(given: Parsed) -> int:
 
 
 def _sampling(given: Parsed) -> dict[str, float]:
-    found = {}
+    sampling = {}
     for name, (low, high) in _BOUNDS.items():
         value = given.get(name)
         if value is None:
@@ -160,8 +160,8 @@ def _sampling(given: Parsed) -> dict[str, float]:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not low <= value <= high or (name in _WHOLE and value != int(value)):
             raise Refused(f"`{name}` is out of range: it goes from {low:g} to {high:g}")
-        found[name] = value
-    return found
+        sampling[name] = value
+    return sampling
 
 
 def _stops(given: Any) -> tuple[str, ...]:

@@ -122,8 +122,8 @@ def _vectors(engine: Engine, settings: Settings, asked: Embeddings) -> dict[str,
     used = [_fitting(engine.count(text), settings) for text in asked.texts]
     rows: list[list[float]] = [[] for _ in asked.texts]
     for group in groups(used):
-        found = engine.vectors([asked.texts[number] for number in group])
-        for number, row in zip(group, found, strict=True):
+        vectors = engine.vectors([asked.texts[number] for number in group])
+        for number, row in zip(group, vectors, strict=True):
             rows[number] = shortened(row, asked.dimension)
     data = [
         {"object": "embedding", "index": number, "embedding": _packed(row) if asked.packed else row}
@@ -142,8 +142,8 @@ def _ranked(engine: Engine, settings: Settings, asked: Ranking) -> dict[str, obj
     used = [_fitting(engine.count(head + text), settings) for text in texts]
     scores = [0.0] * len(texts)
     for group in groups(used):
-        found = engine.scores(head, [texts[number] for number in group])
-        for number, score in zip(group, found, strict=True):
+        computed = engine.scores(head, [texts[number] for number in group])
+        for number, score in zip(group, computed, strict=True):
             scores[number] = score
     order = sorted(range(len(scores)), key=lambda number: -scores[number])[: asked.most]
     results = [{"index": number, "relevance_score": scores[number]} for number in order]

@@ -39,15 +39,15 @@ class Engine:
 
     def scores(self, query: str, documents: list[str]) -> list[float]:
         """The probability of yes for each document."""
-        found = self._computed("score", [query + document for document in documents])
-        numbers: list[float] = found[:, 0].tolist()
+        logits = self._computed("score", [query + document for document in documents])
+        numbers: list[float] = logits[:, 0].tolist()
         return numbers
 
     def _computed(self, name: str, texts: list[str]) -> Any:
         self._tokenizer.enable_padding(direction="right")
-        found = self._tokenizer.encode_batch(texts, add_special_tokens=self._special)
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=self._special)
         given = {
-            "input_ids": numpy.array([text.ids for text in found], numpy.int64),
-            "attention_mask": numpy.array([text.attention_mask for text in found], numpy.int64),
+            "input_ids": numpy.array([text.ids for text in encodings], numpy.int64),
+            "attention_mask": numpy.array([text.attention_mask for text in encodings], numpy.int64),
         }
         return self._session.run([name], given)[0]

@@ -38,5 +38,5 @@ class Engine:
 
     def scores(self, query: str, documents: list[str]) -> list[float]:
         """The probability of yes for each document."""
-        found = dict(self._pipeline.rerank(query, documents))
-        return [float(found[number]) for number in range(len(documents))]
+        scores = dict(self._pipeline.rerank(query, documents))
+        return [float(scores[number]) for number in range(len(documents))]

@@ -75,7 +75,7 @@ def variant(name: str) -> Variant:
 
 def fitting(isa: Sequence[str]) -> list[str]:
     """The variants that a device with these instruction sets runs, the best first."""
-    return [name for name, one in agents().variants.items() if set(one.needs) <= set(isa)]
+    return [name for name, variant in agents().variants.items() if set(variant.needs) <= set(isa)]
 
 
 def is_name(text: str) -> bool:

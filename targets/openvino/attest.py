@@ -1,0 +1,174 @@
+"""Does an OpenVINO folder follow from a checkpoint with a recipe? Every matrix is quantized again,
+by NNCF or as ggml's blocks, and compared; see packager.plan.attested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from packager.checkpoint import Checkpoint
+from packager.errors import usage
+from packager.json_values import JsonDict, JsonObject, at
+from packager.plan import attested
+from packager.plan.attested import Again, Numbers, StoredTensor, Weights
+from packager.recipe import Recipe
+from packager.runtime import Report
+from packager.shape import TensorSpec
+from targets.openvino import OpenVino, adopted, data, light, sizes
+from targets.openvino.given import FLOATS
+from targets.openvino.sizes import Storage
+from targets.openvino.stored import StoredWeights, weights_of
+
+_GRAPH = "matrix.xml"
+_MATRIX = "lm_head.weight"
+"""A name that is read back, for the matrix of a graph that has no other."""
+_LEAST_FLOAT = 16
+_FOUR_BITS: Mapping[str, Any] = {
+    "ratio": 1.0,
+    "all_layers": True,
+    "backup_precision": "int8_asym",
+    "sensitivity_metric": "weight_quantization_error",
+    "scale_estimation": False,
+    "gptq": False,
+    "lora_correction": False,
+    "group_size_fallback": "adjust",
+}
+
+
+def attest(
+    report: Report,
+    *,
+    files: list[str],
+    checkpoint: str,
+    recipe: JsonObject,
+    imatrix: str | None,
+    out: str,
+) -> JsonObject:
+    """A job, see packager.plan.adopted.Adopted.attest; `out` takes what is temporary.
+
+    `recipe.weights` is the folder's own or another of OpenVINO's. Returns what
+    packager.plan.attested.compare does, with `metadata` and `importance`, which is None.
+    Raises PackError: exit code 2 for mixtures of experts, 6 for weights that cannot be compared.
+    """
+    own = adopted.read_folder(Path(files[0]).parent)
+    if own.shape.experts is not None:
+        raise usage(
+            "The experts of a mixture are stacked in an OpenVINO graph, and are not compared.",
+            "Compare what both answer: `adopt FOLDER --target NAME --against CHECKPOINT`.",
+        )
+    source = Checkpoint.open(Path(checkpoint))
+    ours, name = adopted.recipe_of(own), at(recipe, "weights", str)
+    taken = own.known if name == ours.weights else OpenVino().recipe(name)
+    work = Path(out)
+    work.mkdir(parents=True)
+    if own.graph.info.get("nncf/weight_compression/awq") == "True":
+        report.note("NNCF says that it scaled channels (AWQ): such matrices are not near.")
+    again = _Again(work, taken, given=name == ours.weights)
+    tensors = [again.of(row, source) for row in weights_of(own.files[adopted.MAIN])]
+    facts = attested.compare(report, tensors, source)
+    return {
+        **facts,
+        "metadata": attested.texts_that_differ(own.files, source),
+        "importance": None,
+    }
+
+
+@dataclass(frozen=True)
+class _Again:
+    """How tensors are quantized again, in the folder `work`: as the `recipe` says, or, where none
+    was named or recognised, in the type in which each is `given`."""
+
+    work: Path
+    recipe: Recipe | None
+    given: bool
+
+    def of(self, row: StoredWeights, source: Checkpoint) -> StoredTensor:
+        """A tensor with the ways to make it."""
+        own = _storage_of(row)
+        wanted, type_ = own, _name(own, row)
+        if not self.given and row.rows > 1:
+            spec = TensorSpec(row.name, (row.rows, row.columns))
+            compression = None if self.recipe is None else data.compression_of(self.recipe)
+            wanted = sizes.storage(spec, compression)
+        return StoredTensor(
+            *((attested.place_of(row.name, source),), row.rows, row.columns),
+            *(type_, type_ if wanted == own else _name(wanted, row), row.values),
+            self._ways(wanted, row),
+            self._ways(own, row)[0][1],
+        )
+
+    def _ways(self, how: Storage, row: StoredWeights) -> tuple[tuple[str, Again], ...]:
+        if how.bits >= _LEAST_FLOAT:
+            kind = row.data.kind if row.data.kind in FLOATS else "bf16"
+            return (("", attested.as_float(kind)),)
+        blocks = ("ggml", partial(_by_ggml, f"Q{how.bits}_0"))
+        if how.ggml or (how.bits, how.group) == (8, sizes.GGML_BLOCK):
+            return (blocks,)
+        nncf = ("nncf", partial(_by_nncf, self.work, how))
+        return (nncf, blocks) if (how.bits, how.group) == (4, sizes.GGML_BLOCK) else (nncf,)
+
+
+def _storage_of(row: StoredWeights) -> Storage:
+    """How the folder stores a tensor."""
+    kind, per_scale = row.data.kind, row.per_scale
+    if kind in FLOATS:
+        return Storage(16 if row.rows > 1 else FLOATS[kind], None, False)
+    zeros = row.zeros is not None and row.zeros.elements > 1
+    return Storage(int(kind[1:]), None if per_scale == row.columns else per_scale, zeros)
+
+
+def _name(how: Storage, row: StoredWeights) -> str:
+    """Of a type, as `adopt` names it."""
+    if how.bits >= _LEAST_FLOAT:
+        return row.data.kind if row.data.kind in FLOATS else "bf16"
+    return how.mode if how.ggml or how.group is None else f"{how.mode}_g{how.group}"
+
+
+def _by_ggml(kind: str, weights: Weights, _dtype: str) -> Numbers:
+    """Blocks of ggml's types, read back."""
+    # Late: it may load ggml.
+    import gguf
+
+    from targets.gguf.kernels import kernels, row_bytes
+
+    rows, columns = weights.shape
+    stored = np.empty(rows * row_bytes(kind, columns), np.uint8)
+    kernels().encode(kind, np.ascontiguousarray(weights), stored, None)
+    read = gguf.quants.dequantize(stored.reshape(rows, -1), gguf.GGMLQuantizationType[kind])
+    return np.asarray(read.astype(np.float64))
+
+
+def _by_nncf(work: Path, how: Storage, weights: Weights, dtype: str) -> Numbers:
+    """One matrix in a graph of its own, compressed by NNCF and read back. No row depends on
+    another."""
+    # Late: they load the engine.
+    import openvino
+    from openvino import opset13 as operators
+
+    kind = openvino.Type.f16 if dtype == "F16" else openvino.Type.bf16
+    tokens = operators.parameter([-1, weights.shape[1]], np.float32, name="tokens")
+    narrow = np.float16 if dtype == "F16" else ml_dtypes.bfloat16
+    stored = np.ascontiguousarray(weights.astype(narrow)).view(np.uint16)
+    tensor = openvino.Tensor(stored.reshape(-1), openvino.Shape(list(weights.shape)), kind)
+    constant = openvino.op.Constant(tensor, shared_memory=False)
+    constant.set_friendly_name(_MATRIX)
+    wide = operators.convert(constant, np.float32)
+    product = operators.matmul(tokens, wide, False, True)
+    settings: JsonDict = {
+        **(_FOUR_BITS if how.bits == 4 else {"ratio": 1.0}),
+        "bits": how.bits,
+        "sym": not how.zero_points,
+        "group_size": how.group or -1,
+    }
+    model = light.compress(openvino.Model([product], [tokens]), settings)
+    openvino.save_model(model, work / _GRAPH, compress_to_fp16=False)
+    (row,) = weights_of(work / _GRAPH)
+    rows, columns = weights.shape
+    return replace(row, rows=rows, columns=columns).values(0, rows)

@@ -1,0 +1,188 @@
+"""The gate of embedders and rerankers: faithful vectors and scores pass, damaged ones are
+stopped."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from packager.errors import ExitCode, PackError
+from packager.quality import retrieval as gate
+from packager.quality import retrieval_corpus, retrieval_limits, retrieval_verdict
+from packager.quality.verdict import check, refuse_incomplete, summary
+from tests.support.make_checkpoint import Silent
+from tests.support.retrieval import SHAPE, built, write_embedder, write_reranker
+
+SESSION = "targets.llama_cpp.retrieval:Session"
+
+
+@pytest.fixture(scope="module")
+def embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_embedder(tmp_path_factory.mktemp("embedder") / "checkpoint")
+
+
+@pytest.fixture(scope="module")
+def reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_reranker(tmp_path_factory.mktemp("reranker") / "checkpoint", tied=False)
+
+
+@pytest.fixture(scope="module")
+def vectors_file(embedder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(embedder, tmp_path_factory.mktemp("gguf") / "model.gguf", "F16", "embed")
+
+
+@pytest.fixture(scope="module")
+def scores_file(reranker: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(reranker, tmp_path_factory.mktemp("gguf") / "model.gguf", "F16", "rerank")
+
+
+def compared(
+    file: Path, checkpoint: Path, task: str, tmp_path: Path, **more: Any
+) -> dict[str, Any]:
+    kept = tmp_path / "reference"
+    if not kept.exists():
+        gate.reference(Silent(), checkpoint=str(checkpoint), task=task, out=str(kept))  # type: ignore[arg-type]
+    arguments = {"session": SESSION, "dimension": None, "reference": str(kept)} | more
+    facts = gate.compare(
+        Silent(),  # type: ignore[arg-type]
+        artifact=str(file),
+        settings={"threads": 1},
+        checkpoint=str(checkpoint),
+        task=task,
+        **arguments,
+    )
+    refuse_incomplete(facts, True)
+    return {**facts, "text": {"name": "corpus", "sha256": "0"}}
+
+
+def judge(facts: dict[str, Any], task: str, grade: str = "16-bit", allow: bool = False) -> Any:
+    return retrieval_verdict.judged(facts, task, grade, retrieval_limits.limits(grade), None, allow)
+
+
+class Stretched:
+    """The engine's session, with vectors that are twice as long."""
+
+    def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
+        from targets.llama_cpp.retrieval import Session
+
+        self._session = Session(artifact, settings)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def embed(self, batch: Any) -> Any:
+        return 2 * self._session.embed(batch)
+
+
+def _set(path: Path, key: str, value: int) -> None:
+    import gguf
+
+    reader = gguf.GGUFReader(path, "r+")
+    field = reader.fields[key]
+    field.parts[field.data[0]][0] = value
+    del reader
+
+
+def _swap(path: Path) -> None:
+    import gguf
+
+    reader = gguf.GGUFReader(path, "r+")
+    head = next(tensor for tensor in reader.tensors if tensor.name == "cls.output.weight")
+    head.data[:] = head.data[::-1].copy()
+    del reader
+
+
+@pytest.mark.engine
+def test_faithful_vectors_pass_and_damaged_ones_are_stopped(
+    embedder: Path, vectors_file: Path, tmp_path: Path
+) -> None:
+    found = judge(compared(vectors_file, embedder, "embed", tmp_path, dimension=64), "embed")
+    assert found.passed and not found.differences
+    assert [row.dimension for row in found.retrieval.dimensions] == [256, 64]
+    assert "mean cosine 1.0000" in summary(found)
+    check(found)
+    damages: dict[str, tuple[str, Any, str]] = {
+        "pools by mean": ("qwen3.pooling_type", 1, SESSION),
+        "one token less after": ("tokenizer.ggml.add_eos_token", False, SESSION),
+        "has the length 2": ("", None, "tests.test_retrieval_gate:Stretched"),
+    }
+    for sentence, (key, value, session) in damages.items():
+        damaged = Path(shutil.copy(vectors_file, tmp_path / "damaged.gguf"))
+        if key:
+            _set(damaged, key, value)
+        facts = compared(damaged, embedder, "embed", tmp_path, session=session)
+        lost = judge(facts, "embed", "2-bit")
+        assert any(sentence in text for text in lost.differences), lost.differences
+        assert lost.verdicts[0].passed is False, sentence
+        with pytest.raises(PackError) as raised:
+            check(lost)
+        assert raised.value.exit_code is ExitCode.BUDGET
+        check(judge(facts, "embed", "2-bit", allow=True))
+
+
+@pytest.mark.engine
+def test_faithful_scores_pass_and_swapped_answers_are_stopped(
+    reranker: Path, scores_file: Path, tmp_path: Path
+) -> None:
+    found = judge(compared(scores_file, reranker, "rerank", tmp_path), "rerank")
+    assert found.passed and found.retrieval.score_max < 0.01
+    check(found)
+    damaged = Path(shutil.copy(scores_file, tmp_path / "damaged.gguf"))
+    _swap(damaged)
+    swapped = judge(compared(damaged, reranker, "rerank", tmp_path), "rerank")
+    assert not swapped.passed
+    with pytest.raises(PackError, match="mean difference of scores"):
+        check(swapped)
+
+
+def test_order_counts_where_the_unquantized_model_tells_documents_apart() -> None:
+    read = gate.Corpus("rerank", ((1,),) * 3, ((0, 1, 2),))
+    wanted = np.array([0.9, 0.5, 0.495], np.float32)
+    same = gate.figures(read, np.array([0.8, 0.4, 0.41], np.float32), wanted)
+    assert same["order_kept"] == 1 and same["top1_kept"] == 1
+    turned = gate.figures(read, np.array([0.3, 0.4, 0.41], np.float32), wanted)
+    assert turned["order_kept"] == 0 and turned["top1_kept"] == 0
+    broken = gate.figures(read, np.array([np.nan, 0.4, 0.41], np.float32), wanted)
+    assert broken["broken"] == 1
+    facts = {"parity": {"texts": 1, "tokens": 1}, "retrieval": broken, "compare_seconds": 1.0}
+    with pytest.raises(PackError, match="are not numbers"):
+        check(judge(facts, "rerank"))
+    with pytest.raises(PackError, match="nothing is proved"):
+        refuse_incomplete({**facts, "retrieval": None}, True)
+
+
+def test_every_class_has_limits_and_stricter_ones_for_more_bits() -> None:
+    from packager.quality.thresholds import grades
+
+    assert retrieval_limits.grades() == grades()
+    rows = [retrieval_limits.limits(grade) for grade in grades()]
+    for name, worse in (
+        ("cosine_mean", True),
+        ("cosine_min", True),
+        ("order_kept", True),
+        ("score_mean", False),
+    ):
+        values = [getattr(row, name) for row in rows]
+        assert values == sorted(values, reverse=worse)
+
+
+@pytest.mark.parametrize(
+    "text", ["not = [toml", "[classes.4-bit]\ncosine_mean = 0.9\n", "[other]\n"]
+)
+def test_limits_and_corpora_that_are_none_are_refused_by_name(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(text)
+    for read in (retrieval_limits.limits, lambda _, file: retrieval_corpus.queries(file)):
+        with pytest.raises(PackError, match=r"own\.toml"):
+            read("4-bit", path)
+
+
+def test_the_corpus_has_several_languages_and_documents_of_every_query() -> None:
+    rows = retrieval_corpus.queries()
+    assert len({row.language for row in rows}) >= 5
+    assert all(len(row.documents) >= 3 for row in rows)
+    assert SHAPE.for_task("embed").task == "embed"

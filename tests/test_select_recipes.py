@@ -1,0 +1,107 @@
+"""The selection among recipes: execution providers, cache types, and recipes that cannot be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from packager.errors import ExitCode, PackError
+from packager.recipe import Recipe
+from tests.support.plain_runtime import GB, PLAIN, PlainRuntime, chat, fit, target
+
+
+class ForProviders(PlainRuntime):
+    """The same arithmetic, with recipes that name the execution provider they are made for."""
+
+    def recipes(self) -> tuple[Recipe, ...]:
+        named = zip(super().recipes(), ("cpu", "cuda", "dml", "webgpu"), strict=True)
+        return tuple(
+            replace(recipe, weights=provider, provider=provider) for recipe, provider in named
+        )
+
+
+@pytest.mark.parametrize(
+    ("unit", "gpu", "serves"),
+    [
+        ("cpu", "", {"cpu"}),
+        ("cpu", "NVIDIA GeForce RTX 3060", {"cpu"}),
+        ("gpu", "NVIDIA GeForce RTX 3060", {"cuda"}),
+        ("gpu", "Ampere, 1024 CUDA cores", {"cuda"}),
+        ("gpu", "Radeon 780M", {"dml"}),
+    ],
+)
+def test_of_several_execution_providers_the_best_one_of_the_device_is_taken(
+    unit: Any, gpu: str, serves: set[str]
+) -> None:
+    device = target(64 * GB)
+    device = replace(device, device=replace(device.device, runs_on=unit, gpu=gpu))
+    found = fit(device, chat(), "Qwen3-0.6B", runtimes=(ForProviders(),))
+    assert {candidate.recipe.weights for candidate in found} == serves
+
+
+def test_a_target_that_lists_a_recipe_of_a_provider_gets_the_others_of_that_provider() -> None:
+    device = target(64 * GB, recipes=("plain:webgpu",))
+    device = replace(
+        device, device=replace(device.device, runs_on="gpu", gpu="NVIDIA GeForce RTX 3060")
+    )
+    found = fit(device, chat(), "Qwen3-0.6B", runtimes=(ForProviders(),))
+    assert {candidate.recipe.weights for candidate in found} == {"webgpu"}
+
+
+def test_a_recipe_for_another_unit_that_somebody_names_is_rejected_with_the_reason() -> None:
+    (found,) = fit(target(), chat(), "Qwen3-0.6B", runtimes=(ForProviders(),), recipe="plain:cuda")
+    assert [(reason.rule, reason.needs) for reason in found.reasons] == [
+        ("device", "an NVIDIA GPU")
+    ]
+
+
+def test_a_recipe_with_another_cache_type_takes_less_memory() -> None:
+    plain, small = (
+        fit(target(), chat(), "Qwen3-0.6B", recipe=f"plain:b4{kv}")[0] for kv in ("", "/kv_q8_0")
+    )
+    assert small.footprint.kv_cache / plain.footprint.kv_cache == 8.5 / 16
+
+
+@pytest.mark.parametrize(
+    ("recipe", "part"),
+    [
+        ("nonsense", "is not a recipe"),
+        ("ggfu:b4", "no runtime"),
+        ("plain:b5", "no recipe"),
+        ("other:b4", "not served by"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_a_mistake_in_usage(recipe: str, part: str) -> None:
+    with pytest.raises(PackError, match=part) as caught:
+        fit(
+            target(),
+            chat(),
+            "Qwen3-0.6B",
+            recipe=recipe,
+            runtimes=(PLAIN, PlainRuntime("other", "other")),
+        )
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+def test_a_target_whose_runtimes_are_not_there_is_a_sentence() -> None:
+    with pytest.raises(PackError, match="No runtime of bench-device is installed"):
+        fit(target(runtimes=("absent",)), chat(), "Qwen3-0.6B")
+
+
+# Devices that are odd
+
+
+@given(memory=st.integers(0, 10**30), context=st.integers(16, 2**24))
+def test_any_amount_of_memory_and_any_context_get_a_verdict(memory: int, context: int) -> None:
+    found = fit(
+        target(memory),
+        chat(context=context, prompt=min(512, context // 2)),
+        "Qwen3-0.6B",
+        "Qwen3-32B",
+    )
+    assert {candidate.verdict for candidate in found} <= {"chosen", "fits", "rejected"}
+    assert all(candidate.reasons for candidate in found if candidate.verdict == "rejected")
