@@ -168,8 +168,8 @@ def test_a_question_about_pictures_is_written_as_the_template_does() -> None:
     from packager.checkpoint import template
 
     usual, omni = prompt.PLACES
-    for written in (TEMPLATE, TEMPLATE.replace(usual, omni)):
-        rendered = template.render(written, prompt.messages("what?", 2))
+    for kind in (TEMPLATE, TEMPLATE.replace(usual, omni)):
+        rendered = template.render(kind, prompt.messages("what?", 2))
         assert prompt.around(rendered, 2) == [
             "<|im_start|>user\n",
             "",
