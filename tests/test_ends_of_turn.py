@@ -64,10 +64,14 @@ def test_a_checkpoint_that_ends_nowhere_is_refused_with_the_one_thing_to_do() ->
     assert "eos_token_id" in caught.value.hint
 
 
-@pytest.mark.parametrize("inner", [False, True])
-def test_an_end_that_a_cut_vocabulary_left_behind_ends_nothing_and_is_said(inner: bool) -> None:
+@pytest.mark.parametrize("inner", [(), ("text_config",), ("thinker_config", "text_config")])
+def test_an_end_that_a_cut_vocabulary_left_behind_ends_nothing_and_is_said(
+    inner: tuple[str, ...],
+) -> None:
     text = {"vocab_size": 8, "eos_token_id": 151645}
-    config = {"text_config": text} if inner else text
+    config: dict[str, Any] = text
+    for key in reversed(inner):
+        config = {key: config}
     found = ends_of(config, {"eos_token_id": [5, 151643]}, {}, IDS, None)
     assert found.ids == (5,)
     assert [note.partition(",")[0] for note in found.notes] == [

@@ -8,6 +8,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,21 @@ def test_what_is_no_request_is_refused_with_a_sentence() -> None:
     for body in (b"[" * 100_000, b"\xff", b"5", b""):
         with pytest.raises(Refused, match=r"not (valid JSON|a JSON object)"):
             requests.parse(body, known)
+
+
+def test_a_server_of_text_says_what_takes_the_pictures_of_its_package() -> None:
+    plain = Settings("x", "x", Path(), CHATML, 100, "f16", "CPU", frozenset(), (), {}, None)
+    seeing, hearing = replace(plain, left_out="pictures"), replace(plain, left_out="sound")
+    picture, sound = {"type": "image_url"}, {"type": "input_audio"}
+    for known, part, words in (
+        (seeing, picture, "this server takes text alone: `qwen-pack serve` takes pictures"),
+        (hearing, sound, "this server takes text alone: `qwen-pack serve` takes sound"),
+        (seeing, sound, "this model was built for text alone"),
+        (plain, picture, "this model was built for text alone"),
+    ):
+        body = {"messages": [{"role": "user", "content": [part]}]}
+        with pytest.raises(Refused, match=words):
+            requests.parse(json.dumps(body).encode(), known)
 
 
 def test_an_answer_of_a_client_that_left_is_given_up() -> None:

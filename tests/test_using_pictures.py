@@ -167,12 +167,16 @@ def test_the_forecast_of_the_first_token_stands_beside_the_one_with_a_picture() 
 def test_a_question_about_pictures_is_written_as_the_template_does() -> None:
     from packager.checkpoint import template
 
-    rendered = template.render(TEMPLATE, prompt.messages("what?", 2))
-    assert prompt.around(rendered, 2) == [
-        "<|im_start|>user\n",
-        "",
-        "what?<|im_end|>\n<|im_start|>assistant\n",
-    ]
+    usual, omni = prompt.PLACES
+    for kind in (TEMPLATE, TEMPLATE.replace(usual, omni)):
+        rendered = template.render(kind, prompt.messages("what?", 2))
+        assert prompt.around(rendered, 2) == [
+            "<|im_start|>user\n",
+            "",
+            "what?<|im_end|>\n<|im_start|>assistant\n",
+        ]
+    with pytest.raises(PackError, match=r"writes <\|IMAGE\|> itself"):
+        prompt.messages("what is <|IMAGE|>?", 1)
     for text, count in ((rendered, 1), ("no place", 1), ("<|image_pad|>", 0)):
         with pytest.raises(PackError) as caught:
             prompt.around(text, count)

@@ -140,6 +140,15 @@ class TestWhatIsRead:
             found.audio()
         assert caught.value.exit_code == ExitCode.INPUT and "Qwen3-ASR" in str(caught.value.hint)
 
+    def test_a_setting_of_the_wrong_kind_is_named_however_deep_it_is(self, tmp_path: Path) -> None:
+        folder = write_seeing(tmp_path / "tiny", "qwen2_5_omni")
+
+        def damage(config: dict[str, Any]) -> None:
+            config["thinker_config"]["text_config"]["rope_scaling"] = 5
+
+        edit(folder / "config.json", damage)
+        refused(folder, "thinker_config.text_config.rope_scaling")
+
     def test_parts_that_speak_belong_to_no_other_model(self, tmp_path: Path) -> None:
         folder = write_seeing(tmp_path / "tiny", "qwen2_5_vl")
         stored = load_file(folder / WEIGHTS)

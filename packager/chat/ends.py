@@ -87,10 +87,11 @@ def _within(
 
 def _text_config(config: Mapping[str, Any], key: str = "eos_token_id") -> Mapping[str, Any]:
     """The configuration of the text decoder, where a checkpoint has others beside it and the `key`
-    is only there."""
-    inner = config.get("text_config")
-    if config.get(key) is None and isinstance(inner, Mapping):
-        return inner
+    is only there; that of a model which also speaks is one deeper."""
+    for name in ("thinker_config", "text_config"):
+        inner = config.get(name)
+        if config.get(key) is None and isinstance(inner, Mapping):
+            config = inner
     return config
 
 

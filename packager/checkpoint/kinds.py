@@ -143,13 +143,16 @@ CONFIG: dict[str, Kind] = {
         ),
         _FLAG,
     ),
-    **dict.fromkeys(("rope_scaling", "rope_parameters", "text_config", "vision_config"), _TABLE),
+    **dict.fromkeys(
+        ("rope_scaling", "rope_parameters", "text_config", "vision_config", "thinker_config"),
+        _TABLE,
+    ),
     **dict.fromkeys((f"{kind}_token_id" for kind in _SPECIAL), _IDS),
     **dict.fromkeys(("model_type", "_name_or_path", "torch_dtype", "dtype", "hidden_act"), _TEXT),
     **dict.fromkeys(("architectures", "layer_types"), _TEXTS),
     "mlp_only_layers": _WHOLES,
 }
-"""config.json, and the text_config in it."""
+"""config.json, and the text_config and thinker_config in it."""
 
 TOKENIZER_CONFIG: dict[str, Kind] = {
     **dict.fromkeys((f"{kind}_token" for kind in _SPECIAL), _TOKEN),
@@ -177,10 +180,13 @@ def check_config(path: Path, config: Mapping[str, Any]) -> None:
     """Raise PackError (exit code 6) naming the first setting of config.json that is of the wrong
     kind. Null counts as absent."""
     _check(path, config, CONFIG, "")
-    inner = config.get("text_config")
-    for prefix, table in (("", config), ("text_config.", inner or {})):
-        if prefix:
-            _check(path, table, CONFIG, prefix)
+    tables: list[tuple[str, Mapping[str, Any]]] = [("", config)]
+    for key in ("thinker_config", "text_config"):
+        for prefix, table in tuple(tables):
+            if inner := table.get(key):
+                _check(path, inner, CONFIG, f"{prefix}{key}.")
+                tables.append((f"{prefix}{key}.", inner))
+    for prefix, table in tables:
         for key in ("rope_scaling", "rope_parameters"):
             _check(path, table.get(key) or {}, _ROPE, f"{prefix}{key}.")
 

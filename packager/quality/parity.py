@@ -101,22 +101,18 @@ def check(
         number: token.content
         for number, token in sorted(reference.get_added_tokens_decoder().items())
     }
-    brackets = {
-        number: BRACKETS[text]
+    # An engine that writes these around a picture by itself has them under its own names.
+    written = {
+        number: text
         for number, text in added.items()
-        if text in BRACKETS and session.encode(BRACKETS[text]) == [number]
+        if text not in BRACKETS or session.encode(BRACKETS[text]) != [number]
     }
     ends = session.ends()
     mine = session.chat_template()
     same = mine is not None and speech.same_by_letter(checkpoint.folder, mine, wished)
     findings = [
         *_tokens(session, reference, texts, encoded),
-        # An engine that brackets pictures by itself has these under its own names.
-        *_control_tokens(
-            session,
-            reference,
-            {number: text for number, text in added.items() if number not in brackets},
-        ),
+        *_control_tokens(session, reference, written),
         *([] if same else _template(mine, checkpoint, wished, log)),
         *_ends(ends, spoken.ends, reference),
     ]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from packager.checkpoint import sandbox
 from packager.files import write_atomically, write_json
+from packager.json_values import JsonDict
 from packager.shipping.added import FOLDER, Added
 from packager.shipping.apps import snippets
 from packager.shipping.apps.server_settings import server_settings
@@ -46,9 +47,12 @@ def write_settings(
     added: Sequence[Added] = (),
 ) -> None:
     """What the modules are told of a package, whose folder is `package` from that of the file, and
-    of the adapters beside it. None of them takes pictures or sound."""
-    text_alone = {"sees": False, "hears": False}
-    settings = {**server_settings(shipment, own), "package": package, **text_alone}
+    of the adapters beside it. None of them takes pictures or sound: of a package that does the
+    server says so."""
+    settings: JsonDict = {**server_settings(shipment, own), "package": package}
+    taken = (("hears", "sound"), ("sees", "pictures"))
+    settings["left_out"] = next((words for key, words in taken if settings[key]), "")
+    settings |= {"sees": False, "hears": False}
     if added:
         settings["adapters"] = {row.name: f"../{FOLDER}/{row.name}" for row in added}
     if own.runtime == "llama.cpp":

@@ -50,6 +50,8 @@ class Settings:
     """Whether a message may bring a sound, which is written down."""
     audio_seconds: int = 0
     """Seconds of sound that are taken at once; a longer one is cut into pieces."""
+    left_out: str = ""
+    """`pictures` or `sound`, where the package takes them and this server does not."""
     adapters: tuple[Path, ...] = ()
     """Files of adapters that are added to the model."""
     choices: dict[str, Path] = field(default_factory=dict)
@@ -91,6 +93,7 @@ def of(data: dict[str, Any], package: Path) -> Settings:
         sees=bool(data.get("sees")),
         hears=bool(data.get("hears")),
         audio_seconds=int(data.get("audio_seconds") or 0),
+        left_out=str(data.get("left_out") or ""),
         content_sha256=str(data.get("content_sha256") or ""),
         **dict(data.get("retrieval") or {}),
     )
