@@ -150,7 +150,7 @@ def test_matrices_that_no_recipe_stores_so_are_a_mixture_of_its_own(
     openvino_folder: Path, onnx_folder: Path
 ) -> None:
     runtime: Any = told(openvino_folder).runtime
-    own = runtime._own
+    own = runtime.own
     first = next(row for row in own.graph.matrices if row.kind == "i4")
     wide = replace(first, kind="u8", per_scale=256, by_row=True, zero_points=True)
     rows = tuple(wide if row is first else row for row in own.graph.matrices)
@@ -162,7 +162,7 @@ def test_matrices_that_no_recipe_stores_so_are_a_mixture_of_its_own(
     assert adapter.footprint(mixed.shape, recipe, 256).weights == 2 * mixed.weights
     assert adapter.recipe("mixed", "f16").kv_bits == 16
     runtime = told(onnx_folder).runtime
-    own = runtime._own
+    own = runtime.own
     head = replace(own.graph.products[-1], bits=8, kind="int8")
     other = replace(own, graph=replace(own.graph, products=(*own.graph.products[:-1], head)))
     recipe = onnx_recipe(replace(other, known=None))
