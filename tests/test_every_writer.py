@@ -158,8 +158,8 @@ def files_to_export(name: str) -> None:
 def sentences_of_others(name: str) -> None:
     for text_of in (
         link._refusal({"error": name, "kind": "input"}).message,
-        decode._sentence(ValueError(name)),
-        decode_sounds._sentence(ValueError(name)),
+        decode.words_of(ValueError(name)),
+        decode_sounds.words_of(ValueError(name)),
         one_line(name),
         *parity.ParityResult(1, 1, 0, 0, (), None, (name,), (name,)).as_dict()["notes"],
     ):

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +30,7 @@ from packager.sweep.matrix import Planned, matrix
 from packager.sweep.unit import Answer, Order, do
 from tests.support import sweep_units
 from tests.support.lab import ssh_host
-from tests.support.slurm import slurm
+from tests.support.slurm import jobs_with_a_node, slurm, until
 from tests.support.sweeps import dying, known, plan_of, through, tiny_plan, work_of
 from tests.support.tiers import thorough
 
@@ -350,27 +348,12 @@ def test_each_job_of_slurm_has_a_node_to_itself_and_they_end_with_the_sweep(
         events = fleet.run(work, "slurm:2", sweep_units.unit)
         while not isinstance(event := next(events), StageGiven):
             assert isinstance(event, Told)
-        held = _until(lambda: _queue("%t %h %D %N"), lambda lines: len(lines) == 2)
+        held = until(lambda: jobs_with_a_node("%t %h %D %N"), lambda lines: len(lines) == 2)
         assert sorted(held) == ["R NO 1 node0", "R NO 1 node1"]
         rows = through(events)[1].rows.values()
         assert [row.status for row in rows] == ["done"] * 2, [row.reason for row in rows]
-        _until(lambda: _queue("%N"), lambda lines: not lines)
+        until(lambda: jobs_with_a_node("%N"), lambda lines: not lines)
     assert list((tmp_path / "out").glob(".qwen-pack-tmp-*")) == []
-
-
-def _queue(form: str) -> list[str]:
-    """A line per job of SLURM that has a node."""
-    words = ["squeue", "-h", "-t", "R,CG", "-o", form]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
-
-
-def _until(ask: Callable[[], list[str]], told: Callable[[list[str]], bool]) -> list[str]:
-    """What is said once it is as told, or after a minute."""
-    end = time.monotonic() + 60
-    while not told(lines := ask()):
-        assert time.monotonic() < end, lines
-        time.sleep(0.2)
-    return lines
 
 
 def test_an_address_that_is_none_and_a_missing_dask_are_told(

@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -130,3 +130,18 @@ def _until(condition: object, folder: Path) -> None:
         time.sleep(0.2)
     said = "\n".join(path.read_text()[-300:] for path in folder.glob("*.out"))
     pytest.skip(f"SLURM does not start here: {said}")
+
+
+def jobs_with_a_node(form: str) -> list[str]:
+    """A line per job of SLURM that has a node."""
+    words = ["squeue", "-h", "-t", "R,CG", "-o", form]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def until(ask: Callable[[], list[str]], told: Callable[[list[str]], bool]) -> list[str]:
+    """What is said once it is as told, or after a minute."""
+    end = time.monotonic() + 60
+    while not told(lines := ask()):
+        assert time.monotonic() < end, lines
+        time.sleep(0.2)
+    return lines
