@@ -25,7 +25,7 @@ help:
 	@echo "make attack  mutants, kills, servers that lie, full disks: a quarter of an hour"
 	@echo "make soak    fit, verify and run a hundred times, 60 tabs: does anything grow?"
 	@echo "make fuzz    our parsers under atheris, guided by coverage: a quarter of an hour"
-	@echo "make tables  ask llama.cpp again for the sizes of every preset (sizes.json, layers.json)"
+	@echo "make tables  ask llama.cpp again for the sizes of every preset (sizes.json, layers.json, tensor_types.json)"
 	@echo "make clean   remove what these targets made (.venv, .venv-quick, .venv-lint, demo)"
 
 # The demo needs one engine and no test tools, so a first look does not wait for the others.
@@ -101,6 +101,7 @@ check: $(VENV)/.test lint
 tables: $(VENV)/.test
 	$(BIN)/python -m targets.gguf.sizes
 	$(BIN)/python -m targets.gguf.layers
+	$(BIN)/python -m targets.gguf.tensor_types_asked
 
 attack: $(VENV)/.test
 	$(BIN)/python -W ignore -m tests.attack

@@ -20,8 +20,9 @@ class Row:
     and the share of the compute that a single token's attention reaches (0: reading the cache
     bounds it).
 
-    A layer with experts has `operations_per_mixture` more, one with a recurrent state
-    `operations_per_recurrent` more. `experts`, `recurrent` and `batched` as in
+    A layer with experts has `operations_per_mixture` more, `operations_per_shared` beside those
+    where one expert serves every token, and one with a recurrent state `operations_per_recurrent`
+    more. `experts`, `recurrent` and `batched` as in
     packager.predict.forecast.Speed.
     """
 
@@ -33,11 +34,14 @@ class Row:
     recurrent: float = 0.0
     operations_per_mixture: float = 0.0
     operations_per_recurrent: float = 0.0
+    operations_per_shared: float = 0.0
     batched: float = 0.5
 
     def operations(self, shape: Shape) -> float:
         """Small operations of one pass through all layers."""
         mixture = self.operations_per_mixture * shape.layers if shape.experts else 0.0
+        if shape.experts and shape.experts.shared_intermediate:
+            mixture += self.operations_per_shared * shape.layers
         recurrent = self.operations_per_recurrent * shape.recurrent_layers
         return self.operations_per_layer * shape.layers + mixture + recurrent
 
@@ -72,6 +76,7 @@ _MORE = (
     "recurrent",
     "operations_per_mixture",
     "operations_per_recurrent",
+    "operations_per_shared",
     "batched",
 )
 _SHARES = ("attention", "experts", "recurrent", "batched")

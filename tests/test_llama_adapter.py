@@ -16,7 +16,7 @@ from packager.errors import ExitCode, PackError
 from packager.predict.memory import kv_cache_bytes
 from packager.runtime import Runtime
 from packager.shipping.apps.ollama_template import OllamaChat, translated
-from targets.gguf import sizes
+from targets.gguf import sizes, tensor_types
 from targets.gguf.presets import PRESETS
 from targets.llama_cpp import LlamaCpp
 from tests.conftest import REPOSITORY
@@ -153,6 +153,64 @@ def test_predicted_weights_are_those_of_the_file_to_the_byte(
     path = build(checkpoint(tmp_path / "ck", shape), tmp_path / "m.gguf", preset)
     reader = gguf.GGUFReader(path)
     assert path.stat().st_size - reader.data_offset == sizes.of(shape, PRESETS[preset]).data
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", ["Qwen2.5-0.5B-Instruct", "Qwen1.5-MoE-A2.7B", "Qwen3.5-0.8B"])
+def test_types_of_single_tensors_change_the_sizes_as_the_library_says(name: str) -> None:
+    shape = catalog.find(name).shape
+    assert shape is not None
+    changes = ((("token_embd", "Q8_0"),), ((r"blk\.[01]\.", "F16"), ("attn_(k|qkv)", "Q8_0")))
+    for overrides in changes:
+        for preset, imatrix in (("Q4_K_M", False), ("Q4_0", True), ("IQ3_XXS", True)):
+            asked = sizes.ask(shape, PRESETS[preset], imatrix, overrides)
+            assert sizes.of(shape, PRESETS[preset], imatrix, overrides) == asked, preset
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (("attn_v", "Q9"),),
+        (("attn_v(", "Q8_0"),),
+        (("no_such", "Q8_0"),),
+        (("ffn_down", "IQ2_XS"),),
+        (("attn_v", "Q4_K"),),
+    ],
+)
+def test_types_that_cannot_be_are_refused_in_the_same_words_with_and_without_the_library(
+    overrides: tuple[tuple[str, str], ...],
+) -> None:
+    shape = catalog.find("Qwen2.5-0.5B-Instruct").shape
+    assert shape is not None
+    said = []
+    for of in (sizes.of, sizes.ask):
+        try:
+            of(shape, PRESETS["Q4_K_M"], False, overrides)
+        except PackError as problem:
+            said.append((problem.message, problem.hint, problem.exit_code))
+        else:
+            said.append(None)
+    assert said[0] is not None and said[0] == said[1]
+
+
+def test_every_shape_in_the_table_of_sizes_is_in_the_table_of_types() -> None:
+    stored, types = json.loads(sizes.TABLE.read_text()), json.loads(tensor_types.TABLE.read_text())
+    assert stored["shapes"].keys() == types["shapes"].keys()
+    assert all(list(entry[-1]) == sizes.COLUMNS for entry in types["shapes"].values())
+
+
+def test_fit_with_types_of_single_tensors_loads_no_engine() -> None:
+    words = ["fit", "--target", "cpu-gguf", "--tensor-type", "attn_v=Q8_0", "--json"]
+    code = (
+        "import sys; from packager.cli import main; code = main(sys.argv[1:]); "
+        "print(code, {'numpy', 'gguf', 'llama_cpp'} & sys.modules.keys(), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.strip().endswith("0 set()"), done.stderr
+    assert json.loads(done.stdout)["chosen"]["recipe"].startswith("gguf:")
 
 
 def test_a_shape_outside_the_table_needs_the_library(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from targets.gguf.arch.base import Architecture
 from targets.gguf.head import Head
 from targets.gguf.imatrix import check_imatrix, read_imatrix
 from targets.gguf.kernels import kernels, row_bytes
+from targets.gguf.overrides import Overrides
 from targets.gguf.positions import refuse_positions
 from targets.gguf.presets import preset_of
 from targets.gguf.shards import shards
@@ -35,7 +36,7 @@ def convert(
     path: Path,
     preset_name: str,
     *,
-    overrides: mix.Overrides | None = None,
+    overrides: Overrides | None = None,
     threads: int | None = None,
     report: Report | None = None,
     imatrix: Path | None = None,

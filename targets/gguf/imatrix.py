@@ -19,15 +19,10 @@ from packager.json_values import JsonObject
 from packager.limits import MATRIX_BYTES, MATRIX_ENTRIES
 from targets.gguf.imatrix_header import check_matrix_file
 from targets.gguf.kernels import Floats
+from targets.gguf.overrides import ENDS, needs_imatrix
 from targets.gguf.tensors import TypedTensor
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
-_ENDS = ("token_embd.weight", "output.weight")
-"""The matrices of the vocabulary: llama-imatrix leaves them out unless it is told otherwise."""
-_KERNELS_NEED = ("IQ2_XXS", "IQ2_XS")
-_LIBRARY_NEEDS = (*_KERNELS_NEED, "IQ2_S", "IQ3_XXS")
-"""Types that ggml's kernels, and those that llama.cpp's quantizer, refuse to make without
-importances."""
 _MOST_VALUES = 1 << 26
 _AGAIN = "Collect it again, with llama-imatrix or --calibration."
 
@@ -189,11 +184,6 @@ def write_imatrix(
     writer.close()
 
 
-def needs_imatrix(tensor: str, kind: str) -> bool:
-    """Whether a tensor of that name cannot become that type without importances."""
-    return kind in (_KERNELS_NEED if tensor in _ENDS else _LIBRARY_NEEDS)
-
-
 def check_imatrix(imatrix: Imatrix | None, typed: Sequence[TypedTensor]) -> None:
     """Raise PackError (bad input) naming what shows that it was collected with another model, or
     what lacks an entry that it needs."""
@@ -202,7 +192,7 @@ def check_imatrix(imatrix: Imatrix | None, typed: Sequence[TypedTensor]) -> None
         (
             name
             for name in entries
-            if name not in {entry.tensor.name for entry in typed} and name not in _ENDS
+            if name not in {entry.tensor.name for entry in typed} and name not in ENDS
         ),
         None,
     )

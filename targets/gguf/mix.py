@@ -14,16 +14,13 @@ from typing import Any
 import gguf
 
 from packager.errors import bad_input, usage
-from packager.names import did_you_mean
 from packager.scratch import temporary_folder
 from targets.gguf import header, kernels, library
-from targets.gguf.imatrix import needs_imatrix
+from targets.gguf import overrides as given
 from targets.gguf.metadata import KeyValues
-from targets.gguf.presets import PURE, TENSOR_TYPES, Preset
+from targets.gguf.overrides import Overrides, check_importances
+from targets.gguf.presets import PURE, Preset
 from targets.gguf.tensors import OutTensor, padded, place
-
-Overrides = Mapping[str, str]
-"""Regular expression searched in a tensor's name -> ggml type."""
 
 _TENSOR = re.compile(
     r"\[\s*\d+/\s*\d+\]\s+(?P<name>\S+)\s+- \[.*?\], type =\s*(?P<type>\w+),\s+size ="
@@ -78,12 +75,8 @@ def tensor_types(
         )
     types = {tensor.name: stored_type(tensor, preset, dtype) for tensor in tensors}
     chosen = overridden(tensors, overrides or {})
-    for name, kind in chosen.items():
-        if not imatrix and needs_imatrix(name, kind):
-            raise usage(
-                f"{name!r} needs an importance matrix to become {kind}.",
-                "Give one with --imatrix, or a text with --calibration.",
-            )
+    if not imatrix:
+        check_importances(chosen)
     if preset.name not in PURE:
         if library.installed():
             types |= dry_run(network, tensors, types, preset, imatrix)
@@ -101,35 +94,8 @@ def tensor_types(
 def overridden(tensors: Sequence[OutTensor], overrides: Overrides) -> dict[str, str]:
     """The tensors that the patterns reach, the first pattern counting. Raises PackError (usage) for
     what cannot be."""
-    chosen: dict[str, str] = {}
-    for pattern, name in overrides.items():
-        kind = name.upper()
-        if kind not in TENSOR_TYPES:
-            raise usage(
-                f"A tensor cannot become {kind!r}.{did_you_mean(kind, TENSOR_TYPES)}",
-                f"Known: {', '.join(TENSOR_TYPES)}.",
-            )
-        try:
-            expression = re.compile(pattern)
-        except re.error as error:
-            raise usage(
-                f"{pattern!r} is not a valid regular expression ({error}).",
-                "For example: token_embd\\.weight",
-            ) from None
-        hits = [tensor for tensor in tensors if not tensor.f32 and expression.search(tensor.name)]
-        if not hits:
-            raise usage(
-                f"No tensor that can be quantized matches {pattern!r}.",
-                f"Names look like {tensors[-1].name!r}.",
-            )
-        for tensor in hits:
-            if tensor.columns % kernels.block(kind)[0]:
-                raise usage(
-                    f"{kind} needs rows of a multiple of {kernels.block(kind)[0]} elements; "
-                    f"{tensor.name!r} has {tensor.columns}."
-                )
-            chosen.setdefault(tensor.name, kind)
-    return chosen
+    quantizable = [tensor for tensor in tensors if not tensor.f32]
+    return given.overridden(quantizable, overrides, kernels.block, tensors[-1].name)
 
 
 def dry_run(

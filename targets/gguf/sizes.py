@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from packager.errors import usage
 from packager.shape import Shape
 from targets.gguf.presets import IMATRIX_DECIDES, PRESETS, Preset
+from targets.gguf.tensor_types import differences, part_of
 from targets.gguf.tensors import padded
 
 if TYPE_CHECKING:
@@ -126,8 +127,24 @@ def of(
     )
     if shape.task != "generate":
         return _with_head(shape, of(_decoder(shape), preset, imatrix, overrides))
-    stored = None if overrides else _table().get(key(shape), {}).get(column)
+    stored = _table().get(key(shape), {}).get(column)
+    if stored is not None and overrides:
+        stored = _with_types(shape, column, stored, imatrix or preset.imatrix, overrides)
     return stored if stored is not None else _asked(shape, preset.name, imatrix, overrides)
+
+
+@cache
+def _with_types(
+    shape: Shape,
+    column: str,
+    stored: Sizes,
+    imatrix: bool,
+    overrides: tuple[tuple[str, str], ...],
+) -> Sizes | None:
+    grown = differences(key(shape), column, overrides, imatrix)
+    if grown is None:
+        return None
+    return stored._replace(**{part: getattr(stored, part) + grown[part] for part in grown})
 
 
 def decoder_of(variant: Variant) -> Shape | None:
@@ -203,11 +220,7 @@ def ask(
     sums = {"embedding": 0, "output": 0, "experts": 0, "rest": 0}
     typed = list(place(planned, types, kernels.row_bytes))
     for entry in typed:
-        name = entry.tensor.name
-        kind = {"token_embd.weight": "embedding", "output.weight": "output"}.get(
-            name, "experts" if "_exps." in name else "rest"
-        )
-        sums[kind] += padded(entry.nbytes)
+        sums[part_of(entry.tensor.name)] += padded(entry.nbytes)
     return Sizes(**sums, table=len(header.encode({}, typed)))
 
 

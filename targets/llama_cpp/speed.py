@@ -29,13 +29,20 @@ def speed(shape: Shape, layers: Layers, isa: str) -> Speed:
     # the last token only.
     multiplied = layers.multiplied_per_token(shape)
     read = layers.read_per_token(shape, multiplied)
-    known = _speed(shape, tuple(read.items()), tuple(multiplied.items()), isa.partition(" ")[0])
+    known = _speed(shape, tuple(read.items()), tuple(multiplied.items()), _unit(isa))
     if shape.task == "generate":
         return known
     # Of a text for an embedder or a reranker the logits of every token are computed as well.
     in_layers = prompt_parameters(shape)
     share = in_layers / (in_layers + shape.vocab * shape.hidden)
     return replace(known, compute=known.compute * share)
+
+
+def _unit(isa: str) -> str:
+    """What names the tables of speed.toml. Arm's products of 8-bit matrices make kernels of their
+    own, to which llama.cpp repacks Q4_K, Q5_K, Q6_K and Q8_0 as well."""
+    unit, *extensions = isa.split()
+    return "aarch64+i8mm" if unit == "aarch64" and "i8mm" in extensions else unit
 
 
 @cache
