@@ -69,11 +69,8 @@ def tiny_omni(folder: Path, kind: str = "f16") -> TinyOmni:
     torch.manual_seed(7)
     model = transformers.Qwen2_5OmniThinkerForConditionalGeneration(made).float().eval()
     loud(model.visual)
-    # Decoders that listen, as in tests.support.tiny_vision.
     stored = {
-        name.removeprefix("thinker."): weight.float() * (4 if ".layers." in name else 1)
-        if weight.ndim == 2
-        else weight.float()
+        name.removeprefix("thinker."): weight.float() * _gain(name, weight)
         for name, weight in load_file(source / WEIGHTS).items()
     }
     missing, unexpected = model.load_state_dict(stored, strict=False)
@@ -90,5 +87,9 @@ def tiny_omni(folder: Path, kind: str = "f16") -> TinyOmni:
     artifact = folder / "out"
     convert(source, artifact / "model.gguf", "BF16", overrides={".*": "F32"})
     convert_projector(source, artifact / "mmproj.gguf", kind.upper(), report=Silent())
-    mean, std = (tuple(float(part) for part in parts) for parts in (CLIP_MEAN, CLIP_STD))
-    return TinyOmni(FAMILY, model, artifact, 28, ids[_IMAGE], mean, std, source)
+    return TinyOmni(FAMILY, model, artifact, 28, ids[_IMAGE], CLIP_MEAN, CLIP_STD, source)
+
+
+def _gain(name: str, weight: Any) -> int:
+    """Decoders that listen, as in tests.support.tiny_vision."""
+    return 4 if weight.ndim == 2 and ".layers." in name else 1
