@@ -22,6 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.peer import source
+from packager.shape.audio import HEARING
 from targets.gguf.tower import TYPES
 from tests.support.audio import write_hearing
 from tests.support.vision import SHAPES, summary, write_seeing
@@ -51,15 +52,15 @@ def main() -> int:
     scratch = parser.parse_args().scratch
     peer = source(scratch)
     found: dict[str, Any] = {}
-    for model_type in (*SHAPES, "qwen3_asr"):
+    for model_type in (*SHAPES, *HEARING):
         folder = scratch / "tiny" / model_type
-        if model_type == "qwen3_asr":
-            write_hearing(folder)
+        if model_type in HEARING:
+            write_hearing(folder, model_type)
         else:
             write_seeing(folder, model_type)
         rows = {kind: _converted(peer, folder, kind, "--mmproj") for kind in TYPES}
         # Of the hybrids the tower changes no key of the text model, which has tests of its own.
-        if model_type == "qwen3_asr" or SHAPES[model_type].hybrid is None:
+        if model_type in HEARING or SHAPES[model_type].hybrid is None:
             rows["text"] = _converted(peer, folder, "BF16")
         found[model_type] = rows
     document = {

@@ -61,6 +61,7 @@ TOWER: Types = {
     "source": str,
 }
 AUDIO_TOWER: Types = {
+    "generation": str,
     "hidden": int,
     "intermediate": int,
     "depth": int,

@@ -68,6 +68,10 @@ def _tokens(special: tuple[str, ...], plain: tuple[str, ...] = ()) -> tuple[Cont
 QWEN = _tokens(tiktoken.SPECIAL)
 QWEN2 = _tokens(_CHAT)
 QWEN2_VL = _tokens(_CHAT + _VISION)
+QWEN2_AUDIO = _tokens((*_CHAT, "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"))
+"""Source: audio_token_index of configuration_qwen2_audio.py, and the names of
+processing_qwen2_audio.py (transformers 5.5). The other tokens of its tokenizer are tasks of the
+base model, which no prompt here writes."""
 QWEN2_5 = _tokens(_CHAT + _VISION, _TOOLS_AND_CODE)
 QWEN3 = _tokens(_CHAT + _VISION, _TOOLS_AND_CODE + _THINKING)
 QWEN3_ASR = (
@@ -83,6 +87,8 @@ def control_tokens(repo_id: str, model_type: str) -> tuple[ControlToken, ...]:
         return QWEN
     if model_type == "qwen3_asr":
         return QWEN3_ASR
+    if model_type == "qwen2_audio":
+        return QWEN2_AUDIO
     if model_type.startswith("qwen3") or ("QwQ-32B" in repo_id and "Preview" not in repo_id):
         return QWEN3
     if model_type == "qwen2_vl":

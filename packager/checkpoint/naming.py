@@ -32,10 +32,10 @@ _BUFFER = re.compile(
 # The draft module for multi-token prediction, and the vision tower: `visual.` in the repositories
 # of Qwen2-VL, `model.visual.` in later ones and where transformers 5 saved it,
 # `model.language_model.visual.` where that saved Qwen3.5. `thinker.audio_tower.` is the audio
-# encoder of Qwen3-ASR.
+# encoder of Qwen3-ASR, `audio_tower.` with `multi_modal_projector.` that of Qwen2-Audio.
 _DRAFT = re.compile(r"(model\.)?(?P<name>mtp\..+)")
 _TOWER = re.compile(r"(model\.)?(language_model\.)?(?P<name>visual\..+)")
-_SOUND = re.compile(r"(thinker\.)?(?P<name>audio_tower\..+)")
+_SOUND = re.compile(r"(thinker\.)?(?P<name>(audio_tower|multi_modal_projector)\..+)")
 _LAYER = re.compile(r"(^|\.)(layers|h)\.\d+\.")
 _ADAPTER = re.compile(r"(^|\.)(lora_|base_layer\.|modules_to_save\.|adapter)")
 _FUSED = "mlp.experts.gate_up_proj"
@@ -175,8 +175,8 @@ def tower_name(name: str) -> str | None:
 
 
 def sound_name(name: str) -> str | None:
-    """What a tensor of the audio encoder is called there (`audio_tower.`); None for one that is not
-    the encoder's."""
+    """What a tensor of the audio encoder is called there (`audio_tower.`, and of Qwen2-Audio
+    `multi_modal_projector.`); None for one that is not the encoder's."""
     match = _SOUND.fullmatch(name)
     return match["name"] if match else None
 

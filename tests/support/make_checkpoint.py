@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from packager.checkpoint.control_tokens import QWEN, QWEN2_5, QWEN3, QWEN3_ASR
+from packager.checkpoint.control_tokens import QWEN, QWEN2_5, QWEN2_AUDIO, QWEN3, QWEN3_ASR
 from packager.shape import Shape
 from packager.sources.dummy import write_checkpoint
 
@@ -97,7 +97,7 @@ def write_tiny(
     folder.mkdir(parents=True, exist_ok=True)
     item = 4 if dtype == "F32" else 2
     limit = 1 << 60 if shards == 1 else shape.parameters() * item // shards
-    own = {"qwen": QWEN, "qwen3": QWEN3, "qwen3_asr": QWEN3_ASR}
+    own = {"qwen": QWEN, "qwen3": QWEN3, "qwen3_asr": QWEN3_ASR, "qwen2_audio": QWEN2_AUDIO}
     control = own.get(shape.model_type, QWEN2_5)
     write_checkpoint(
         Silent(),
