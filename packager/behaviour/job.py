@@ -240,7 +240,7 @@ class _Asking:
 
 
 def _openings(
-    tasks: Sequence[Task], template: str | None, think: bool, log: Path, asked: bool
+    tasks: Sequence[Task], template: str | None, think: bool, log: Path, questions: bool
 ) -> dict[str, str | None]:
     """The first prompt of every task, `{text}` still in it; None where the template refuses it, or
     one is needed and missing."""
@@ -253,7 +253,7 @@ def _openings(
         }
     # One process for all: it costs more than the rendering.
     asked = {
-        task.id: {"messages": _first(task, asked), "enable_thinking": think, **_tools(task)}
+        task.id: {"messages": _first(task, questions), "enable_thinking": think, **_tools(task)}
         for task in tasks
     }
     rendered = {

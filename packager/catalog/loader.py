@@ -117,8 +117,8 @@ def _read_towers(path: Path) -> dict[str, dict[str, Any]]:
     towers: dict[str, dict[str, Any]] = document["towers"]
     for name, table in document.get("audio", {}).items():
         where = f"{path}: audio.{name}"
-        needed = ("generation", "hidden", "intermediate", "depth", "heads", "source")
-        check(table, schema.AUDIO_TOWER, needed, where, {"generation": HEARING})
+        widths = ("generation", "hidden", "intermediate", "depth", "heads", "source")
+        check(table, schema.AUDIO_TOWER, widths, where, {"generation": HEARING})
         table["source"] = source_text(table["source"], document["sources"], f"{where}.source")
     for name, table in towers.items():
         where = f"{path}: towers.{name}"
