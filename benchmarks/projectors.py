@@ -22,6 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.peer import source
+from packager.shape.audio import HEARING
 from targets.gguf.tower import TYPES
 from tests.support.audio import write_hearing
 from tests.support.vision import SHAPES, summary, write_seeing
@@ -52,7 +53,7 @@ convert_hf_to_gguf.main()
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--scratch", type=Path, required=True)
-    known = (*SHAPES, "qwen3_asr")
+    known = (*SHAPES, *HEARING)
     parser.add_argument("--only", choices=known, help="Keep what was written of the others.")
     given = parser.parse_args()
     scratch = given.scratch
@@ -60,15 +61,15 @@ def main() -> int:
     found: dict[str, Any] = json.loads(GOLDEN.read_text("utf-8"))["projectors"]
     for model_type in (given.only,) if given.only else known:
         folder = scratch / "tiny" / model_type
-        if model_type == "qwen3_asr":
-            write_hearing(folder)
+        if model_type in HEARING:
+            write_hearing(folder, model_type)
         else:
             write_seeing(folder, model_type)
         if model_type == "qwen2_5_omni":
             _named_as_published(folder)
         rows = {kind: _converted(peer, folder, kind, "--mmproj") for kind in TYPES}
         # Of the hybrids the tower changes no key of the text model, which has tests of its own.
-        if model_type == "qwen3_asr" or SHAPES[model_type].hybrid is None:
+        if model_type in HEARING or SHAPES[model_type].hybrid is None:
             rows["text"] = _converted(peer, folder, "BF16")
         found[model_type] = rows
     document = {

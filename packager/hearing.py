@@ -47,6 +47,17 @@ class AudioSession(Session, Protocol):
     def audio_tokens(self, count: int) -> int:
         """Tokens that so many samples take."""
 
+    def answer_logits(
+        self,
+        texts: Sequence[str],
+        embeddings: numpy.typing.NDArray[numpy.float32],
+        count: int,
+        follow: Sequence[int] = (),
+    ) -> tuple[numpy.typing.NDArray[numpy.float32], list[int]]:
+        """(count, vocabulary) of logits of the first tokens of an answer behind a text, vectors in
+        place of a sound, and another text; and the likeliest tokens. Each is fed with the one of
+        `follow` before it, where there are so many, else with the likeliest."""
+
     def encode_audio(self, samples: numpy.typing.NDArray[numpy.float32]) -> float:
         """Encode a sound; seconds that the encoder took, features left out."""
 

@@ -11,7 +11,8 @@ from packager import catalog
 from packager.errors import ExitCode, PackError
 from packager.need.workload import merge
 from packager.predict.forecast import sound_operations
-from packager.select import candidates, choose
+from packager.select import Candidate, candidates, choose
+from packager.select.sizing import sound_prompt
 from packager.shape import Shape
 from targets import registry
 from targets.gguf import tower
@@ -79,17 +80,45 @@ class TestTheChoice:
         for name, runtime, words in (
             ("Qwen3-ASR-0.6B", OpenVino(), "this one is qwen3_asr"),
             ("Qwen3-ASR-0.6B", OnnxRuntime(), "this one is 'qwen3_asr'"),
-            ("Qwen2-Audio-7B-Instruct", LLAMA, "750 tokens of every half minute"),
+            ("Qwen2-Audio-7B-Instruct", OpenVino(), "this one is qwen2_audio"),
             (
                 "Qwen2.5-Omni-7B",
                 LLAMA,
                 "text and image, which is all that is built of it (llama.cpp computes its sound wrongly",
             ),
-            ("Qwen-Audio-Chat", LLAMA, "that can be built is qwen/qwen3-asr-1.7b"),
+            ("Qwen-Audio-Chat", LLAMA, "that can be built is qwen/qwen2-audio-7b-instruct"),
         ):
             found = candidates(target, need, [catalog.find(name)], [runtime])
             assert choose(found) is None
             assert any(words.lower() in str(reason).lower() for reason in found[0].reasons), name
+
+
+class TestSoundThatIsAskedAbout:
+    NAME = "Qwen2-Audio-7B-Instruct"
+
+    def judged(self, **flags: Any) -> Candidate:
+        need = merge({"use_case": "audio", **flags}, None)
+        target = registry.target("edge-gpu")
+        return candidates(target, need, [catalog.find(self.NAME)], [LLAMA], recipe="gguf:Q4_K_M")[0]
+
+    def test_it_is_planned_with_its_whole_window(self) -> None:
+        found = self.judged()
+        shape = found.variant.shape
+        assert found.verdict == "chosen" and shape is not None and shape.audio is not None
+        assert shape.audio.window == 30 and shape.audio.tokens(1) == shape.audio.tokens(30) == 750
+        # A short sound takes as long as a long one, and the encoder's file is counted.
+        assert sound_operations(shape) == sound_operations(hearing(self.NAME, 1)) > 1e12
+        size = tower.file_bytes(shape.audio, "Q8_0", ROOM)
+        text = LLAMA.artifact_bytes(shape.decoder, found.recipe)
+        assert found.artifact_bytes == text + size > 5.2e9
+        need = merge({"use_case": "audio"}, None)
+        assert sound_prompt(shape.audio, need) == need.prompt + 750 - 390
+
+    def test_a_longer_sound_and_a_context_without_room_are_refused(self) -> None:
+        [reason] = self.judged(max_audio_seconds=60).reasons
+        assert reason.rule == "sound" and "30 s, and its answer" in str(reason)
+        [reason] = self.judged(context=768, prompt=512).reasons
+        assert reason.rule == "context" and "872 tokens" in str(reason)
 
 
 class TestWhatItTakes:

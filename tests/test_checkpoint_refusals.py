@@ -162,7 +162,7 @@ class TestWhatIsRefused:
         add_tensor(folder / WEIGHTS, "model.layers.0.self_attn.q_proj.scales", [4])
         refused(folder, "config.json", method, "unquantized")
 
-    @pytest.mark.parametrize("model_type", ["llama", "qwen2_audio", None, 7], ids=repr)
+    @pytest.mark.parametrize("model_type", ["llama", "qwen3_omni_moe", None, 7], ids=repr)
     def test_an_unsupported_architecture(self, folder: Path, model_type: Any) -> None:
         edit_json(folder / "config.json", model_type=model_type)
         refused(folder, "config.json", f"model_type {model_type!r}", "qwen3_moe")

@@ -96,7 +96,7 @@ def test_everything_that_is_written_as_gguf_has_a_floor() -> None:
     assert set(tokenizer._PRE_TOKENIZERS.values()) <= rows["pre_tokenizer"].keys()
     assert {*TENSOR_TYPES, "F32"} <= rows["tensor"].keys()
     assert KV_BITS.keys() <= rows["cache"].keys()
-    projectors = {*projector._PROJECTORS.values(), projector._HEARING}
+    projectors = {*projector._PROJECTORS.values(), *projector._HEARING.values()}
     assert projectors <= rows["projector"].keys()
     assert {"embed", "rerank"} == rows["task"].keys()
 

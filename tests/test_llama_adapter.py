@@ -105,7 +105,7 @@ def test_one_token_of_a_mixture_reads_the_active_experts_alone() -> None:
     ("shape", "recipe", "words"),
     [
         (SHAPES["qwen2"], "IQ2_XS", "importance matrix"),
-        (catalog.find("Qwen2-Audio-7B-Instruct").shape, "Q4_K_M", "text decoders"),
+        (catalog.find("Qwen3-Omni-30B-A3B-Instruct").shape, "Q4_K_M", "text decoders"),
     ],
 )
 def test_what_cannot_be_built_is_said_in_a_sentence(shape: object, recipe: str, words: str) -> None:

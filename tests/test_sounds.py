@@ -244,9 +244,17 @@ class TestThePrompt:
         with pytest.raises(PackError, match="writes <\\|audio_pad\\|> itself"):
             prompt.messages("<|audio_pad|>")
 
+    def test_a_question_stands_behind_the_sound(self) -> None:
+        [turn] = prompt.messages("What is it?", asked=True)
+        sound, question = turn["content"]
+        assert sound["type"] == "audio" and question == {"type": "text", "text": "What is it?"}
+        assert len(prompt.messages("", asked=True)[0]["content"]) == 1
+
     def test_a_template_without_one_place_is_refused(self) -> None:
         assert prompt.around(f"a{prompt.PLACE}b") == ["a", "b"]
-        for text in ("no place", f"{prompt.PLACE}{prompt.PLACE}", "a<|audio_start|>b"):
+        assert prompt.around(f"a{prompt.ASKED_PLACE}b") == ["a", "b"]
+        both = f"{prompt.PLACE}{prompt.ASKED_PLACE}"
+        for text in ("no place", f"{prompt.PLACE}{prompt.PLACE}", "a<|audio_start|>b", both):
             with pytest.raises(PackError, match="does not take sound"):
                 prompt.around(text)
 

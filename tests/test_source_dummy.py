@@ -95,8 +95,8 @@ class TestTheFolder:
     def test_what_is_no_text_checkpoint_is_refused_before_anything_is_written(
         self, tmp_path: Path
     ) -> None:
-        with pytest.raises(PackError, match="qwen2_audio") as caught:
-            fetch(tmp_path / "out", replace(tiny_shape(), model_type="qwen2_audio"))
+        with pytest.raises(PackError, match="qwen3_omni_moe") as caught:
+            fetch(tmp_path / "out", replace(tiny_shape(), model_type="qwen3_omni_moe"))
         assert caught.value.exit_code == ExitCode.INPUT
         assert list(tmp_path.glob("*out*")) == []
 

@@ -15,12 +15,13 @@ from packager.behaviour.tasks import Task, Turn, read, shipped
 from packager.checkpoint.template import render_apart, render_both_apart
 from packager.errors import ExitCode, PackError, bad_input
 from packager.hearing import AudioSession
-from packager.json_values import JsonObject, at, object_at, objects_at
+from packager.json_values import JsonObject, at, at_or_none, object_at, objects_at
 from packager.measure.dictation import written_down
 from packager.pictures import prompt as pictures
 from packager.process import resolve
 from packager.runtime import Report
 from packager.session import Session, VisionSession
+from packager.shape.audio import RATE
 from packager.sounds import prompt as sounds
 
 THOUGHT_TOKENS = 1024
@@ -43,6 +44,7 @@ def ask_all(
     think: bool,
     log: str,
     modality: str = "text",
+    asked: bool = False,
     pictures_too: bool = False,
     given: dict[str, JsonObject] | None = None,
 ) -> JsonObject:
@@ -57,7 +59,7 @@ def ask_all(
     tasks = (
         read(Path(prompts)) if prompts else shipped("vision" if pictures_too else "text")
     ).tasks
-    openings = _openings(tasks, template, think, Path(log))
+    openings = _openings(tasks, template, think, Path(log), asked)
     model: Session = resolve(session)(artifact, settings)
     asking = _Asking(
         model, at(settings, "context", int), template, think, Path(log), modality, given or {}
@@ -197,6 +199,9 @@ class _Asking:
 
     def _hear(self, task: Task, turn: Turn, prompt: str) -> tuple[str, bool]:
         given = self._given[task.id]
+        most, has = at_or_none(given, "window", int), at(object_at(given, "sound"), "count", int)
+        if most is not None and has > most * RATE:
+            raise _LeftOut(f"its sound is longer than {most} s, which is all that the model takes")
         started = time.perf_counter()
         try:
             heard = written_down(
@@ -235,7 +240,7 @@ class _Asking:
 
 
 def _openings(
-    tasks: Sequence[Task], template: str | None, think: bool, log: Path
+    tasks: Sequence[Task], template: str | None, think: bool, log: Path, questions: bool
 ) -> dict[str, str | None]:
     """The first prompt of every task, `{text}` still in it; None where the template refuses it, or
     one is needed and missing."""
@@ -248,7 +253,7 @@ def _openings(
         }
     # One process for all: it costs more than the rendering.
     asked = {
-        task.id: {"messages": _first(task), "enable_thinking": think, **_tools(task)}
+        task.id: {"messages": _first(task, questions), "enable_thinking": think, **_tools(task)}
         for task in tasks
     }
     rendered = {
@@ -265,10 +270,10 @@ def _openings(
     return rendered
 
 
-def _first(task: Task) -> list[JsonObject]:
+def _first(task: Task, asked: bool = False) -> list[JsonObject]:
     first = task.turns[0]
     if task.audio is not None:
-        return sounds.messages(first.text)
+        return sounds.messages(first.text, asked=asked)
     system: list[JsonObject] = [{"role": "system", "content": task.system}] if task.system else []
     if task.images:
         return [*system, *pictures.messages(first.text, len(task.images))]

@@ -95,9 +95,11 @@ def hear(
     sound: JsonObject,
     seconds: int,
     max_new_tokens: int,
+    asked: bool = False,
 ) -> JsonObject:
     """Write down what is said in a sound (packager.sounds.Samples), in pieces of at most `seconds`,
-    each with the same text before and after it and from a cold cache.
+    each with the same text before and after it and from a cold cache. With `asked` the texts are a
+    question about a sound that is not cut.
 
     Returns the text, the token ids, how many tokens the prompts had and how many of those are the
     sound's, the seconds that encoding took, and the language of the first piece where it says one.
@@ -112,9 +114,10 @@ def hear(
         ):
             transcript = saying.end()
             if len(piece.heard.tokens) == piece.most:
+                what = f"text of seconds {piece.start / RATE:.1f} to {piece.end / RATE:.1f}"
                 report.note(
-                    f"The text of seconds {piece.start / RATE:.1f} to {piece.end / RATE:.1f} ends "
-                    f"after {piece.most} tokens; more is said there."
+                    f"The {'answer' if asked else what} ends after {piece.most} tokens"
+                    f"{'.' if asked else '; more is said there.'}"
                 )
             report.text(" " if piece.end < at(sound, "count", int) else "")
             whole.add(piece, transcript)

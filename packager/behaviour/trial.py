@@ -61,6 +61,7 @@ def run(
     arguments: JsonObject = {
         "session": _session(runtime, known),
         "modality": modality,
+        "asked": sounds.asked(known),
         "pictures_too": prompts is None and any(task.images for task in tasks.tasks),
         "artifact": str(package / MODEL),
         "settings": bench.settings_with(known, package, runtime, added),
@@ -125,7 +126,11 @@ def _given(
         if task.audio is not None and modality == "audio":
             own.mkdir()
             sound = take_sound(task.audio, own, logs.log("sounds"))
-            given[task.id] = {"sound": sound.as_dict(), "seconds": sounds.most_of(known)}
+            given[task.id] = {
+                "sound": sound.as_dict(),
+                "seconds": sounds.most_of(known),
+                "window": sounds.window_of(known),
+            }
     return given
 
 

@@ -18,7 +18,7 @@ from packager.catalog.variant import Variant
 from packager.errors import PackError, bad_input
 from packager.foreign import load_toml
 from packager.shape import Experts, Hybrid, Shape, Tower
-from packager.shape.audio import AudioTower
+from packager.shape.audio import HEARING, AudioTower
 
 FOLDER = Path(__file__).parent
 VARIANT_FILES = "qwen*.toml"
@@ -117,7 +117,8 @@ def _read_towers(path: Path) -> dict[str, dict[str, Any]]:
     towers: dict[str, dict[str, Any]] = document["towers"]
     for name, table in document.get("audio", {}).items():
         where = f"{path}: audio.{name}"
-        check(table, schema.AUDIO_TOWER, tuple(schema.AUDIO_TOWER), where)
+        widths = ("generation", "hidden", "intermediate", "depth", "heads", "source")
+        check(table, schema.AUDIO_TOWER, widths, where, {"generation": HEARING})
         table["source"] = source_text(table["source"], document["sources"], f"{where}.source")
     for name, table in towers.items():
         where = f"{path}: towers.{name}"
@@ -284,10 +285,10 @@ def _audio_tower(
     if "audio_tower" not in row:
         return None
     name, key = row["audio_tower"], f"{where}.audio_tower"
-    if "channels" not in towers.get(name, {}):
+    if towers.get(name, {}).get("generation") not in HEARING:
         raise wrong(key, f"is {name!r}, which towers.toml does not define.")
     fields = {field: value for field, value in towers[name].items() if field != "source"}
-    tower = AudioTower(**fields, out=geometry["hidden"])
+    tower = AudioTower(**{"channels": 0, **fields}, out=geometry["hidden"])
     if tower.parameters() != row.get("audio"):
         raise wrong(key, f"has {tower.parameters()} weights, and audio says {row.get('audio')}.")
     return tower

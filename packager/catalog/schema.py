@@ -62,6 +62,7 @@ TOWER: Types = {
     "source": str,
 }
 AUDIO_TOWER: Types = {
+    "generation": str,
     "hidden": int,
     "intermediate": int,
     "depth": int,

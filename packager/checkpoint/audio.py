@@ -44,11 +44,12 @@ def read(
     path = files["config.json"]
     tower = audio_tower_of(config, shape, str(path))
     tensors = matched(path, stored, dict(tower.tensors()), sound_name, "audio encoder")
-    _refuse_other_features(files)
+    windows = {} if tower.window is None else {"chunk_length": tower.window}
+    _refuse_other_features(files, _FEATURES | windows)
     return Audio(tower, tensors)
 
 
-def _refuse_other_features(files: Mapping[str, Path]) -> None:
+def _refuse_other_features(files: Mapping[str, Path], computed: Mapping[str, int]) -> None:
     for name in PREPROCESSORS:
         if name not in files:
             continue
@@ -56,7 +57,7 @@ def _refuse_other_features(files: Mapping[str, Path]) -> None:
         inner = table.get("feature_extractor")
         settings = {**table, **(inner if isinstance(inner, dict) else {})}
         fields = Fields(settings, str(files[name]))
-        for key, only in _FEATURES.items():
+        for key, only in computed.items():
             if (value := fields.count(key, only)) != only:
                 raise fields.wrong(key, f"is {value!r}, and only {only!r} is computed")
 

@@ -52,6 +52,15 @@ SOUND_TEMPLATE = PICTURE_TEMPLATE.replace(
 )
 """The same with sound, which stands in a prompt as Qwen3-ASR's own template writes it."""
 
+QUESTION_TEMPLATE = PICTURE_TEMPLATE.replace(
+    "{% if part['type'] == 'image' %}{{ '<|vision_start|><|image_pad|><|vision_end|>' }}",
+    "{% if part['type'] == 'audio' %}{{ 'Audio 1: <|audio_bos|><|AUDIO|><|audio_eos|>\\n' }}",
+)
+"""The same with one sound that is asked about, as the processor of Qwen2-Audio writes it
+(processing_qwen2_audio.py of transformers 5.5)."""
+
+_OF_SOUND = {"qwen3_asr": SOUND_TEMPLATE, "qwen2_audio": QUESTION_TEMPLATE}
+
 _CONSONANTS = "bcdfghjklmnpqrstvwxyz"
 _VOWELS = "aeiou"
 _BYTE_LEVEL: JsonObject = {
@@ -204,10 +213,11 @@ def tokenizer_config(
     context: int,
     *,
     pictures: bool = False,
-    sound: bool = False,
+    sound: str | None = None,
 ) -> JsonObject:
     """tokenizer_config.json as Qwen's own has it, with the ChatML template, where pictures or sound
-    come in the one that takes them; `context` is the longest input in tokens."""
+    come in the one that takes them; `context` is the longest input in tokens, `sound` the
+    generation of the audio encoder where there is one."""
     template = PICTURE_TEMPLATE if pictures else CHAT_TEMPLATE
     if any(token.text == "<|IMAGE|>" for token in control):
         template = template.replace(*_PLACES)
@@ -219,7 +229,7 @@ def tokenizer_config(
         },
         "additional_special_tokens": [token.text for token in control[1:] if token.special],
         "bos_token": None,
-        "chat_template": SOUND_TEMPLATE if sound else template,
+        "chat_template": _OF_SOUND.get(sound or "", template),
         "clean_up_tokenization_spaces": False,
         "eos_token": "<|im_end|>",
         "errors": "replace",

@@ -69,6 +69,10 @@ def _tokens(special: tuple[str, ...], plain: tuple[str, ...] = ()) -> tuple[Cont
 QWEN = _tokens(tiktoken.SPECIAL)
 QWEN2 = _tokens(_CHAT)
 QWEN2_VL = _tokens(_CHAT + _VISION)
+QWEN2_AUDIO = _tokens((*_CHAT, "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"))
+"""Source: audio_token_index of configuration_qwen2_audio.py, and the names of
+processing_qwen2_audio.py (transformers 5.5). The other tokens of its tokenizer are tasks of the
+base model, which no prompt here writes."""
 QWEN2_5 = _tokens(_CHAT + _VISION, _TOOLS_AND_CODE)
 QWEN2_5_OMNI = _tokens(
     (
@@ -91,7 +95,7 @@ def control_tokens(repo_id: str, model_type: str) -> tuple[ControlToken, ...]:
     decides between them."""
     if model_type == FIRST_GENERATION:
         return QWEN
-    own = {"qwen2_5_omni": QWEN2_5_OMNI, "qwen3_asr": QWEN3_ASR}
+    own = {"qwen2_audio": QWEN2_AUDIO, "qwen2_5_omni": QWEN2_5_OMNI, "qwen3_asr": QWEN3_ASR}
     if model_type in own:
         return own[model_type]
     if model_type.startswith("qwen3") or ("QwQ-32B" in repo_id and "Preview" not in repo_id):

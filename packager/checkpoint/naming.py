@@ -34,10 +34,10 @@ _BUFFER = re.compile(
 # of Qwen2-VL, `model.visual.` in later ones and where transformers 5 saved it,
 # `model.language_model.visual.` where that saved Qwen3.5, `thinker.visual.` in Qwen2.5-Omni.
 # `thinker.audio_tower.` is the audio encoder of Qwen3-ASR and Qwen2.5-Omni, whose other parts make
-# speech.
+# speech; `audio_tower.` with `multi_modal_projector.` is that of Qwen2-Audio.
 _DRAFT = re.compile(r"(model\.)?(?P<name>mtp\..+)")
 _TOWER = re.compile(r"(thinker\.|(model\.)?(language_model\.)?)(?P<name>visual\..+)")
-_SOUND = re.compile(r"(thinker\.)?(?P<name>audio_tower\..+)")
+_SOUND = re.compile(r"(thinker\.)?(?P<name>(audio_tower|multi_modal_projector)\..+)")
 _SPEECH = re.compile(rf"({'|'.join(SPEECH)})\..+")
 _LAYER = re.compile(r"(^|\.)(layers|h)\.\d+\.")
 _ADAPTER = re.compile(r"(^|\.)(lora_|base_layer\.|modules_to_save\.|adapter)")
@@ -180,8 +180,8 @@ def tower_name(name: str) -> str | None:
 
 
 def sound_name(name: str) -> str | None:
-    """What a tensor of the audio encoder is called there (`audio_tower.`); None for one that is not
-    the encoder's."""
+    """What a tensor of the audio encoder is called there (`audio_tower.`, and of Qwen2-Audio
+    `multi_modal_projector.`); None for one that is not the encoder's."""
     match = _SOUND.fullmatch(name)
     return match["name"] if match else None
 

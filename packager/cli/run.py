@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     "--audio",
     type=click.Path(path_type=Path),
     help="Write down what is said in this sound (WAV, FLAC, Ogg or MP3); PROMPT may then name what "
-    "occurs in it.",
+    "occurs in it. With Qwen2-Audio PROMPT is a question about the sound.",
 )
 @adapters_option
 @think_option
@@ -183,14 +183,18 @@ def _about_sound(
     package: Path, runtime: Runtime, found: Manifest, context: str, audio: Path, work: Path
 ) -> tuple[str, JsonObject]:
     """The job that writes down what is said in a sound, which is decoded into the folder `work`,
-    and its own arguments."""
+    or answers the question `context` about it, and its own arguments."""
     from packager.pipeline import sounds
     from packager.pipeline.cache import BuildCache
     from packager.sounds import take
+    from packager.sounds.cut import too_long
 
     session, seconds = sounds.session_of(runtime, found), sounds.most_of(found)
-    texts = sounds.texts_of(package, context)
+    asked = sounds.asked(found)
+    texts = sounds.texts_of(package, context, asked=asked)
     samples = take(audio, work, BuildCache().log("sounds"))
+    if asked and samples.seconds > seconds:
+        raise too_long(samples.seconds, seconds)
     if samples.seconds > seconds:
         narrate(
             f"The sound has {samples.seconds:.0f} s: it is cut into pieces of at most {seconds}."
@@ -200,6 +204,7 @@ def _about_sound(
         "texts": texts,
         "sound": samples.as_dict(),
         "seconds": seconds,
+        "asked": asked,
     }
 
 

@@ -50,8 +50,7 @@ class Listening:
         """Fields of packager.records.Measurement; `peak` tells the most memory so far, in bytes."""
         found: dict[str, Any] = {"text_peak_memory_bytes": peak()}
         found["audio_load_s"] = self.model.open_encoder()
-        room = (self.context - _AROUND) // (self.model.audio_tokens(1) + _TOKENS_PER_SECOND)
-        seconds = min(self.seconds, room)
+        seconds = self._room()
         if seconds < self.seconds:
             self.left_out.append(
                 f"sound of {self.seconds} s: the context of {self.context} holds {max(0, seconds)}"
@@ -82,6 +81,18 @@ class Listening:
             "audio_ttft_ms": 1000 * statistics.median(firsts),
             "audio_seconds_per_second": seconds / statistics.median(wholes),
         }
+
+    def _room(self) -> int:
+        """Whole seconds of sound whose tokens and text fit the context."""
+        room = self.context - _AROUND
+        return next(
+            (
+                seconds
+                for seconds in range(self.seconds, 0, -1)
+                if self.model.audio_tokens(seconds * RATE) + _TOKENS_PER_SECOND * seconds <= room
+            ),
+            0,
+        )
 
     def transcribed(
         self, recordings: Sequence[JsonObject], texts: Sequence[str], most: int

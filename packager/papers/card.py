@@ -86,10 +86,16 @@ def _front(contents: Contents) -> str:
         **declared,
         "base_model": contents.variant.repo_id,
         "base_model_relation": "adapter" if contents.adapter else "quantized",
-        "pipeline_tag": _TAKING.get(contents.modality) or _PIPELINES[contents.task],
+        "pipeline_tag": _pipeline(contents),
         "tags": ["qwen-pack", contents.runtime.name, contents.recipe.id],
     }
     return "".join(f"{key}: {_yaml(value)}\n" for key, value in rows.items())
+
+
+def _pipeline(contents: Contents) -> str:
+    if contents.audio is not None and contents.audio.window_seconds is not None:
+        return "audio-text-to-text"
+    return _TAKING.get(contents.modality) or _PIPELINES[contents.task]
 
 
 def _yaml(value: str | Sequence[str]) -> str:

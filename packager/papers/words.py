@@ -82,6 +82,11 @@ def uses(contents: Contents) -> list[str]:
             f"{purpose}: a query and a document in, a score from 0 to 1 out, up to {need.context} "
             "tokens together."
         ]
+    if contents.audio is not None and contents.audio.window_seconds is not None:
+        return [
+            f"{purpose}: text and a sound of up to {contents.audio.max_audio_seconds} seconds in, "
+            f"text out, up to {need.context} tokens of prompt and answer."
+        ]
     if contents.audio is not None:
         most = contents.audio.max_audio_seconds
         return [
@@ -92,6 +97,13 @@ def uses(contents: Contents) -> list[str]:
     if contents.vision is not None:
         taken = f"text and pictures of up to {contents.vision.max_image_tokens} tokens in"
     return [f"{purpose}: {taken}, text out, up to {need.context} tokens of prompt and answer."]
+
+
+_LEFT_OUT = {
+    "text": "Text only: images and sound are not part of the package.",
+    "vision": "Sound is not part of the package.",
+    "audio": "Images are not part of the package.",
+}
 
 
 def limits(contents: Contents) -> list[str]:
@@ -134,7 +146,10 @@ def limits(contents: Contents) -> list[str]:
         f"Prompt and answer together hold {contents.context} tokens; longer ones were not planned "
         "for."
     )
-    sentences.append("Text only: images and sound are not part of the package.")
+    heard = contents.quality.sounds if contents.quality else None
+    if heard is not None and heard.moved:
+        sentences.append(heard.moved)
+    sentences.append(_LEFT_OUT[contents.modality])
     return sentences + _limits_of_licence(contents)
 
 

@@ -174,6 +174,13 @@ def _recorded(
     """The recordings of a list, decoded as long as `held` is open, and the texts around them.
     Raises PackError (usage) for a package that takes no sound."""
     sounds.session_of(runtime, found)
+    if sounds.asked(found):
+        raise usage(
+            f"The package {found.name} answers questions about sound, so that its words are not "
+            "those of a recording.",
+            "Count word errors of a package that writes down what is said, such as Qwen3-ASR; "
+            "`qwen-pack behave` takes recordings with a question and checks.",
+        )
     texts = sounds.texts_of(package, "")
     folder = Path(held.enter_context(temporary_folder()))
     return {"texts": texts, "recordings": sounds.recordings_of(transcripts, folder)}

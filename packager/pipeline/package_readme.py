@@ -97,6 +97,7 @@ def _workload(
         "files": files,
         "settings": settings,
         "chat_template": chat_template,
+        "audio_window": plan.shape.audio.window if plan.shape.audio else None,
         "speculation": made.speculation.to_json()
         if made.speculation and made.speculation.pays
         else None,

@@ -291,13 +291,19 @@ def _audio(plan: Plan, made: Made) -> JsonObject | None:
     if name is None or plan.shape.audio is None:
         return None
     facts = object_at(made.converted.facts, "projector")
-    return {
+    window = plan.shape.audio.window
+    told: JsonObject = {
         "file": f"{MODEL}/{name}",
         **{key: facts[key] for key in ("type", "projector", "parameters")},
         "sample_rate": RATE,
         "tokens_per_second": audio_tokens(1),
         "max_audio_seconds": plan.shape.audio_seconds,
     }
+    if window is None:
+        return told
+    tokens = plan.shape.audio.tokens(window)
+    of_windows = {"window_seconds": window, "window_tokens": tokens}
+    return {**told, "tokens_per_second": tokens // window, **of_windows}
 
 
 def _describe(

@@ -29,10 +29,23 @@ def session_of(runtime: Runtime, package: Manifest) -> str:
     return runtime.audio_session
 
 
-def texts_of(package: Path, context: str) -> list[str]:
+def asked(package: Manifest) -> bool:
+    """Whether a package answers questions about a sound as a whole; others write down what is said,
+    and cut a long one."""
+    own = package.contents.audio
+    return own is not None and own.window_seconds is not None
+
+
+def window_of(package: Manifest) -> int | None:
+    """Seconds that a sound may have at most; None where a longer one is cut into pieces."""
+    return most_of(package) if asked(package) else None
+
+
+def texts_of(package: Path, context: str, *, asked: bool = False) -> list[str]:
     """What the chat template of a package writes before and after a sound; `context` names what
-    occurs in it. Raises PackError (exit code 6) for a template that takes none."""
-    messages = prompt.messages(context)
+    occurs in it, or is the question where sounds are `asked` about. Raises PackError (exit code 6)
+    for a template that takes none."""
+    messages = prompt.messages(context, asked=asked)
     chat = package / "chat_template.jinja"
     if not chat.is_file():
         raise prompt.no_place("there is none")

@@ -91,12 +91,13 @@ def rows(found: Compared, limits: PictureLimits, kind: str) -> tuple[QualityVerd
 def weights_of(
     tensors: Mapping[str, TensorInfo], prefix: str
 ) -> Callable[[str], NDArray[np.float32]]:
-    """The unquantized weights of an encoder by their names behind `prefix`."""
+    """The unquantized weights of an encoder by their names behind `prefix`, of those outside it by
+    their whole names."""
     # Late: numpy, for the child that computes.
     from packager.checkpoint.numbers import rows_of
 
     def weights(name: str) -> NDArray[np.float32]:
-        tensor = tensors[prefix + name]
+        tensor = tensors[prefix + name] if prefix + name in tensors else tensors[name]
         return rows_of(tensor).rows(0, math.prod(tensor.shape[:-1])).reshape(tensor.shape)
 
     return weights

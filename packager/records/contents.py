@@ -261,7 +261,12 @@ class Vision(Record, frozen=True, kw_only=True):
 class Audio(Record, frozen=True, kw_only=True):
     """How the package takes sound: the file of the audio encoder and its type, which projector the
     engine knows it by, samples per second, tokens of a second, and the longest sound that it was
-    planned to take at once, in seconds."""
+    planned to take at once, in seconds.
+
+    Where every sound is filled up with silence, `window_seconds` is how far and `window_tokens`
+    what it takes of the context, however short it is: such a package answers questions about a
+    sound as a whole, and cuts none.
+    """
 
     file: str
     type: str | None = None
@@ -270,6 +275,8 @@ class Audio(Record, frozen=True, kw_only=True):
     sample_rate: Count | None = None
     tokens_per_second: Count | None = None
     max_audio_seconds: Count | None = None
+    window_seconds: Count | None = None
+    window_tokens: Count | None = None
 
 
 class Contents(Record, frozen=True, kw_only=True):

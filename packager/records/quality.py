@@ -71,14 +71,41 @@ class PictureQuality(Record, frozen=True, kw_only=True):
     cosine_min: Number | None = None
 
 
+ANSWER_TOKENS = 8
+"""Tokens of an answer to a sound that are compared."""
+
+
 class SoundQuality(Record, frozen=True, kw_only=True):
-    """Audio embeddings against the unquantized audio encoder's, likewise."""
+    """Audio embeddings against the unquantized audio encoder's, likewise.
+
+    Where the engine makes other tokens of a sound than the published model, `published_tokens` are
+    those of the published one, `answer_kl_mean` is how far the first tokens of answers move by
+    that, in nats, and `answer_top1` the share of them that stay the likeliest.
+    """
 
     sounds: Count = 0
     tokens: Count = 0
     broken: Count = 0
     cosine_mean: Number | None = None
     cosine_min: Number | None = None
+    published_tokens: Count | None = None
+    answer_kl_mean: Number | None = None
+    answer_top1: Number | None = None
+
+    @property
+    def moved(self) -> str:
+        """How far answers move by the tokens that the engine makes of a sound, as a sentence; empty
+        where it makes those of the published model."""
+        if not self.published_tokens:
+            return ""
+        known = self.answer_kl_mean is not None
+        divergence = f"{self.answer_kl_mean:.4f} nats" if known else "what is not a number"
+        return (
+            f"The engine makes {self.tokens} tokens of the {self.sounds} sounds that were "
+            f"compared, and the published model {self.published_tokens}: the first "
+            f"{ANSWER_TOKENS} tokens of the answers move by {divergence} each, and "
+            f"{self.answer_top1 or 0:.0%} of them stay the likeliest."
+        )
 
 
 class CacheQuality(Record, frozen=True, kw_only=True):

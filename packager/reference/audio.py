@@ -88,6 +88,10 @@ class AudioEncoder:
     def __init__(self, shape: EncoderShape, weights: Callable[[str], Floats]) -> None:
         self._shape, self._weights = shape, weights
 
+    def filled(self, samples: Floats) -> Floats:
+        """The samples with the silence that the encoder takes behind them: none here."""
+        return samples
+
     def embed(self, mel: Floats) -> Floats:
         """(tokens, width) of features (128, frames): 13 of each second. Raises PackError (exit code
         6) for frames that are not whole seconds."""
@@ -110,14 +114,14 @@ class AudioEncoder:
         for layer in range(self._shape.depth):
             state = self._layer(f"layers.{layer}.", state)
         state = self._norm("ln_post", state)
-        return self._linear("proj2", _gelu(self._linear("proj1", state)))
+        return self._linear("proj2", gelu(self._linear("proj1", state)))
 
     def _stem(self, chunk: Floats) -> Floats:
         """(13, hidden) of a second: three convolutions, and where a token stands in the second."""
         planes = chunk[None]
         for number in (1, 2, 3):
             name = f"conv2d{number}"
-            planes = _gelu(
+            planes = gelu(
                 _convolved(planes, self._weights(f"{name}.weight"), self._weights(f"{name}.bias"))
             )
         channels, bands, width = planes.shape
@@ -127,7 +131,7 @@ class AudioEncoder:
 
     def _layer(self, name: str, state: Floats) -> Floats:
         state = state + self._attention(name, self._norm(f"{name}self_attn_layer_norm", state))
-        inner = _gelu(self._linear(f"{name}fc1", self._norm(f"{name}final_layer_norm", state)))
+        inner = gelu(self._linear(f"{name}fc1", self._norm(f"{name}final_layer_norm", state)))
         return np.asarray(state + self._linear(f"{name}fc2", inner), np.float32)
 
     def _attention(self, name: str, state: Floats) -> Floats:
@@ -175,7 +179,7 @@ def _sinusoids(count: int, width: int) -> Floats:
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
 
 
-def _gelu(values: Floats) -> Floats:
+def gelu(values: Floats) -> Floats:
     """The exact one, by an approximation of the error function that is good to 1.5e-7 (Abramowitz
     and Stegun 7.1.26)."""
     x = np.abs(values, dtype=np.float64) / math.sqrt(2.0)

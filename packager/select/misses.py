@@ -305,6 +305,14 @@ def _other_limit(candidate: Candidate, same: _Change) -> Iterator[_Change]:
                     flag=f"--min-decode-tps {rate:g}",
                     workload=replace(wish, min_decode_tps=rate),
                 )
+        case "sound" if reason.has_value is not None:
+            seconds = int(reason.has_value)
+            yield replace(
+                same,
+                text=f"sound of {seconds} s in place of {wish.max_audio_seconds}",
+                flag=f"--max-audio-seconds {seconds}",
+                workload=replace(wish, max_audio_seconds=seconds),
+            )
         case "ttft":
             wait = ceil(candidate.forecast.ttft_ms)
             text = f"a first token after {wait} ms in place of {wish.max_ttft_ms:g}"

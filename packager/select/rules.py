@@ -13,6 +13,7 @@ from packager.need.floors import Floor
 from packager.need.usecases import UseCase, thinking_tokens
 from packager.need.workload import Workload
 from packager.select.candidate import Reason
+from packager.select.sizing import sound_prompt
 from packager.select.stand_ins import published, stand_in
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def of_variant(variant: Variant, workload: Workload, case: UseCase) -> Iterator[
     yield from tuning(variant, case)
     yield from licence(variant, workload)
     yield from modality(variant, workload)
+    yield from sound(variant, workload)
     yield from context(variant, workload)
     yield from trained_on(variant, workload)
     yield from dimension(variant, workload)
@@ -100,6 +102,31 @@ def modality(variant: Variant, workload: Workload) -> Iterator[Reason]:
         if variant.text_alone is not None:
             has += f" ({variant.text_alone})"
         yield Reason("modality", " and ".join(workload.modality), has)
+
+
+def sound(variant: Variant, workload: Workload) -> Iterator[Reason]:
+    """A sound must not be longer than the encoder takes where it cannot be cut, and what it becomes
+    must leave room in the context."""
+    tower, seconds = variant.audio_tower, workload.max_audio_seconds
+    if tower is None or seconds is None or tower.window is None:
+        return
+    if seconds > tower.window:
+        yield Reason(
+            "sound",
+            f"{seconds} s of sound at once",
+            f"{tower.window} s, and its answer is about a sound as a whole",
+            seconds,
+            tower.window,
+        )
+    prompt = sound_prompt(tower, workload)
+    if prompt >= workload.context:
+        yield Reason(
+            "context",
+            f"more than the {prompt} tokens that its sound and the rest of the prompt take",
+            f"{workload.context} tokens",
+            prompt,
+            workload.context,
+        )
 
 
 def context(variant: Variant, workload: Workload) -> Iterator[Reason]:

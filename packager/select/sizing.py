@@ -17,6 +17,7 @@ from packager.select import device_rules
 from packager.select.candidate import Alone
 from packager.select.ways import Way
 from packager.shape import Shape
+from packager.shape.audio import AudioTower, audio_tokens
 
 _NOTHING = Footprint(0, 0, 0, 0)
 _ROOMY = 0.9
@@ -42,6 +43,15 @@ class Size:
     sequences: Sequences = ALONE
     one: Footprint = _NOTHING
     one_split: Split | None = None
+
+
+def sound_prompt(tower: AudioTower | None, workload: Workload) -> int:
+    """Tokens of the prompt with those that an encoder makes of the workload's longest sound: needs
+    are planned with Qwen3-ASR's."""
+    seconds = workload.max_audio_seconds
+    if tower is None or seconds is None:
+        return workload.prompt
+    return workload.prompt + max(0, tower.tokens(seconds) - audio_tokens(seconds))
 
 
 class Sizes:
@@ -118,7 +128,7 @@ class Sizes:
         context, count = workload.context, workload.parallel
         # The rate is that at the beginning of an answer: the typical prompt is in the cache, as the
         # benchmark measures it.
-        filled = min(workload.prompt, context)
+        filled = min(sound_prompt(shape.audio, workload), context)
         artifact = runtime.artifact_bytes(shape, recipe)
         least_file = (
             0 if workload.max_file_bytes is None else runtime.least_file_bytes(shape, recipe)
@@ -168,7 +178,7 @@ class Sizes:
         return predict_on(
             shape,
             size.decode_bytes,
-            self._workload.prompt,
+            sound_prompt(shape.audio, self._workload),
             device,
             size.speed,
             extra,

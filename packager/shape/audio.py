@@ -1,8 +1,9 @@
-"""The audio encoder of Qwen3-ASR: its widths, read from the audio_config of a config.json, the
-tensors that follow from them, and how sound becomes tokens.
+"""The audio encoders of Qwen3-ASR and Qwen2-Audio: their widths, read from the audio_config of a
+config.json, the tensors that follow from them, and how sound becomes tokens.
 
 Sources: configuration_qwen3_asr.py, modeling_qwen3_asr.py and processing_qwen3_asr.py of
 QwenLM/Qwen3-ASR; the names are those of its repositories, `audio_tower.` and what comes after it.
+What is Qwen2-Audio's own is in packager.shape.whisper.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from typing import Any, Protocol
 
 from packager.errors import bad_input
 from packager.limits import LAYERS, TOWER_WIDTH
+from packager.shape import whisper
 from packager.shape.fields import Fields
 from packager.shape.speaking import HEARD_WRONGLY, HEARS_WELL
 
-HEARING = ("qwen3_asr",)
+HEARING = ("qwen3_asr", "qwen2_audio")
 """Model types whose audio encoder is built."""
 
 PREFIX = "audio_tower."
@@ -32,7 +34,7 @@ POSITIONS = 1500
 
 _BANDS = 16
 """Mel bands that are left after three convolutions of stride 2."""
-# What the configuration class takes where config.json is silent.
+# What both configuration classes take where config.json is silent.
 _DEFAULTS = {
     "d_model": 1280,
     "encoder_ffn_dim": 5120,
@@ -44,6 +46,8 @@ _DEFAULTS = {
 _FIXED: Mapping[str, tuple[int, int]] = {
     "num_mel_bins": (128, MELS),
     "max_source_positions": (1500, POSITIONS),
+}
+_WINDOWS: Mapping[str, tuple[int, int]] = {
     "n_window": (100, CHUNK_FRAMES // 2),
     "n_window_infer": (400, CHUNK_FRAMES * WINDOW_CHUNKS),
 }
@@ -66,8 +70,9 @@ class Decoder(Protocol):
 class AudioTower:
     """An audio encoder. Source: the audio_config of the checkpoint's config.json.
 
-    `channels` are those of the convolutions, `out` the width of an audio token, which is that of
-    the decoder.
+    `channels` are those of the convolutions over planes, 0 where there are none (Qwen2-Audio);
+    `out` is the width of an audio token, which is that of the decoder; `generation` the model type
+    that it is of, one of `HEARING`.
     """
 
     hidden: int
@@ -76,15 +81,39 @@ class AudioTower:
     heads: int
     channels: int
     out: int
+    generation: str = "qwen3_asr"
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> AudioTower:
+        """The inverse of dataclasses.asdict. Raises msgspec.ValidationError for other fields."""
+        # Late: the catalogue is read by commands that need none of it.
+        import msgspec
+
+        return msgspec.convert(fields, cls)
+
+    @property
+    def window(self) -> int | None:
+        """Seconds that every sound is filled up to, and that none may exceed; None where each
+        second takes its own tokens."""
+        return whisper.SECONDS if self.generation == "qwen2_audio" else None
+
+    def tokens(self, seconds: int) -> int:
+        """Tokens that the engine makes of so many seconds of sound."""
+        return audio_tokens(seconds) if self.window is None else whisper.TOKENS
 
     def parameters(self) -> int:
         """All weights of the encoder."""
+        if self.window is not None:
+            return sum(prod(size) for _, size in self.tensors())
         layer = sum(prod(size) for _, size in _layer(self))
         around = sum(prod(size) for part in (_convolutions, _end) for _, size in part(self))
         return around + self.depth * layer
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Name and shape of every tensor."""
+        if self.window is not None:
+            yield from whisper.tensors(self, PREFIX)
+            return
         for name, size in _convolutions(self):
             yield PREFIX + name, size
         for layer in range(self.depth):
@@ -95,6 +124,8 @@ class AudioTower:
 
     def operations(self, seconds: int) -> float:
         """Operations for so many seconds of sound; a multiply-add counts as two."""
+        if self.window is not None:
+            return whisper.operations(self)
         # Height (mel bands) and width (frames) of what each convolution gives.
         sizes = ((64, 50), (32, 25), (_BANDS, CHUNK_TOKENS))
         ins = (1, self.channels, self.channels)
@@ -110,7 +141,8 @@ class AudioTower:
 
 
 def audio_tokens(seconds: int) -> int:
-    """Tokens of so many seconds of sound."""
+    """Tokens of so many seconds of sound as Qwen3-ASR takes them, by which needs are planned;
+    `AudioTower.tokens` knows those of an encoder."""
     return CHUNK_TOKENS * seconds
 
 
@@ -165,8 +197,10 @@ def audio_tower_of(config: Mapping[str, Any], decoder: Decoder, where: str) -> A
             "Name a checkpoint that takes sound, such as Qwen3-ASR, or build the text model alone "
             "with --modality text.",
         )
-    fields = Fields(config, where).table("thinker_config").table("audio_config")
-    for key, (default, only) in _FIXED.items():
+    later = decoder.model_type == "qwen3_asr"
+    outer = Fields(config, where)
+    fields = (outer.table("thinker_config") if later else outer).table("audio_config")
+    for key, (default, only) in {**_FIXED, **(_WINDOWS if later else {})}.items():
         if (value := fields.count(key, default)) != only:
             raise fields.wrong(key, f"is {value!r}, and only {only!r} is computed")
     if (activation := fields.text("activation_function", "gelu")) != "gelu":
@@ -180,7 +214,9 @@ def audio_tower_of(config: Mapping[str, Any], decoder: Decoder, where: str) -> A
             raise fields.wrong(key, f"is {found}, and no encoder has more than {TOWER_WIDTH}")
         return found
 
-    hidden, heads, out = width("d_model"), width("encoder_attention_heads"), width("output_dim")
+    hidden, heads = width("d_model"), width("encoder_attention_heads")
+    # Qwen2-Audio's projector ends as wide as the decoder, and no key says so.
+    out = width("output_dim") if later else decoder.hidden
     if out != decoder.hidden:
         raise fields.wrong("output_dim", f"is {out}, and the text decoder is {decoder.hidden} wide")
     # The sinusoids are halves of sines and of cosines.
@@ -196,13 +232,16 @@ def audio_tower_of(config: Mapping[str, Any], decoder: Decoder, where: str) -> A
         intermediate=width("encoder_ffn_dim"),
         depth=depth,
         heads=heads,
-        channels=width("downsample_hidden_size"),
+        channels=width("downsample_hidden_size") if later else 0,
         out=out,
+        generation=decoder.model_type,
     )
 
 
 def audio_config(tower: AudioTower) -> dict[str, Any]:
     """The audio_config of an encoder, which `audio_tower_of` turns back into the same one."""
+    if tower.window is not None:
+        return whisper.config(tower)
     return {
         "model_type": "qwen3_asr_audio_encoder",
         "activation_function": "gelu",

@@ -131,6 +131,7 @@ TEXT_TYPES = (
     "qwen3_5_text",
     "qwen3_5_moe_text",
     "qwen3_asr",
+    "qwen2_audio",
     *COMPOSITE_TYPES,
 )
 """The model types whose text decoder is opened; none of them needs its own Python code."""

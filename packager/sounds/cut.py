@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from packager.errors import PackError, bad_input
 from packager.shape.audio import RATE
 
 if TYPE_CHECKING:
@@ -27,6 +28,15 @@ def pieces(samples: NDArray[np.float32], seconds: int) -> Iterator[tuple[int, in
         yield start, end
         start = end
     yield start, len(samples)
+
+
+def too_long(has: float, most: int) -> PackError:
+    """The refusal (exit code 6) of a sound of `has` seconds that a package takes as a whole."""
+    return bad_input(
+        f"The sound has {has:.1f} s, and this package takes {most} s and no more: its answer is "
+        "about a sound as a whole.",
+        "Cut the sound, and ask about each part.",
+    )
 
 
 def _quietest(piece: NDArray[np.float32]) -> int:

@@ -8,15 +8,21 @@ from packager.json_values import JsonObject
 PLACE = "<|audio_start|><|audio_pad|><|audio_end|>"
 """What the template of Qwen3-ASR writes for a sound (its chat_template.json). Engines set the
 tokens around a sound themselves, and as many in place of the middle one as the sound takes."""
-CONTROL = ("<|audio_start|>", "<|audio_end|>", "<|audio_pad|>", "<asr_text>")
+ASKED_PLACE = "<|audio_bos|><|AUDIO|><|audio_eos|>"
+"""What that of Qwen2-Audio writes (processing_qwen2_audio.py of transformers)."""
+CONTROL = (
+    *("<|audio_start|>", "<|audio_end|>", "<|audio_pad|>", "<asr_text>"),
+    *("<|audio_bos|>", "<|audio_eos|>", "<|AUDIO|>"),
+)
 
 _TEXT = "<asr_text>"
 _LANGUAGE = "language "
 
 
-def messages(context: str) -> list[JsonObject]:
+def messages(context: str, *, asked: bool = False) -> list[JsonObject]:
     """One turn of the user that is the sound alone; `context`, names and words that may occur in
-    it, is the system's, as Qwen3-ASR's own package has it.
+    it, is the system's, as Qwen3-ASR's own package has it. Where a sound is `asked` about, it is
+    the question, which stands behind the sound.
 
     Raises PackError (usage) for a context that writes control tokens of sound itself.
     """
@@ -26,14 +32,18 @@ def messages(context: str) -> list[JsonObject]:
             f"The prompt writes {written} itself.",
             "Leave it out: the chat template writes it where the sound goes.",
         )
-    sound: JsonObject = {"role": "user", "content": [{"type": "audio", "audio": ""}]}
+    part: JsonObject = {"type": "audio", "audio": ""}
+    if asked:
+        question: list[JsonObject] = [{"type": "text", "text": context}] if context else []
+        return [{"role": "user", "content": [part, *question]}]
+    sound: JsonObject = {"role": "user", "content": [part]}
     return [*([{"role": "system", "content": context}] if context else []), sound]
 
 
 def around(prompt: str) -> list[str]:
     """The texts before and after the sound of a rendered prompt. Raises PackError (exit code 6) for
     a template that has no one place for it."""
-    texts = prompt.split(PLACE)
+    texts = prompt.split(ASKED_PLACE if ASKED_PLACE in prompt else PLACE)
     if len(texts) != 2 or any(token in text for token in CONTROL for text in texts):
         raise no_place(f"it writes {len(texts) - 1} places for a sound")
     return texts

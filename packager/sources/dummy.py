@@ -21,7 +21,7 @@ from packager.files import folder_that_appears_whole, free_bytes, write_atomical
 from packager.json_values import JsonObject
 from packager.runtime import Report
 from packager.shape import FIRST_GENERATION, Shape, TensorSpec, Tower, heads, tensors
-from packager.shape.audio import FRAME, HOP, MELS, RATE
+from packager.shape.audio import FRAME, HOP, MELS, RATE, AudioTower
 from packager.shape.tensors import naming_of
 from packager.shape.tower import FRAMES, MERGE
 from packager.sources.facts import source_facts
@@ -143,14 +143,14 @@ def write_checkpoint(
     else:
         write_atomically(folder / "tokenizer.json", tokenizer_json(base, control, shape.task))
         sees = shape.vision is not None
-        hears = shape.audio is not None
+        hears = shape.audio.generation if shape.audio is not None else None
         settings = tokenizer_config(base, control, shape.context, pictures=sees, sound=hears)
         write_json(folder / "tokenizer_config.json", settings)
     write_atomically(folder / "LICENSE", _NOTE.format(repo_id=repo_id).encode())
     if shape.vision is not None:
         write_json(folder / PREPROCESSORS[0], _preprocessor(shape.vision))
     if shape.audio is not None:
-        write_json(folder / PREPROCESSORS[0], _FEATURES)
+        write_json(folder / PREPROCESSORS[0], _features(shape.audio))
     total = weights(shape) * ITEM_BYTES[dtype]
     for done in write_weights(folder, _tensors(shape), seed=seed, **writing):
         report.progress(done, total)
@@ -165,20 +165,24 @@ def _tensors(shape: Shape) -> Iterator[TensorSpec]:
         for name, size in shape.vision.tensors():
             yield TensorSpec(outer + name, size)
     if shape.audio is not None:
+        # Qwen2-Audio's stand beside the decoder's, which are the ones with a name before them.
+        outer = naming_of(shape).head if shape.audio.window is None else ""
         for name, size in shape.audio.tensors():
-            yield TensorSpec(naming_of(shape).head + name, size)
+            yield TensorSpec(outer + name, size)
     if shape.draft_layers:
         yield from heads.tensors(shape)
 
 
-_FEATURES: JsonObject = {
-    "feature_extractor_type": "WhisperFeatureExtractor",
-    "feature_size": MELS,
-    "hop_length": HOP,
-    "n_fft": FRAME,
-    "sampling_rate": RATE,
-}
-"""preprocessor_config.json as that of Qwen3-ASR."""
+def _features(tower: AudioTower) -> JsonObject:
+    """preprocessor_config.json as those of Qwen3-ASR and Qwen2-Audio."""
+    features: JsonObject = {
+        "feature_extractor_type": "WhisperFeatureExtractor",
+        "feature_size": MELS,
+        "hop_length": HOP,
+        "n_fft": FRAME,
+        "sampling_rate": RATE,
+    }
+    return features if tower.window is None else {**features, "chunk_length": tower.window}
 
 
 def _preprocessor(tower: Tower) -> JsonObject:

@@ -150,7 +150,7 @@ def _variant(repo_id: str, told: JsonObject) -> Variant:
     shape = Shape.from_dict(object_at(told, "shape"))
     tower = Tower.from_dict(object_at(told, "tower")) if told.get("tower") else None
     widths = object_at(told, "audio_tower") if told.get("audio_tower") else {}
-    encoder = AudioTower(**{key: at(widths, key, int) for key in widths}) if widths else None
+    encoder = AudioTower.from_dict(widths) if widths else None
     base = descends_from(shape, texts_at(told, "base_models"))
     licence, chats = at_or_none(told, "license", str), at(told, "chats", bool)
     if base is None:

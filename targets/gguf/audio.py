@@ -1,8 +1,8 @@
 """The tensors of a projector file (mmproj) that hold an audio encoder: what llama.cpp calls them
 and in which types they are kept; no engine at hand.
 
-Source: conversion/qwen3vl.py, qwenvl.py and base.py of llama.cpp, whose names and types these are
-to the byte.
+Source: conversion/qwen3vl.py, qwenvl.py, ultravox.py and base.py of llama.cpp, whose names and
+types these are to the byte.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from math import prod
 
 from packager.shape.audio import POSITIONS, PREFIX, AudioTower
+from packager.shape.whisper import PROJECTOR
 from targets.gguf.tensors import OutTensor, Part
 
 SINUSOIDS = f"{PREFIX}embed_positions.weight"
-"""The source of the positions, which no checkpoint stores: they are computed."""
+"""The source of the positions. Qwen2-Audio's checkpoints store them, those of Qwen3-ASR do not:
+they are computed."""
 
 _POSITIONS = "a.position_embd.weight"
 _LAYER = re.compile(r"layers\.(\d+)\.(.+)\.(weight|bias)")
@@ -27,6 +29,11 @@ _OUTER = {
     "ln_post": "a.post_ln",
     "proj1": "mm.a.mlp.1",
     "proj2": "mm.a.mlp.2",
+    "conv1": "a.conv1d.1",
+    "conv2": "a.conv1d.2",
+    "embed_positions": "a.position_embd",
+    "layer_norm": "a.post_ln",
+    PROJECTOR: "mm.a.fc",
 }
 _LAYERS = {
     "self_attn.q_proj": "attn_q",
@@ -42,8 +49,9 @@ _LAYERS = {
 
 def tensors(tower: AudioTower) -> Iterator[OutTensor]:
     """Every tensor of the file: positions, convolutions, layer by layer, then the projector."""
-    shape = (POSITIONS, tower.hidden)
-    yield OutTensor(_POSITIONS, shape, (Part(SINUSOIDS, 0, POSITIONS),), f32=True)
+    if tower.window is None:
+        shape = (POSITIONS, tower.hidden)
+        yield OutTensor(_POSITIONS, shape, (Part(SINUSOIDS, 0, POSITIONS),), f32=True)
     for name, size in tower.tensors():
         yield _converted(name, size)
 
@@ -59,7 +67,10 @@ def _converted(name: str, shape: tuple[int, ...]) -> OutTensor:
     if new.startswith("a.conv2d.") and end == "bias":
         # The engine adds it to planes of that many channels; each is a row of one number.
         return OutTensor(new, (*shape, 1, 1), (Part(name, 0, shape[0]),), f32=True)
-    return OutTensor(new, shape, (Part(name, 0, prod(shape[:-1])),), f32=len(shape) == 1)
+    if new.startswith("a.conv1d.") and end == "bias":
+        return OutTensor(new, (*shape, 1), (Part(name, 0, shape[0]),), f32=True)
+    always = len(shape) == 1 or new == _POSITIONS
+    return OutTensor(new, shape, (Part(name, 0, prod(shape[:-1])),), f32=always)
 
 
 def fixed_type(name: str) -> str | None:

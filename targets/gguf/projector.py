@@ -36,7 +36,10 @@ _IMAGE_SIZE = 560
 """What llama.cpp's converter writes for the towers without learned positions; clip.cpp reads any
 size."""
 _AUDIO_EPSILON = 1e-5
-_HEARING = str(gguf.VisionProjectorType.QWEN3A)
+_HEARING = {
+    "qwen3_asr": str(gguf.VisionProjectorType.QWEN3A),
+    "qwen2_audio": str(gguf.VisionProjectorType.QWEN2A),
+}
 _PROJECTORS = {
     "qwen2_vl": gguf.VisionProjectorType.QWEN2VL,
     "qwen2_5_vl": gguf.VisionProjectorType.QWEN25VL,
@@ -92,10 +95,11 @@ def convert_audio(
     hearing = source.audio()
     planned = list(tower.tensors(hearing.tower))
     keys = collect(source, hearing, planned, kind, origin)
-    sources = {**hearing.tensors, audio.SINUSOIDS: _sinusoids(hearing.tower.hidden)}
+    sources = {audio.SINUSOIDS: _sinusoids(hearing.tower.hidden), **hearing.tensors}
     made = _written(path, planned, keys, sources, kind, threads, report)
     report.note(f"{path.name}: {human_bytes(made['artifact_bytes'])}, the audio encoder in {kind}")
-    return {**made, "projector": _HEARING, "parameters": hearing.tower.parameters()}
+    projector = _HEARING[hearing.tower.generation]
+    return {**made, "projector": projector, "parameters": hearing.tower.parameters()}
 
 
 def _written(
@@ -174,7 +178,11 @@ def _describe(writer: gguf.GGUFWriter, vision: Vision) -> None:
 def _describe_audio(writer: gguf.GGUFWriter, encoder: Audio) -> None:
     found = encoder.tower
     writer.add_clip_has_audio_encoder(True)
-    writer.add_clip_audio_projector_type(gguf.VisionProjectorType.QWEN3A)
+    # The converter names it as that of the whole file where it knows no other one.
+    if found.generation == "qwen2_audio":
+        writer.add_clip_projector_type(gguf.VisionProjectorType.QWEN2A)
+    else:
+        writer.add_clip_audio_projector_type(gguf.VisionProjectorType.QWEN3A)
     writer.add_audio_projection_dim(found.out)
     writer.add_audio_embedding_length(found.hidden)
     writer.add_audio_feed_forward_length(found.intermediate)

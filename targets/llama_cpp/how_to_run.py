@@ -86,7 +86,7 @@ as a server that speaks OpenAI's protocol, at http://127.0.0.1:8080/v1:
 ```
 llama-server --model {model}{seeing} {server} --jinja --port 8080
 ```
-{_pictures(model, seeing, common, hears(workload))}{_warm(model, seeing, server, workload)}
+{_pictures(model, seeing, common, workload)}{_warm(model, seeing, server, workload)}
 Threads: as many as the machine has physical cores, or fewer (`--threads N`): decoding is bound by memory. On a machine that others use,
 set `OMP_WAIT_POLICY=passive`. A llama.cpp that does not know `--load-mode none` calls it `--no-mmap`.
 
@@ -254,11 +254,23 @@ processor; open none that somebody else made.
 """
 
 
-def _pictures(model: str, seeing: str, common: str, sound: bool) -> str:
-    """How a picture is asked about, or a sound written down; nothing for text alone."""
+def _pictures(model: str, seeing: str, common: str, workload: JsonObject) -> str:
+    """How a picture or a sound is asked about, or a sound written down; nothing for text alone."""
     if not seeing:
         return ""
-    if sound:
+    if window := at_or_none(workload, "audio_window", int):
+        return f"""
+`llama-cli` above answers text alone. A sound is asked about with
+
+```
+llama-mtmd-cli --model {model}{seeing} {common} --audio sound.wav --prompt "What is heard in this sound?"
+```
+
+and the server takes sound as `input_audio` of a message, next to the question. llama.cpp reads WAV, MP3 and FLAC, fills each sound up to
+{window} seconds and makes as many tokens of it as of {window} seconds; of a longer one it makes those of several. The published model makes
+tokens of the sound alone: answers differ, and `quality.sounds` in `manifest.json` says by how much.
+"""
+    if hears(workload):
         return f"""
 `llama-cli` above answers text alone. What is said in a sound is written down by
 

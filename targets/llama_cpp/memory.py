@@ -14,7 +14,7 @@ from packager.measure.speculation import WIDTHS
 from packager.predict.memory import Footprint, kv_cache_bytes
 from packager.recipe import Recipe
 from packager.shape import Shape, heads
-from packager.shape.audio import RATE, WINDOW_CHUNKS, AudioTower, audio_tokens
+from packager.shape.audio import RATE, WINDOW_CHUNKS, AudioTower
 from packager.shape.tower import MERGE, Tower
 from targets.gguf import tower
 from targets.gguf.presets import projector_type
@@ -111,10 +111,14 @@ def tower_compute(shape: Shape) -> int:
 
 def _audio_compute(shape: Shape, encoder: AudioTower) -> int:
     known, seconds = constants().audio, shape.audio_seconds
+    tokens = encoder.tokens(seconds)
+    sound = known["copies_of_the_samples"] * _FLOAT * RATE * (encoder.window or seconds)
+    if encoder.window is not None:
+        buffer = known["bytes_per_width_of_a_window"] * encoder.hidden
+        return int(buffer + sound) + _FLOAT * tokens * encoder.out
     chunks = min(WINDOW_CHUNKS, seconds)
     buffer = chunks * known["bytes_per_channel_and_chunk"] * encoder.channels
-    sound = known["copies_of_the_samples"] * _FLOAT * RATE * seconds
-    return int(buffer + sound) + _FLOAT * audio_tokens(seconds) * encoder.out
+    return int(buffer + sound) + _FLOAT * tokens * encoder.out
 
 
 def tower_buffer(shape: Shape) -> int:

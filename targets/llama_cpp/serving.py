@@ -15,11 +15,12 @@ from packager.measure.speculation import proposer_of
 from packager.pictures import prompt as places
 from packager.pictures import take_data
 from packager.scratch import temporary_folder
+from packager.shape.audio import RATE
 from packager.shipping.server.refused import Refused
 from packager.shipping.server.settings import Settings
 from packager.sounds import prompt as sound_places
 from packager.sounds import take_data as take_sound
-from packager.sounds.cut import pieces
+from packager.sounds.cut import pieces, too_long
 from targets.llama_cpp import speculation
 from targets.llama_cpp.audio import AudioSession
 from targets.llama_cpp.image_encoder import Chunk
@@ -83,6 +84,8 @@ class Engine:
         assert isinstance(session, AudioSession)
         try:
             texts, samples = sound_places.around(prompt), self._samples(sound)
+            if session.window is not None and len(samples) > self._seconds * RATE:
+                raise too_long(len(samples) / RATE, self._seconds)
             for begin, end in pieces(samples, self._seconds):
                 # Numbers of numpy, which go to the encoder as they are.
                 piece: Any = samples[begin:end]

@@ -1,9 +1,11 @@
-"""Tiny checkpoints of Qwen3-ASR: a decoder and an audio encoder with random weights."""
+"""Tiny checkpoints of Qwen3-ASR and Qwen2-Audio: a decoder and an audio encoder with random
+weights."""
 
 from __future__ import annotations
 
 import io
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,19 @@ SHAPE: Shape = replace(tiny_shape("qwen3", layers=2, tied=True), model_type="qwe
     TOWER, SECONDS
 )
 
+ASKED = AudioTower(
+    hidden=64, intermediate=72, depth=3, heads=2, channels=0, out=64, generation="qwen2_audio"
+)
+"""The encoder of Qwen2-Audio, whose sounds are asked about."""
+ASKED_SHAPE: Shape = replace(
+    tiny_shape("qwen2", layers=2, tied=False), model_type="qwen2_audio"
+).hearing(ASKED, SECONDS)
+SHAPES = {"qwen3_asr": SHAPE, "qwen2_audio": ASKED_SHAPE}
 
-def write_hearing(folder: Path, **writing: Any) -> Path:
+
+def write_hearing(folder: Path, model_type: str = "qwen3_asr", **writing: Any) -> Path:
     """A checkpoint with an audio encoder, under the hub's names."""
-    return write_tiny(folder, shape=SHAPE, **writing)
+    return write_tiny(folder, shape=SHAPES[model_type], **writing)
 
 
 def louder(folder: Path) -> Path:
@@ -35,7 +46,7 @@ def louder(folder: Path) -> Path:
     draw = np.random.default_rng(5)
     weights = load_file(folder / WEIGHTS)
     for name, weight in weights.items():
-        if "audio_tower" not in name or "norm" in name or ".ln_post." in name:
+        if not re.search(r"audio_tower|multi_modal", name) or re.search(r"norm|\.ln_post\.", name):
             continue
         # Each convolution leaves less than it got.
         gain = 2.0 if ".conv" in name else 1.2

@@ -5,7 +5,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from packager.checkpoint.control_tokens import QWEN, QWEN2_5, QWEN2_5_OMNI, QWEN3, QWEN3_ASR
+from packager.checkpoint.control_tokens import (
+    QWEN,
+    QWEN2_5,
+    QWEN2_5_OMNI,
+    QWEN2_AUDIO,
+    QWEN3,
+    QWEN3_ASR,
+)
 from packager.shape import Shape
 from packager.sources.dummy import write_checkpoint
 
@@ -97,7 +104,13 @@ def write_tiny(
     folder.mkdir(parents=True, exist_ok=True)
     item = 4 if dtype == "F32" else 2
     limit = 1 << 60 if shards == 1 else shape.parameters() * item // shards
-    own = {"qwen": QWEN, "qwen2_5_omni": QWEN2_5_OMNI, "qwen3": QWEN3, "qwen3_asr": QWEN3_ASR}
+    own = {
+        "qwen": QWEN,
+        "qwen2_5_omni": QWEN2_5_OMNI,
+        "qwen2_audio": QWEN2_AUDIO,
+        "qwen3": QWEN3,
+        "qwen3_asr": QWEN3_ASR,
+    }
     control = own.get(shape.model_type, QWEN2_5)
     write_checkpoint(
         Silent(),

@@ -81,6 +81,8 @@ class Facts:
     image_tokens: int
     audio_seconds: int
     """Seconds of sound that are taken at once; 0 for a package that takes none."""
+    audio_asked: bool
+    """Whether a sound is asked about as a whole; others are written down, and may be cut."""
     engine: EngineStart
     engine_minimum: str
     """The oldest engines that read it, as a sentence; empty where none are known."""
@@ -125,6 +127,7 @@ def facts(shipment: Shipment) -> Facts:
         projector=shipment.projector.path if shipment.projector else "",
         image_tokens=(contents.vision.max_image_tokens if contents.vision else None) or 0,
         audio_seconds=_audio_seconds(contents),
+        audio_asked=contents.audio is not None and contents.audio.window_seconds is not None,
         engine=engine_start(contents.runtime),
         engine_minimum=sentence(contents.runtime.minimum),
         folder=Safe(FOLDER),

@@ -23,6 +23,7 @@ _MODULES = {
     "qwen3_vl": "qwen3vl:Qwen3Vl",
     "qwen3_vl_moe": "qwen3vl:Qwen3VlMoe",
     "qwen3_asr": "qwen3asr:Qwen3Asr",
+    "qwen2_audio": "qwen2audio:Qwen2Audio",
     "qwen2_moe": "qwen2moe:Qwen2Moe",
     "qwen3_moe": "qwen3moe:Qwen3Moe",
     "qwen3_next": "qwen3next:Qwen3Next",
