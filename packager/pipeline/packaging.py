@@ -14,12 +14,11 @@ from packager import __version__, papers
 from packager.catalog import licences
 from packager.catalog.licences import spdx
 from packager.chat import speech
-from packager.checkpoint import Checkpoint, retrieval
+from packager.checkpoint import Checkpoint
 from packager.errors import bad_input, usage
 from packager.files import copy_hashed, replace_folder, sha256, write_atomically
-from packager.hearing import Hears
 from packager.inspection import refuse_unsafe
-from packager.json_values import JsonObject, at, object_at, object_or_empty
+from packager.json_values import JsonObject, at, object_or_empty
 from packager.names import plain_name
 from packager.package import manifest, sampling
 from packager.package.content import content_sha256
@@ -30,13 +29,12 @@ from packager.papers import licence
 from packager.pipeline.job import checkpoint_of
 from packager.pipeline.package_readme import package_readme
 from packager.pipeline.stages import Made
+from packager.pipeline.use import audio_of, projector_of, retrieval_of, vision_of
 from packager.plan.plan import Plan
 from packager.records.contents import Predicted
 from packager.report import figures
 from packager.report.budgets import limits, verdicts
-from packager.runtime import Sees
 from packager.scratch import flush_tree, scratch_folder
-from packager.shape.audio import RATE, audio_tokens
 from packager.sources import adapters
 
 _OUT = "out/"
@@ -60,7 +58,7 @@ def write(
         entries = []
         for row in model_files:
             name = row.path.removeprefix(_OUT)
-            role = manifest.PROJECTOR if name == _projector(plan) else ""
+            role = manifest.PROJECTOR if name == projector_of(plan) else ""
             entry = FileEntry(f"{MODEL}/{name}", row.size, row.sha256, role)
             (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
             for size in _copied(made.converted.folder / row.path, folder / entry.path, entry):
@@ -240,72 +238,6 @@ def _chat(plan: Plan, made: Made) -> JsonObject:
     }
 
 
-def _retrieval(plan: Plan, made: Made) -> JsonObject | None:
-    """How vectors or scores are made, for whoever runs it; None for text."""
-    task = plan.shape.task
-    if task == "generate":
-        return None
-    if task == "rerank":
-        prompt = retrieval.RERANK.replace("{instruction}", retrieval.INSTRUCTION)
-        return {"task": task, "pooling": "last", "prompt": prompt}
-    own = retrieval.conventions(Checkpoint.open(checkpoint_of(made.fetched)))
-    hidden = plan.shape.hidden
-    return {
-        "task": task,
-        "pooling": "last",
-        "normalized": True,
-        "end": own.end,
-        "query": own.query,
-        "hidden": hidden,
-        "dimension": plan.workload.dimension or hidden,
-    }
-
-
-def _projector(plan: Plan) -> str | None:
-    """The name of the file of the vision tower or the audio encoder; None for text alone."""
-    runtime = plan.runtime
-    if plan.shape.vision is not None and isinstance(runtime, Sees):
-        return runtime.projector
-    if plan.shape.audio is not None and isinstance(runtime, Hears):
-        return runtime.projector
-    return None
-
-
-def _vision(plan: Plan, made: Made) -> JsonObject | None:
-    """What whoever hands over a picture must know; None for text alone."""
-    name = _projector(plan)
-    if name is None or plan.shape.vision is None:
-        return None
-    facts = object_at(made.converted.facts, "projector")
-    kept = ("type", "projector", "parameters", "patch_size", "pixels_per_token", "deepstack")
-    return {
-        "file": f"{MODEL}/{name}",
-        **{key: facts[key] for key in kept},
-        "max_image_tokens": plan.shape.image_tokens,
-    }
-
-
-def _audio(plan: Plan, made: Made) -> JsonObject | None:
-    """What whoever hands over a sound must know; None where none is taken."""
-    name = _projector(plan)
-    if name is None or plan.shape.audio is None:
-        return None
-    facts = object_at(made.converted.facts, "projector")
-    window = plan.shape.audio.window
-    told: JsonObject = {
-        "file": f"{MODEL}/{name}",
-        **{key: facts[key] for key in ("type", "projector", "parameters")},
-        "sample_rate": RATE,
-        "tokens_per_second": audio_tokens(1),
-        "max_audio_seconds": plan.shape.audio_seconds,
-    }
-    if window is None:
-        return told
-    tokens = plan.shape.audio.tokens(window)
-    of_windows = {"window_seconds": window, "window_tokens": tokens}
-    return {**told, "tokens_per_second": tokens // window, **of_windows}
-
-
 def _describe(
     plan: Plan,
     build_key: str,
@@ -389,10 +321,10 @@ def _describe(
         if plan.shape.task == "generate"
         else None,
         "chat": _chat(plan, made) if plan.shape.task == "generate" else None,
-        "retrieval": _retrieval(plan, made),
+        "retrieval": retrieval_of(plan, made),
         "modality": plan.shape.modality,
-        "vision": _vision(plan, made),
-        "audio": _audio(plan, made),
+        "vision": vision_of(plan, made),
+        "audio": audio_of(plan, made),
         **({"warm": made.warm.to_json()} if made.warm else {}),
         **({"speculation": made.speculation.to_json()} if made.speculation else {}),
     }
