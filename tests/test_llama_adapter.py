@@ -183,7 +183,7 @@ def test_types_that_cannot_be_are_refused_in_the_same_words_with_and_without_the
 ) -> None:
     shape = catalog.find("Qwen2.5-0.5B-Instruct").shape
     assert shape is not None
-    said = []
+    said: list[tuple[object, ...] | None] = []
     for of in (sizes.of, sizes.ask):
         try:
             of(shape, PRESETS["Q4_K_M"], False, overrides)
