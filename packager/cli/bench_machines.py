@@ -121,7 +121,7 @@ def _followed(work: Any, machine: str, leave: threading.Event) -> Measurement:
                     narrate(f"{machine}: {event.title}")
                 case StageNote():
                     narrate(f"{machine}: {event.text}")
-                case StageFinished():
+                case StageFinished() if event.summary:
                     narrate(f"{machine}: {event.summary}")
     except StopIteration as stop:
         measured: Measurement = stop.value
