@@ -22,6 +22,9 @@ from packager.errors import PackError, unreachable
 from packager.events import Event
 from packager.package.package import Package
 from packager.pipeline import adapter_package
+from packager.plan.drafts import Proposal
+from packager.plan.plan import Plan
+from packager.predict.memory import Drafting
 from packager.process import Progress, Resident
 from packager.sources.hub_file import HubFile
 from tests.conftest import REPOSITORY
@@ -282,6 +285,40 @@ def test_sources_and_starts_are_in_the_plan_and_in_its_command(
     assert (plan.source.kind, plan.warm, plan.speculate) == ("modelscope", True, ("lookup",))
     words = parsed(build_command(replace(there, profile=drafted), found.chosen))
     assert (words["weights"], words["warm"], words["speculate"]) == ("modelscope", True, "lookup")
+
+
+def test_the_plan_offers_the_models_that_can_draft_and_counts_what_they_take() -> None:
+    draft = Proposal(data.CHOSEN, Drafting(weights=400_000_000, kv_cache=50_000_000), 0.3)
+    value = f"draft:{data.CHOSEN.variant.name}"
+
+    def planned(_: Any, ask: Ask, *more: Any) -> Plan:
+        if ask.profile.speculate != value:
+            return data.PLAN
+        prints = replace(data.CHOSEN.footprint, drafting=draft.drafting)
+        return replace(data.PLAN, chosen=replace(data.CHOSEN, footprint=prints))
+
+    async def walk(pilot: Pilot[Any]) -> None:
+        pilot.app.push_screen(PlanScreen(data.FOUND, data.CHOSEN))
+        plan = await screen(pilot, PlanScreen)
+        choice = plan.query_one("#plan-draft", Slider)
+        await until(pilot, lambda: choice.display, "the line with the drafts")
+        assert "drafting" not in text_of(pilot)
+        choice.focus()
+        await pilot.press("end")
+        await until(pilot, lambda: "drafting" in text_of(pilot), "what the draft takes")
+        assert choice.value == value and f"--speculate {value}" in plan.command
+        assert "450 MB" in choice.text
+        await pilot.press("home")
+        await until(pilot, lambda: "drafting" not in text_of(pilot), "the plan without")
+        assert "--speculate" not in plan.command
+        # Back in the need, the choice stands as it was made.
+        asked = replace(data.ASK, profile=replace(data.ASK.profile, speculate=value))
+        pilot.app.push_screen(NeedScreen(asked))
+        need = await screen(pilot, NeedScreen)
+        assert need.query_one("#speculate", Slider).value == value
+
+    outlook = replace(data.OUTLOOK, drafts=(draft,))
+    drive(walk, data.services(plan=planned, outlook=lambda *_: outlook))
 
 
 def test_what_is_added_to_a_recipe_is_in_the_table_and_the_recipe_is_named_without_it(
