@@ -224,7 +224,7 @@ def ask(
     return Sizes(**sums, table=len(header.encode({}, typed)))
 
 
-def _shapes_of(variant: Variant) -> Iterator[Shape]:
+def shapes_of(variant: Variant) -> Iterator[Shape]:
     """The decoder of a variant, and that with its heads where its repository brings some."""
     shape = decoder_of(variant)
     if shape is not None:
@@ -240,7 +240,7 @@ def main() -> int:
     from targets.gguf.arch import MODEL_TYPES
 
     shapes: dict[str, dict[str, object]] = {}
-    for shape in chain.from_iterable(map(_shapes_of, catalog.load())):
+    for shape in chain.from_iterable(map(shapes_of, catalog.load())):
         if shape.model_type not in MODEL_TYPES or key(shape) in shapes:
             continue
         found = [
