@@ -2,7 +2,7 @@
 memory of this machine gives. Random weights in the true shape; the last line is one JSON object.
 
     python benchmarks/decode_roof.py --scratch FOLDER [--models NAME ...] [--runtimes NAME ...]
-                                     [--rounds N] [--build] [--again] [--tiny]
+                                     [--rounds N] [--build] [--again] [--tiny] [--defaults]
 
 Peers, of the same checkpoint: llama-bench with its own settings over Q4_K_M, built in the scratch
 folder from the source archive of the installed llama-cpp-python; optimum's int4 export with its own
@@ -14,8 +14,9 @@ turns, each first in every other round, with the memory's rate measured before e
 
 Every shape and runtime is one entry of decode-roof.json in the scratch folder, written as soon as
 it is finished: an entry that is there is not measured again, so that the work can be cut into
-calls. `--build` makes the artifacts and stops. `--tiny` takes the small model of the tests, to see
-that the script works; its figures mean nothing.
+calls. `--build` makes the artifacts and stops. `--defaults` measures nothing and prints the rows
+of targets/tuned.toml that follow from the entries so far. `--tiny` takes the small model of the
+tests, to see that the script works; its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -42,6 +44,7 @@ from packager.checkpoint import Checkpoint
 from packager.device.this_machine import describe_machine
 from packager.files import write_json
 from packager.shape import Shape
+from targets.machine.isa import processor
 
 MODELS = ("Qwen2.5-0.5B-Instruct", "Qwen3-0.6B", "Qwen2.5-1.5B-Instruct", "Qwen3-1.7B")
 CANDIDATES = {
@@ -56,6 +59,9 @@ PEERS = {
 }
 UNQUANTIZED = "gguf:F16"
 PROMPT, NEW_TOKENS, CONTEXT = 256, 64, 1024
+TINY = "tiny-qwen3"
+CLASSES = ("avx2", "avx_vnni", "avx512_vnni", "amx_int8", "dotprod", "i8mm", "sve")
+"""Instruction sets that tell one class of processors from another for products of integers."""
 COMPARED = 96
 """Tokens over which the divergence is taken."""
 ALIKE = 1.05
@@ -66,7 +72,7 @@ tokens."""
 def checkpoint_of(name: str, folder: Path, tiny: bool) -> Path:
     """The checkpoint that everything is made of; written where it is not there."""
     if tiny:
-        return ROOT / "tests" / "models" / "tiny-qwen3"
+        return ROOT / "tests" / "models" / TINY
     place = folder / "checkpoint"
     if not place.is_dir():
         variant = catalog.find(name)
@@ -83,7 +89,11 @@ def made(recipe_id: str, checkpoint: Callable[[], Path], folder: Path) -> Path:
         runtime, recipe = found(recipe_id)
         half = folder / f".{place.name}"
         shutil.rmtree(half, ignore_errors=True)
-        order = {"checkpoint": str(checkpoint()), "recipe": asdict(recipe), "out": str(half)}
+        order: dict[str, Any] = {
+            "checkpoint": str(checkpoint()),
+            "recipe": asdict(recipe),
+            "out": str(half),
+        }
         finish(runtime.build_job, folder / "log", workload={"context": CONTEXT}, **order)
         half.replace(place)
         print(f"{folder.name} {place.name}: built", flush=True)
@@ -151,7 +161,7 @@ def peer_rates(runtime: str, artifact: Path, scratch: Path, log: Path) -> dict[s
         row = next(row for row in json.loads(done.stdout) if row["n_gen"])
         return {"decode_tps": statistics.median(row["samples_ts"]), "threads": row["n_threads"]}
     job = {"openvino": "openvino_as_it_comes", "onnx": "onnx_as_it_comes"}[runtime]
-    how = {"prompt_tokens": PROMPT, "new_tokens": NEW_TOKENS, "repeats": 2}
+    how: dict[str, Any] = {"prompt_tokens": PROMPT, "new_tokens": NEW_TOKENS, "repeats": 2}
     value: dict[str, Any] = finish(
         f"benchmarks.jobs:{job}", log, artifact=str(artifact), **how
     ).value
@@ -179,7 +189,7 @@ def tuned(
 ) -> tuple[str, list[dict[str, Any]]]:
     """The recipe that decodes fastest among those that lose no more than the peer, and every one's
     figures."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     lost: dict[Path, float] = {}
     for recipe_id in CANDIDATES[runtime]:
         place = artifacts[recipe_id]
@@ -235,7 +245,7 @@ def one(
         "ours": lambda: our_rates(recipe, artifacts[recipe], log),
         "peer": lambda: peer_rates(runtime, peer, scratch, log),
     }
-    rounds = []
+    rounds: list[dict[str, Any]] = []
     for number in range(options.rounds):
         rate, others = memory_rate(log)
         order = ("ours", "peer") if number % 2 == 0 else ("peer", "ours")
@@ -272,6 +282,33 @@ def table(rows: list[dict[str, Any]]) -> None:
         print(f"| {row['model']} | {row['recipe']} | {row['peer']} | {figures} |")
 
 
+def defaults(rows: list[dict[str, Any]]) -> str:
+    """Rows of targets/tuned.toml: of each runtime the recipe that decodes fastest in most shapes,
+    with the figures of the first shape in which it does."""
+    _, isa = processor()
+    kinds = [isa[0], *(name for name in CLASSES if name in isa)]
+    text = []
+    for runtime in PEERS:
+        own = [row for row in rows if row["runtime"] == runtime and row["model"] != TINY]
+        if not own:
+            continue
+        chosen = Counter(row["recipe"] for row in own).most_common(1)[0][0]
+        row = next(row for row in own if row["recipe"] == chosen)
+        rates = {one["recipe"]: round(one["decode_tps"], 1) for one in row["candidates"]}
+        others = ", ".join(
+            f"{json.dumps(name)} = {rate}" for name, rate in rates.items() if name != chosen
+        )
+        lost = row["divergence"]
+        text.append(
+            f"[[default]]\nruntime = {json.dumps(found(chosen)[0].name)}\n"
+            f"isa = {json.dumps(kinds)}\nrecipe = {json.dumps(chosen)}\n"
+            f"model = {json.dumps(row['model'])}\ndecode_tps = {rates[chosen]}\n"
+            f"beside = {{ {others} }}\ndivergence = {lost:.4f}\n"
+            'source = "docs/measurements/runtimes.md"\n'
+        )
+    return "\n".join(text)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -283,12 +320,16 @@ def main() -> int:
     parser.add_argument("--build", action="store_true")
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--defaults", action="store_true")
     options = parser.parse_args()
-    names = ["tiny-qwen3"] if options.tiny else options.models
+    names = [TINY] if options.tiny else options.models
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with scratch_folder(options.scratch) as scratch:
         file = scratch / "decode-roof.json"
         known: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+        if options.defaults:
+            print(defaults(list(known.values())))
+            return 0
         for name in names:
             for runtime in options.runtimes:
                 key = f"{name} {runtime}"

@@ -46,7 +46,11 @@ WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPIN}
 
 
 def peer_tool(scratch: Path, name: str) -> Path:
-    """A tool of llama.cpp's own, built from the archive of the version that is installed here."""
+    """A tool of llama.cpp's own: from the folder that QWEN_PACK_LLAMA_TOOLS names, else built from
+    the archive of the version that is installed here."""
+    given = os.environ.get("QWEN_PACK_LLAMA_TOOLS")
+    if given and (Path(given) / name).is_file():
+        return Path(given) / name
     program = scratch / "peer-build" / "bin" / name
     if not program.exists():
         off = [f"-DLLAMA_BUILD_{part}=OFF" for part in ("TESTS", "EXAMPLES", "SERVER", "APP")]

@@ -178,7 +178,9 @@ def same_answers(
     report: Report, *, session: str, artifact: str, settings: dict[str, Any], asked: dict[str, Any]
 ) -> dict[str, Any]:
     """Whether an answer is the `same` as plain decoding with what the engine drafts itself, and
-    with drafts that are right, half right and wrong."""
+    with drafts that are right, half right and wrong; and where answers part, see
+    packager.measure.parting."""
+    from packager.measure.parting import parting
     from packager.measure.speculation import proposer_of
 
     model: Any = resolve(session)(artifact, {**settings, "speculation": asked})
@@ -197,9 +199,12 @@ def same_answers(
 
         drafts = [lambda tokens: proposer(tokens, 4), *(partly(right) for right in (4, 2, 0))]
         answers = [model.speculate(prompt, 40, draft, stop=False).tokens for draft in drafts]
+        parted = [parting(model, prompt, plain, answer) for answer in answers]
     finally:
         model.close()
-    return {"same": all(answer == plain for answer in answers)}
+    places = [place for place in parted if place is not None]
+    same = all(place.tie for place in places)
+    return {"same": same, "parted": [place.as_dict() for place in places]}
 
 
 def fitted_heads(report: Report, *, folder: str, shape: dict[str, Any]) -> dict[str, Any]:
@@ -207,6 +212,7 @@ def fitted_heads(report: Report, *, folder: str, shape: dict[str, Any]) -> dict[
     are the `same`."""
     # Here: it brings the engine and numpy.
     from packager.checkpoint.control_tokens import control_tokens
+    from packager.measure.parting import parting
     from packager.measure.speculation import way
     from packager.shape import Shape
     from packager.sources.dummy import write_checkpoint
@@ -230,14 +236,17 @@ def fitted_heads(report: Report, *, folder: str, shape: dict[str, Any]) -> dict[
     model = LlamaSession(str(place / "heads.gguf"), settings)
     proposer = model.proposer(asked)
     same, drafted, accepted = True, 0, 0
+    places = []
     for first in (700, 720, 740):
         prompt = [first, first + 100, first + 200]
         plain = model.generate(prompt, 40, lambda token: None, stop=False)
         answer = model.speculate(prompt, 40, lambda tokens: proposer(tokens, 3), stop=False)
-        same = same and answer.tokens == plain
+        place = parting(model, prompt, plain, answer.tokens)
+        same = same and (place is None or place.tie)
+        places += [place.as_dict()] if place else []
         drafted, accepted = drafted + answer.drafted, accepted + answer.accepted
     model.close()
-    return {"acceptance": accepted / drafted, "same": same}
+    return {"acceptance": accepted / drafted, "same": same, "parted": places}
 
 
 def openvino_as_it_comes(

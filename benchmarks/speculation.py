@@ -66,9 +66,9 @@ def measured(
     return value
 
 
-def same(artifact: Path, log: Path, asked: dict[str, Any]) -> bool:
-    """Whether answers are the same with whatever is drafted."""
-    value = finish(
+def same(artifact: Path, log: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """Whether answers are the same with whatever is drafted, and where they part at ties."""
+    value: dict[str, Any] = finish(
         "benchmarks.jobs:same_answers",
         log,
         session=LlamaCpp.session,
@@ -76,7 +76,7 @@ def same(artifact: Path, log: Path, asked: dict[str, Any]) -> bool:
         settings=settings(),
         asked=asked,
     ).value
-    return bool(value["same"])
+    return value
 
 
 def shape_built(name: str, shape: Shape, scratch: Path) -> Path:
@@ -127,7 +127,7 @@ def true_shapes(asked: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         model = shape_built(label, replace(shape, layers=layers), scratch)
         for how, artifact in (("lookup", None), ("draft", str(draft))):
             facts = measured(model, log, way(how, artifact), None)
-            facts["same"] = same(model, log, way(how, artifact))
+            facts = {**facts, **same(model, log, way(how, artifact))}
             rows[f"{label} {how}"] = {**facts, "layers": layers, "of_layers": shape.layers}
             print(f"{label}, {how}: {shown(facts)}", flush=True)
     for name in asked.heads:
@@ -135,7 +135,7 @@ def true_shapes(asked: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         model = shape_built(f"{name}+heads", shape, scratch)
         for how in ("lookup", "mtp"):
             facts = measured(model, log, way(how), None)
-            facts["same"] = same(model, log, way(how))
+            facts = {**facts, **same(model, log, way(how))}
             rows[f"{name} {how}"] = facts
             print(f"{name}, {how}: {shown(facts)}", flush=True)
     return rows

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from packager.json_values import JsonObject
 from packager.predict.forecast import Speed
-from packager.predict.memory import Footprint
+from packager.predict.memory import Drafting, Footprint
 from packager.recipe import Recipe
 from packager.shape import Shape
 
@@ -232,8 +232,8 @@ class Drafts(Protocol):
     drafts: tuple[str, ...]
     """The ways that it knows of packager.measure.speculation: `lookup`, `draft`, `mtp`."""
 
-    def drafting_bytes(self, shape: Shape, recipe: Recipe, context: int, how: str) -> int:
-        """Bytes that a way takes beside the model, a draft model's own left out."""
+    def drafting(self, shape: Shape, recipe: Recipe, context: int, how: str) -> Drafting:
+        """What a way takes beside the model, a draft model's own left out."""
 
 
 @runtime_checkable

@@ -16,6 +16,7 @@ from packager.errors import ExitCode, PackError, usage
 from packager.names import did_you_mean
 from packager.runtime import Runtime
 from targets.devices.device_file import read_target
+from targets.devices.tuned import tuned
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -101,11 +102,11 @@ def target(name_or_path: str) -> Target:
     measured yet.
     """
     if name_or_path.endswith(".toml"):
-        return read_target(Path(name_or_path), nameable_runtimes())
+        return tuned(read_target(Path(name_or_path), nameable_runtimes()))
     if name_or_path in target_names():
-        return read_target(DEVICES / f"{name_or_path}.toml", nameable_runtimes())
+        return tuned(read_target(DEVICES / f"{name_or_path}.toml", nameable_runtimes()))
     if name_or_path == HERE:
-        return _this_machine()
+        return tuned(_this_machine())
     also = next((target for target in targets() if name_or_path in target.aliases), None)
     if also is not None:
         return also

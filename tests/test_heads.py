@@ -15,6 +15,10 @@ from packager.catalog import load
 from packager.checkpoint import Checkpoint
 from packager.errors import ExitCode, PackError
 from packager.shape import heads
+from targets.gguf import sizes
+from targets.gguf.presets import PRESETS
+from targets.gguf.tensors import padded
+from targets.llama_cpp import LlamaCpp
 from tests.support.gguf_checkpoints import SHAPES, build, checkpoint, keys
 
 HYBRIDS = {
@@ -53,6 +57,16 @@ def test_a_quantized_module_is_planned_by_the_library_like_any_layer(tmp_path: P
     types = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(model).tensors}
     assert types["blk.2.nextn.eh_proj.weight"] == "Q4_K"
     assert types["blk.2.nextn.enorm.weight"] == "F32"
+    # The same sizes are planned, to the byte.
+    tensors = gguf.GGUFReader(model).tensors
+    planned = sizes.of(shape, PRESETS["Q4_K_M"])
+    assert planned.data == sum(padded(int(tensor.n_bytes)) for tensor in tensors)
+    own = [tensor for tensor in tensors if tensor.name.startswith("blk.2.")]
+    assert planned.heads == sum(padded(int(tensor.n_bytes)) for tensor in own)
+    runtime = LlamaCpp()
+    drafting = runtime.drafting(shape, runtime.recipe("Q4_K_M"), 512, "mtp")
+    assert drafting.weights == planned.heads
+    assert drafting.kv_cache == 2 * 2 * 512 * shape.kv_heads * shape.head_dim
 
 
 def test_the_catalogue_counts_the_module_as_the_official_files_do() -> None:

@@ -120,8 +120,9 @@ def test_the_table_holds_every_text_variant_of_the_catalogue_in_every_preset() -
     assert stored["presets"] == sizes.COLUMNS
     for variant in catalog.load():
         if variant.shape and RUNTIME.obstacle(variant.shape, RUNTIME.recipe("Q4_K_M")) is None:
-            built = sizes.decoder_of(variant)
-            assert built and sizes.key(built) in stored["shapes"], variant.repo_id
+            shapes = list(sizes.shapes_of(variant))
+            assert shapes, variant.repo_id
+            assert all(sizes.key(shape) in stored["shapes"] for shape in shapes), variant.repo_id
 
 
 @pytest.mark.engine
@@ -133,6 +134,14 @@ def test_the_table_says_what_the_library_says(name: str) -> None:
     assert shape is not None
     for preset in PRESETS.values():
         assert sizes.of(shape, preset) == sizes.ask(shape, preset), preset.name
+
+
+@pytest.mark.engine
+def test_the_table_says_what_the_library_says_of_a_model_with_its_heads() -> None:
+    shape = list(sizes.shapes_of(catalog.find("Qwen3.5-0.8B")))[-1]
+    assert shape.draft_layers
+    found = sizes.of(shape, PRESETS["Q4_K_M"])
+    assert found == sizes.ask(shape, PRESETS["Q4_K_M"]) and found.heads
 
 
 @pytest.mark.engine

@@ -15,16 +15,22 @@ from hypothesis import strategies as st
 
 from packager.cli import main
 from packager.errors import ExitCode, PackError
+from packager.measure.parting import Parting, parting
 from packager.measure.speculation import NGRAM, WIDTHS, Costs, Lookup, said, way
 from packager.need.workload import workload_for
 from packager.package import manifest
 from packager.pipeline import speculation_stage
+from packager.pipeline.speculation_stage import Verdict, settled
 from packager.plan.choose import make_plan
 from packager.plan.draft import _recipe_beside, parse, speculating
+from packager.plan.drafting import taken
+from packager.process import run_job
 from packager.records.speculation import Speculation
-from packager.shape import heads
+from packager.shape import Shape, heads
 from packager.shipping.server.settings import Settings
 from targets import registry
+from targets.llama_cpp import LlamaCpp
+from targets.llama_cpp.memory import activations
 from tests.conftest import REPOSITORY
 from tests.support.gguf_checkpoints import SHAPES, build, checkpoint
 from tests.support.rounding import differ_by_rounding
@@ -165,6 +171,9 @@ def test_a_hybrid_takes_back_what_was_wrong_with_its_recurrent_state(
         asked = {"how": "mtp", "rollback": rollback}
         settings = {"context": 128, "kv": "f16", "threads": 1, "speculation": asked}
         session = Session(str(model), settings)
+        # What is taken back leaves no trace: to the bit the same, whatever it was.
+        first, second = (_after_taking_back(session, prompt, wrong) for wrong in (7, 900))
+        assert first == second
         plain = session.generate(prompt, 24, lambda _: None, stop=False)
         told = [*prompt, *plain]
         proposer = session.proposer(asked)
@@ -178,6 +187,76 @@ def test_a_hybrid_takes_back_what_was_wrong_with_its_recurrent_state(
             if not differ_by_rounding(session, prompt, plain, answer.tokens):
                 assert answer.tokens == plain and answer.accepted >= least
         session.close()
+
+
+def _after_taking_back(session: Any, prompt: Sequence[int], wrong: int) -> bytes:
+    """The logits behind a prompt and four tokens, with wrong ones put and taken back twice."""
+    session.keep_until(0)
+    session.feed_at(prompt, 0)
+    checks = session.checks()
+    position = len(prompt)
+    with session.stepping():
+        for right in (11, 12), (13,):
+            checks.put([*right, *range(wrong, wrong + 4)], position)
+            position += len(right)
+            checks.take_back(position)
+        checks.put([14], position)
+    logits: bytes = checks.logits(0).tobytes()
+    return logits
+
+
+@pytest.mark.engine
+def test_where_answers_part_it_says_how_far_apart_the_tokens_are(session: Any) -> None:
+    prompt = session.encode("Once upon a time")
+    plain = session.generate(prompt, 8, lambda _: None, stop=False)
+    assert parting(session, prompt, plain, plain) is None
+    for at in (0, 5):
+        unlikely = int(session.logits_after(prompt, plain[:at], 1).argmin())
+        parted = parting(session, prompt, plain, [*plain[:at], unlikely, *plain[at + 1 :]])
+        assert parted is not None and parted.at == at and not parted.tie
+        assert 0 <= parted.rounding < 1 < parted.gap
+    short = parting(session, prompt, plain, plain[:5])
+    assert short is not None and short.at == 5 and not short.tie
+    assert short.as_dict()["gap"] is None
+    assert Parting(3, 0.004, 0.003).tie and not Parting(3, 0.4, 0.003).tie
+
+
+@pytest.mark.engine
+def test_a_draft_takes_the_memory_that_is_planned_for_it(tmp_path: Path) -> None:
+    small = Shape("qwen3", 64, 1, 1, 1, 64, 64, 32768, True, False, True, 8192)
+    wide = Shape("qwen3", 1024, 2, 8, 4, 128, 4096, 32768, True, False, True, 8192)
+    model, other = (
+        build(checkpoint(tmp_path / f"{name}-ck", shape), tmp_path / f"{name}.gguf", "Q8_0")
+        for name, shape in (("small", small), ("wide", wide))
+    )
+    runtime, context = LlamaCpp(), 1024
+    recipe = runtime.recipe("Q8_0")
+    peaks = []
+    for asked in (way("lookup"), way("draft", str(other))):
+        work = run_job(
+            "packager.measure.speculation:measure",
+            {
+                "session": runtime.session,
+                "artifact": str(model),
+                "settings": {"context": context, "kv": "f16", "threads": 1},
+                "asked": asked,
+                "texts": None,
+            },
+            tmp_path / "log",
+        )
+        while True:
+            try:
+                next(work)
+            except StopIteration as stop:
+                peaks.append(stop.value.value["peak_memory_bytes"])
+                break
+    footprint = runtime.footprint(wide, recipe, context)
+    planned = taken(runtime, small, recipe, context, "draft", footprint)
+    alone = taken(runtime, small, recipe, context, "lookup")
+    # The measurement's prompt fills half of a batch.
+    unused = activations(wide, context) - activations(wide, context, 256)
+    expected = planned.total - alone.total - unused
+    assert peaks[1] - peaks[0] == pytest.approx(expected, rel=0.06)
 
 
 @pytest.mark.engine
@@ -231,6 +310,12 @@ def test_a_build_measures_it_and_packages_the_draft_that_pays(
     assert found.draft.files == ("draft/model.gguf",) and (out / found.draft.files[0]).is_file()
     assert (out / "draft-licence" / "NOTICE").is_file()
     assert found.memory_bytes is not None and found.memory_bytes >= found.draft.memory_bytes > 0
+    assert contents.predicted is not None and contents.predicted.footprint is not None
+    footprint = contents.predicted.footprint
+    assert footprint.drafting is not None and footprint.drafting.total == found.memory_bytes
+    assert footprint.peak is not None and footprint.peak_alone is not None
+    assert footprint.peak == footprint.peak_alone + found.memory_bytes
+    assert found.peak_memory_bytes is not None and found.peak_memory_bytes > found.memory_bytes
     assert found.sentence() in capsys.readouterr().out
     readme = (out / "README.md").read_text()
     assert "--model model/model.gguf" in readme and "--model-draft draft/model.gguf" in readme
@@ -270,6 +355,13 @@ def test_the_verdict_says_its_figure() -> None:
     assert "pays" in gained and "1.40" in gained
     other = Speculation.from_json({**costs, **known, "same": False}).sentence()
     assert "other tokens" in other
+    parted = {"at": 3, "gap": 0.004, "rounding": 0.003, "tie": True}
+    kinds = [{"name": "code", "parted": parted}, {"name": "json"}]
+    tied = Speculation.from_json({**costs, **known, "pays": True, "kinds": kinds}).sentence()
+    assert "In 1 of 2 answers two tokens 0.004 nats apart change places" in tied
+    far = [{"name": "code", "parted": {**parted, "gap": 1.25, "tie": False}}]
+    wrong = Speculation.from_json({**costs, **known, "same": False, "kinds": far}).sentence()
+    assert "other tokens" in wrong and "1.2 nats" in wrong
 
 
 @pytest.mark.parametrize(
@@ -326,6 +418,18 @@ def test_auto_takes_the_heads_where_a_variant_has_some() -> None:
         assert found.speculate == ways and found.heads is ("mtp" in ways)
         assert found.shape.draft_layers == ("mtp" in ways)
         assert speculating(plan, parse("off"), runtimes) is plan
+        beside = found.chosen.footprint.drafting
+        assert beside is not None and bool(beside.weights) is ("mtp" in ways)
+        alone = replace(found.chosen.footprint, drafting=None)
+        assert found.chosen.footprint.peak == alone.peak + beside.total
+        assert alone.peak == pytest.approx(plan.chosen.footprint.peak, rel=0.05)
+        assert (found.chosen.artifact_bytes > plan.chosen.artifact_bytes) is ("mtp" in ways)
+        # What does not pay leaves nothing in the plan.
+        lost = Speculation(how="mtp", speed_up=0.9, same=True, pays=False)
+        for verdict in (None, Verdict(lost)):
+            assert replace(settled(found, verdict), speculate=()) == plan
+        kept = settled(found, Verdict(lost.but(how=ways[-1], pays=True)))
+        assert kept == found
 
 
 def test_fit_proposes_drafts_of_the_same_vocabulary(capsys: pytest.CaptureFixture[str]) -> None:

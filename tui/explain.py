@@ -171,12 +171,26 @@ def _split(shown: Candidate) -> Parts:
     ]
 
 
+def footprint(prints: Footprint) -> list[tuple[str, int, str, str]]:
+    """The parts of a footprint as a bar shows them: name, bytes, sign and style."""
+    rows = [
+        (name.replace("_", " "), int(getattr(prints, name)), sign, style)
+        for name, sign, style in FOOTPRINT
+    ]
+    if prints.drafting:
+        rows.append(("drafting", prints.drafting.total, "◆", "$warning"))
+    if prints.peak > prints.total:
+        rows.append(("only while loading", prints.peak - prints.total, "▚", "$secondary"))
+    return rows
+
+
 def _sum(prints: Footprint) -> str:
     pieces = [
         ("weights", prints.weights),
         ("cache", prints.kv_cache),
         ("compute", prints.compute),
         ("overhead", prints.overhead),
+        ("drafting", prints.drafting.total if prints.drafting else 0),
     ]
     text = " + ".join(f"{name} {human_bytes(size)}" for name, size in pieces if size)
     return text if prints.total >= prints.peak else f"{text}; loading takes more"

@@ -15,6 +15,7 @@ from tui.progress import roughly
 from tui.table import rate, speed, task, wait
 
 if TYPE_CHECKING:
+    from packager.plan.drafts import Proposal
     from packager.plan.plan import Plan
     from packager.runtime import BuildNeeds, Runtime
     from packager.select import Candidate
@@ -33,11 +34,13 @@ _FIXED, _LEAST_BAR = 45, 6
 class Outlook:
     """`expected` are seconds by stage, as far as they are known; `needs` what the conversion takes
     here in bytes, None where nobody knows; `contexts` the plan's own candidate in other contexts,
-    shortest first, down to the first that does not fit."""
+    shortest first, down to the first that does not fit; `drafts` the models that can draft for it,
+    smallest first."""
 
     expected: Mapping[str, float] = field(default_factory=dict)
     needs: BuildNeeds | None = None
     contexts: tuple[Candidate, ...] = ()
+    drafts: tuple[Proposal, ...] = ()
 
 
 def outlook(ask: Ask, plan: Plan) -> Outlook:
@@ -47,7 +50,18 @@ def outlook(ask: Ask, plan: Plan) -> Outlook:
         expected(plan),
         plan.runtime.build_needs(plan.shape, plan.chosen.recipe) if sized else None,
         _contexts(ask, plan, plan.runtime) if sized else (),
+        _drafts(plan) if sized else (),
     )
+
+
+def _drafts(plan: Plan) -> tuple[Proposal, ...]:
+    from packager.catalog import load
+    from packager.plan.drafting import with_drafting
+    from packager.plan.drafts import proposals
+
+    # What drafts in the plan so far makes room for another one.
+    chosen = with_drafting(plan, None).chosen
+    return proposals(plan.target, plan.workload, chosen, load(), (plan.runtime,))
 
 
 def expected(plan: Plan) -> dict[str, float]:

@@ -107,9 +107,19 @@ def _back_end(device: Device) -> BackEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class Tuned:
+    """The first recipe of a runtime on processors like the device's, where its file names none of
+    that runtime; `why` is the measurement in a sentence."""
+
+    runtime: str
+    recipe: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """A named device, the runtimes that serve it (best first), and what is asked of it by
-    default."""
+    default. `tuned` are first recipes by measurement, which its own `recipes` go before."""
 
     name: str
     summary: str
@@ -120,6 +130,7 @@ class Target:
     workload: Workload
     path: str
     aliases: tuple[str, ...] = ()
+    tuned: tuple[Tuned, ...] = ()
 
     def as_dict(self) -> JsonObject:
         """The fields of the contract; `memory_bytes` stands at the top for scripts that sort by

@@ -16,12 +16,16 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from packager.errors import usage
 from packager.json_values import JsonObject, at
+from packager.measure.parting import parting
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from packager.runtime import Report
     from packager.session import Session
 
-VERSION = 2
+VERSION = 3
 """Raised when the same artifact would give other figures."""
 
 WIDTHS = (1, 2, 3, 4, 6, 8)
@@ -103,6 +107,11 @@ class Speculates(Protocol):
     def check_ms(self, prompt: Sequence[int], count: int) -> float:
         """Milliseconds of a step with `count` tokens behind a prompt, all of them answered; one
         token is plain decoding."""
+
+    def logits_after(
+        self, prompt: Sequence[int], tokens: Sequence[int], at_once: int
+    ) -> NDArray[np.float32]:
+        """See packager.measure.parting.Steps."""
 
     def speculate(
         self,
@@ -186,11 +195,13 @@ def measure(
     `asked` is what `way` gives, `texts` are beginnings of texts by kind, None where the weights are
     random, whose answers say nothing of acceptance. Returns `how`, `decode_ms`, `draft_ms`,
     `steps[]` (`drafted`, `check_ms`, `break_even`), and with texts `drafted`, `ngram`, `kinds[]`
-    (`name`, `drafted`, `accepted`, `speed_up`), `acceptance`, `speed_up`, `same` and `pays`. Raises
-    PackError (usage) where the session cannot take back tokens.
+    (`name`, `drafted`, `accepted`, `speed_up`, and `parted` where the answer is another one, see
+    packager.measure.parting), `acceptance`, `speed_up`, `same` and `pays`; and `peak_memory_bytes`
+    of this process. Answers that part at a tie count as the same. Raises PackError (usage) where
+    the session cannot take back tokens.
     """
     # What `fit` takes of this module is arithmetic: a tenth of its time went into the imports.
-    from packager.process import resolve
+    from packager.process import peak_resident_bytes, resident_bytes, resolve
 
     model: Session = resolve(session)(artifact, {**settings, "speculation": asked})
     try:
@@ -212,10 +223,10 @@ def measure(
                 for drafted in WIDTHS
             ],
         }
-        if texts is None:
-            return facts
-        context = at(settings, "context", int)
-        return {**facts, **_accepted(report, model, proposer, costs, texts, context)}
+        if texts is not None:
+            context = at(settings, "context", int)
+            facts = {**facts, **_accepted(report, model, proposer, costs, texts, context)}
+        return {**facts, "peak_memory_bytes": max(peak_resident_bytes(), resident_bytes())}
     finally:
         model.close()
 
@@ -279,7 +290,8 @@ def _accepted(
         middle = time.perf_counter()
         answer = model.speculate(ids, most, lambda tokens: proposer(tokens, width), stop=False)
         ended = time.perf_counter()
-        same = same and answer.tokens == plain
+        parted = parting(model, ids, plain, answer.tokens)
+        same = same and (parted is None or parted.tie)
         plain_s, speculating_s = plain_s + middle - began, speculating_s + ended - middle
         seen.append(answer)
         kinds.append(
@@ -288,6 +300,7 @@ def _accepted(
                 "drafted": answer.drafted,
                 "accepted": answer.accepted,
                 "speed_up": (middle - began) / (ended - middle),
+                **({"parted": parted.as_dict()} if parted else {}),
             }
         )
     report.note(f"{len(kinds)} kinds of text, plain and speculating")

@@ -250,9 +250,8 @@ def _describe(
     artifact_bytes = sum(entry.size for entry in entries if entry.path.startswith(f"{MODEL}/"))
     text = next((entry.sha256 for entry in entries if entry.path == "chat_template.jinja"), None)
     predicted = chosen.predicted()
-    rows = verdicts(
-        limits(plan.workload, plan.target.device, plan.enforced), artifact_bytes, measured
-    )
+    goal = limits(plan.workload, plan.target.device, plan.enforced)
+    rows = verdicts(goal, artifact_bytes, measured, made.drafting_peak)
     # Older entries of the cache do not say, and were converted on a machine like this one.
     toolchain = object_or_empty(converted.facts, "toolchain") or {
         "architecture": platform.machine()

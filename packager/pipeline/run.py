@@ -65,7 +65,7 @@ def make(plan: Plan, cache: BuildCache) -> Generator[Event, None, Made]:
     fetched, convert, engine, converted, measured = yield from _measured(plan, cache)
     drafting = yield from gains.drafting(cache, engine, converted, convert, measured)
     settled = speculation_stage.settled(plan, drafting)
-    if settled is not plan:
+    if settled.heads != plan.heads:
         fetched, convert, engine, converted, measured = yield from _measured(settled, cache)
     measure = partial(stages.measure, converted=converted, artifact=convert)
     start = engine.plan.start
@@ -108,6 +108,7 @@ def deliver(
     manifest."""
     yield from announce("package")
     began = time.monotonic()
+    plan = speculation_stage.settled(plan, made.drafting)
     with failures("package") as failed:
         stages.descriptions(made.fetched).check()
         build_key = stages.package_key(plan, made.keys, losers)

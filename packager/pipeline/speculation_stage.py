@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from packager.pipeline.cache import Entry
 from packager.pipeline.intact import artifact_key, intact
 from packager.pipeline.job import Job
 from packager.pipeline.measured_job import measured_job
+from packager.plan.drafting import with_drafting, with_heads
 from packager.quality.text import shipped
 from packager.records.speculation import Draft, OtherWay, Speculation
 from packager.runtime import Drafts, RefusesDrafts
@@ -124,22 +125,20 @@ def measure(
 def record(plan: Plan, entry: Entry, draft: DraftFiles | None) -> Speculation:
     """What the manifest keeps of one way."""
     seen = Speculation.from_json(entry.facts)
-    assert isinstance(plan.runtime, Drafts)
-    recipe, context = plan.chosen.recipe, plan.workload.context
-    beside = plan.runtime.drafting_bytes(plan.shape, recipe, context, seen.how)
+    drafting = with_drafting(plan, seen.how).chosen.footprint.drafting
+    assert drafting is not None
+    seen = seen.but(memory_bytes=drafting.total)
     if seen.how != "draft" or plan.draft is None or draft is None:
-        return seen.but(memory_bytes=beside)
+        return seen
     footprint = plan.draft.footprint
-    memory = footprint.total - footprint.overhead
-    size = sum(row.size for row in draft.files)
     kept = Draft(
         variant=plan.draft.variant,
         recipe=plan.draft.recipe,
         files=tuple(f"{DRAFT}/{row.path}" for row in draft.files) if seen.pays else (),
-        artifact_bytes=size,
-        memory_bytes=memory,
+        artifact_bytes=sum(row.size for row in draft.files),
+        memory_bytes=footprint.total - footprint.overhead,
     )
-    return seen.but(draft=kept, memory_bytes=beside + memory)
+    return seen.but(draft=kept)
 
 
 def decide(measured: Sequence[Speculation], draft: DraftFiles | None) -> Verdict:
@@ -155,6 +154,9 @@ def decide(measured: Sequence[Speculation], draft: DraftFiles | None) -> Verdict
 
 
 def settled(plan: Plan, verdict: Verdict | None) -> Plan:
-    """The plan without the heads where they are not worth their bytes."""
-    keep = verdict is not None and verdict.speculation.how == "mtp" and verdict.speculation.pays
-    return plan if keep or not plan.heads else replace(plan, heads=False)
+    """The plan with the memory of the way that is taken alone, and without the heads where they are
+    not worth their bytes."""
+    how = verdict.speculation.how if verdict is not None and verdict.speculation.pays else None
+    if not plan.speculate:
+        return plan
+    return with_drafting(with_heads(plan, plan.heads and how == "mtp"), how)

@@ -74,6 +74,13 @@ class Made:
         return self.drafting.speculation if self.drafting else None
 
     @property
+    def drafting_peak(self) -> int | None:
+        """The most memory of a process that drafts tokens as the package does; None where it does
+        not."""
+        taken = self.speculation
+        return taken.peak_memory_bytes if taken is not None and taken.pays else None
+
+    @property
     def not_measured(self) -> str | None:
         """Why the artifact could not be run here; None where it was."""
         return at_or_none(self.measured.facts, "not_measured", str)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from packager import catalog
 from packager.checkpoint import Checkpoint
 from packager.errors import ExitCode, PackError, usage
 from packager.files import expanded
@@ -14,9 +15,10 @@ from packager.package import manifest
 from packager.package.manifest import Manifest
 from packager.package.package import MODEL
 from packager.plan.choose import NAMED, make_plan
+from packager.plan.drafting import held, with_drafting, with_heads
 from packager.plan.drafts import same_vocabulary
 from packager.plan.plan import Draft, Plan
-from packager.predict.memory import Footprint
+from packager.predict.memory import Footprint, recurrent_state_bytes
 from packager.runtime import Drafts, Runtime
 from packager.select.device_rules import room
 from packager.shape import Shape, heads
@@ -53,21 +55,14 @@ def parse(text: str) -> Speculate:
 
 
 def speculating(plan: Plan, asked: Speculate, runtimes: Sequence[Runtime]) -> Plan:
-    """The plan with the ways of drafting that are to be measured. Raises PackError: usage for a
-    draft that cannot be, or a way that the runtime or the variant has not; exit code 3 where
-    the draft does not fit beside the model."""
+    """The plan with the ways of drafting that are to be measured, and what they take in its
+    footprint. Raises PackError: usage for a draft that cannot be, or a way that the runtime or the
+    variant has not; exit code 3 where what drafts does not fit beside the model."""
     if asked.way == "off":
         return plan
     known: tuple[str, ...] = plan.runtime.drafts if isinstance(plan.runtime, Drafts) else ()
     if asked.way == "auto":
-        ways = tuple(
-            way for way in ("lookup", "mtp") if way in known and (way != "mtp" or _has(plan))
-        )
-        return (
-            _with_heads(replace(plan, speculate=ways))
-            if "mtp" in ways
-            else replace(plan, speculate=ways or ("lookup",))
-        )
+        return _with_every_way(plan, known)
     plan = replace(plan, speculate=(asked.way,))
     if asked.way not in known:
         # Said with everything else that stops the build, see packager.pipeline.speculation_stage.
@@ -78,14 +73,29 @@ def speculating(plan: Plan, asked: Speculate, runtimes: Sequence[Runtime]) -> Pl
                 f"{plan.chosen.variant.name} has no heads for multi-token prediction.",
                 "Qwen3-Next and Qwen3.5 have some. Take --speculate lookup, or draft:VARIANT.",
             )
-        _refuse_crowd(plan, 0, "mtp")
-        return _with_heads(plan)
-    if asked.draft is None:
-        return plan
-    draft = _draft(plan, asked.draft, runtimes)
-    # One process loads both.
-    _refuse_crowd(plan, draft.footprint.peak - draft.footprint.overhead, "draft")
-    return replace(plan, draft=draft)
+        plan = with_heads(plan, True)
+    elif asked.draft is not None:
+        plan = replace(plan, draft=_draft(plan, asked.draft, runtimes))
+    plan = with_drafting(plan, asked.way)
+    _refuse_crowd(plan)
+    return plan
+
+
+def _with_every_way(plan: Plan, known: Sequence[str]) -> Plan:
+    """The plan with what there is to try besides a draft model, as far as it fits; the footprint is
+    that of the way that takes most."""
+    if "lookup" not in known:
+        # Said with everything else that stops the build.
+        return replace(plan, speculate=("lookup",))
+    ways, largest = [], plan
+    for way in ("lookup", "mtp"):
+        if way not in known or (way == "mtp" and not _has(plan)):
+            continue
+        one = with_drafting(with_heads(plan, way == "mtp"), way)
+        if not _crowded(one):
+            ways.append(way)
+            largest = one
+    return replace(largest, speculate=tuple(ways))
 
 
 def _has(plan: Plan) -> bool:
@@ -95,13 +105,6 @@ def _has(plan: Plan) -> bool:
     if plan.source.kind == "local" and not plan.source.adapters:
         return Checkpoint.open(Path(plan.source.location)).has_heads
     return bool(plan.chosen.variant.params_mtp) or plan.source.kind == "dummy"
-
-
-def _with_heads(plan: Plan) -> Plan:
-    variant = plan.chosen.variant
-    shape = replace(plan.shape, draft_layers=heads.LAYERS)
-    chosen = replace(plan.chosen, variant=replace(variant, shape=shape))
-    return replace(plan, chosen=chosen, heads=True)
 
 
 def _draft(plan: Plan, named: str, runtimes: Sequence[Runtime]) -> Draft:
@@ -126,6 +129,7 @@ def _draft(plan: Plan, named: str, runtimes: Sequence[Runtime]) -> Draft:
         planned.chosen.recipe.id,
         planned.chosen.artifact_bytes,
         planned.chosen.footprint,
+        recurrent_state_bytes(planned.shape),
         plan=planned,
     )
 
@@ -156,10 +160,12 @@ def _of_package(plan: Plan, folder: Path) -> Draft:
     predicted = contents.predicted.footprint if contents.predicted else None
     kept = predicted.to_json() if predicted else {}
     parts = (kept.get(key) for key in ("weights", "kv_cache", "compute", "overhead"))
-    known = [part if isinstance(part, int) else 0 for part in parts]
-    footprint = Footprint(*known) if sum(known) else Footprint(size, 0, 0, 0)
+    weights, cache, compute, overhead = (part if isinstance(part, int) else 0 for part in parts)
+    footprint = Footprint(weights or size, cache, compute, overhead)
     variant = contents.variant.repo_id or found.name
-    return Draft(variant, contents.recipe.id or "", size, footprint, package=folder)
+    shape = next((row.shape for row in catalog.load() if row.repo_id == variant), None)
+    states = recurrent_state_bytes(shape) if shape else 0
+    return Draft(variant, contents.recipe.id or "", size, footprint, states, package=folder)
 
 
 def _refuse_other_vocabulary(ours: Shape, theirs: Shape, name: str) -> None:
@@ -170,18 +176,22 @@ def _refuse_other_vocabulary(ours: Shape, theirs: Shape, name: str) -> None:
         )
 
 
-def _refuse_crowd(plan: Plan, draft: int, how: str) -> None:
-    """Raise PackError (exit code 3) where the model and what drafts do not fit into the memory
-    together; `draft` are the bytes of a draft model."""
-    assert isinstance(plan.runtime, Drafts)
+def _crowded(plan: Plan) -> bool:
+    """Whether the model and what drafts do not fit into the memory together: one process loads
+    both."""
     device = plan.target.device
-    limit = room(plan.workload, device.available_bytes, device.gpus)
-    own = plan.runtime.drafting_bytes(plan.shape, plan.chosen.recipe, plan.workload.context, how)
-    together = plan.chosen.footprint.peak + draft + own
-    if together > limit:
+    return held(plan.chosen) > room(plan.workload, device.available_bytes, device.gpus)
+
+
+def _refuse_crowd(plan: Plan) -> None:
+    """Raise PackError (exit code 3) where the model and what drafts do not fit."""
+    if _crowded(plan):
+        device = plan.target.device
+        limit = room(plan.workload, device.available_bytes, device.gpus)
         raise PackError(
             f"What drafts does not fit next to {plan.chosen.variant.name} on {plan.target.name}: "
-            f"together they need {human_bytes(together)}, and there are {human_bytes(limit)}.",
+            f"together they need {human_bytes(held(plan.chosen))}, and there are "
+            f"{human_bytes(limit)}.",
             "Take a smaller draft or a shorter --context, or --speculate lookup.",
             ExitCode.NOTHING_FITS,
         )

@@ -10,6 +10,8 @@ from packager.device.target import Target
 from packager.json_values import JsonObject
 from packager.measure.speculation import Costs
 from packager.need.workload import Workload
+from packager.plan.drafting import held, taken
+from packager.predict.memory import Drafting, recurrent_state_bytes
 from packager.runtime import Drafts, Runtime
 from packager.select import Candidate, candidates, choose
 from packager.select.device_rules import room
@@ -27,13 +29,18 @@ _MOST = 3
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A draft for a chosen candidate. `memory_bytes` is what it takes beside that; `break_even` the
+    """A draft for a chosen candidate. `drafting` is what it takes beside that; `break_even` the
     share of drafted tokens that has to be right at least, where checking several tokens costs
     what one costs, which is the best case."""
 
     candidate: Candidate
-    memory_bytes: int
+    drafting: Drafting
     break_even: float | None
+
+    @property
+    def memory_bytes(self) -> int:
+        """All that is taken beside the chosen candidate."""
+        return self.drafting.total
 
     def as_dict(self) -> JsonObject:
         """JSON form."""
@@ -41,6 +48,7 @@ class Proposal:
             "variant": self.candidate.variant.repo_id,
             "recipe": self.candidate.recipe.id,
             "memory_bytes": self.memory_bytes,
+            "drafting": self.drafting.as_dict(),
             "artifact_bytes": self.candidate.artifact_bytes,
             "decode_tps": round(self.candidate.forecast.decode_tps, 3),
             "break_even_at_least": self.break_even,
@@ -81,8 +89,8 @@ def proposals(
         best = choose(judged)
         if best is None:
             continue
-        beside = best.footprint.peak - best.footprint.overhead
-        if chosen.footprint.peak + beside <= limit:
+        beside = _drafting(runtime, chosen, best)
+        if held(chosen) + beside.total <= limit:
             seen.append(Proposal(best, beside, _break_even(chosen, best)))
     seen.sort(key=lambda one: (one.memory_bytes, one.candidate.variant.repo_id))
     return tuple(seen[:_MOST])
@@ -102,6 +110,13 @@ def _may_draft(variant: Variant, chosen: Variant) -> bool:
         and same_vocabulary(variant.shape.vocab, chosen.shape.vocab)
         and 0 < small * _SMALLER <= large
     )
+
+
+def _drafting(runtime: Runtime, chosen: Candidate, draft: Candidate) -> Drafting:
+    shape, own = chosen.variant.shape, draft.variant.shape
+    assert shape is not None and own is not None
+    states = recurrent_state_bytes(own)
+    return taken(runtime, shape, chosen.recipe, chosen.context, "draft", draft.footprint, states)
 
 
 def _break_even(chosen: Candidate, draft: Candidate) -> float | None:

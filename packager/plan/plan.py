@@ -28,12 +28,14 @@ from packager.sources import Source
 @dataclass(frozen=True)
 class Draft:
     """A model of the same vocabulary that drafts for another: either a `plan` by which it is
-    converted, or a finished `package`."""
+    converted, or a finished `package`. `footprint` is that of it alone, `states` the bytes of its
+    recurrent state."""
 
     variant: str
     recipe: str
     artifact_bytes: int
     footprint: Footprint
+    states: int = 0
     plan: Plan | None = None
     package: Path | None = None
 

@@ -4,11 +4,12 @@ of."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import ceil
 from types import MappingProxyType
 
 from packager.errors import usage
+from packager.json_values import JsonObject
 from packager.names import did_you_mean
 from packager.shape import Shape
 
@@ -31,11 +32,44 @@ KV_BITS: Mapping[str, float] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
+class Drafting:
+    """Predicted resident bytes of what drafts tokens beside a model: the weights of the draft model
+    or of the model's own heads, their cache, what stands between their layers; and `checking`, what
+    the model itself takes for several tokens at once: the states that it may have to go back to,
+    and logits of each."""
+
+    weights: int = 0
+    kv_cache: int = 0
+    compute: int = 0
+    checking: int = 0
+
+    @property
+    def total(self) -> int:
+        """Bytes beside the model."""
+        return self.weights + self.kv_cache + self.compute + self.checking
+
+    def with_model(self, draft: Footprint, states: int = 0) -> Drafting:
+        """The same with a draft model in the same process, whose cache holds `states` besides: what
+        a recurrent one may have to go back to."""
+        return Drafting(
+            self.weights + draft.weights,
+            self.kv_cache + draft.kv_cache + states,
+            # Loading may take more than running, and the model is there by then.
+            self.compute + draft.compute + draft.peak - draft.total,
+            self.checking,
+        )
+
+    def as_dict(self) -> dict[str, int]:
+        """The parts, and the total."""
+        return {**asdict(self), "total": self.total}
+
+
+@dataclass(frozen=True, slots=True)
 class Footprint:
     """Predicted peak resident bytes by component while the model answers a full context.
 
     `load_peak` is the highest resident size seen on the way there, where loading needs more than
-    running.
+    running. `drafting` is what drafts tokens beside the model; None where nothing does.
     """
 
     weights: int
@@ -43,24 +77,27 @@ class Footprint:
     compute: int
     overhead: int
     load_peak: int = 0
+    drafting: Drafting | None = None
 
     @property
     def total(self) -> int:
         """Bytes resident at once in steady state."""
-        return self.weights + self.kv_cache + self.compute + self.overhead
+        beside = self.drafting.total if self.drafting else 0
+        return self.weights + self.kv_cache + self.compute + self.overhead + beside
 
     @property
     def peak(self) -> int:
         """What the device must have: the larger of steady state and load."""
         return max(self.total, self.load_peak)
 
-    def as_dict(self) -> dict[str, int]:
+    def as_dict(self) -> JsonObject:
         """The fields of the contract, with the total and the peak."""
         return {
             "weights": self.weights,
             "kv_cache": self.kv_cache,
             "compute": self.compute,
             "overhead": self.overhead,
+            **({"drafting": self.drafting.as_dict()} if self.drafting else {}),
             "load_peak": self.load_peak,
             "total": self.total,
             "peak": self.peak,

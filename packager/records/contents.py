@@ -135,11 +135,26 @@ class Offload(Record, frozen=True, kw_only=True):
     all_layers: Tokens | None = None
 
 
+class PredictedDrafting(Record, frozen=True, kw_only=True):
+    """Bytes that drafting tokens takes beside the model."""
+
+    total: Count = 0
+
+
 class PredictedFootprint(Record, frozen=True, kw_only=True):
-    """Bytes."""
+    """Bytes; `drafting` is there where the package drafts tokens."""
 
     total: Count | None = None
     peak: Count | None = None
+    load_peak: Count = 0
+    drafting: PredictedDrafting | None = None
+
+    @property
+    def peak_alone(self) -> int | None:
+        """The peak without what drafts, which is what the benchmark of a build measures."""
+        if self.drafting is None or self.total is None:
+            return self.peak
+        return max(self.total - self.drafting.total, self.load_peak)
 
 
 class PredictedRates(Record, frozen=True, kw_only=True):

@@ -57,7 +57,7 @@ MEASURED: tuple[Figure, ...] = (
         compared=True,
         always=True,
         again=True,
-        predicted=("footprint", "peak"),
+        predicted=("footprint", "peak_alone"),
         of_the_context=True,
     ),
     Figure("gpu_memory_bytes", "GPU memory", "B", main=True, compared=True, of_the_context=True),

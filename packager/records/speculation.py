@@ -16,14 +16,25 @@ class SpeculationStep(Record, frozen=True, kw_only=True):
     break_even: Number | None = None
 
 
+class Parted(Record, frozen=True, kw_only=True):
+    """The first token that is another one than without drafting: its place in the answer, how many
+    nats likelier the model's own token is, how far rounding moves that, and whether it is a tie."""
+
+    at: Count
+    gap: Number | None = None
+    rounding: Number = 0.0
+    tie: bool = False
+
+
 class SpeculationKind(Record, frozen=True, kw_only=True):
-    """What was drafted and accepted in answers to one kind of text, and how many times as fast it
-    was as without."""
+    """What was drafted and accepted in answers to one kind of text, how many times as fast it was
+    as without, and where the two answers part."""
 
     name: str
     drafted: Count = 0
     accepted: Count = 0
     speed_up: Number | None = None
+    parted: Parted | None = None
 
 
 class Draft(Record, frozen=True, kw_only=True):
@@ -52,7 +63,9 @@ _WAYS = {"lookup": "Prompt lookup", "mtp": "Drafting with the model's own heads"
 class Speculation(Record, frozen=True, kw_only=True):
     """What drafted tokens cost and gain on the machine that built the package; `pays` is None where
     random weights say nothing of what is accepted. `memory_bytes` is what drafting takes beside the
-    model, `others` what was measured besides and is slower."""
+    model as predicted, `peak_memory_bytes` the most of the process that measured it, model and all.
+    `others` is what was measured besides and is slower. `same` are answers that part nowhere, or
+    only at ties."""
 
     how: Literal["lookup", "draft", "mtp"]
     ngram: Tokens | None = None
@@ -66,6 +79,7 @@ class Speculation(Record, frozen=True, kw_only=True):
     same: bool | None = None
     pays: bool | None = None
     memory_bytes: Count | None = None
+    peak_memory_bytes: Count | None = None
     draft: Draft | None = None
     others: tuple[OtherWay, ...] = ()
 
@@ -96,7 +110,31 @@ class Speculation(Record, frozen=True, kw_only=True):
             return f"{self.name} {needed} on this machine.{left}"
         figures = f"{self.acceptance:.0%} are accepted, {self.speed_up:.2f} times as fast"
         if self.same is False:
-            return f"{self.name} is left out: it gives other tokens than plain decoding."
+            return (
+                f"{self.name} is left out: it gives other tokens than plain decoding{self._far()}."
+            )
         if self.pays:
-            return f"{self.name} pays with {self.drafted} tokens: {figures}; it {needed}."
-        return f"{self.name} does not pay and is left out: {figures}; it {needed}."
+            verdict = f"{self.name} pays with {self.drafted} tokens: {figures}; it {needed}."
+        else:
+            verdict = f"{self.name} does not pay and is left out: {figures}; it {needed}."
+        return f"{verdict}{self._ties()}"
+
+    def _far(self) -> str:
+        """How far apart the tokens lie at which an answer parts without a tie."""
+        gaps = [
+            kind.parted.gap
+            for kind in self.kinds
+            if kind.parted and not kind.parted.tie and kind.parted.gap is not None
+        ]
+        return f", {max(gaps):.2g} nats less likely" if gaps else ""
+
+    def _ties(self) -> str:
+        """What rounding did to the answers; nothing where they are the same to the token."""
+        ties = [kind.parted for kind in self.kinds if kind.parted and kind.parted.tie]
+        if not ties:
+            return ""
+        widest = max(ties, key=lambda tie: tie.gap or 0.0)
+        return (
+            f" In {len(ties)} of {len(self.kinds)} answers two tokens {widest.gap or 0.0:.2g} nats "
+            f"apart change places: rounding moves them by {widest.rounding:.2g}."
+        )

@@ -54,9 +54,13 @@ def limits(workload: Workload, device: Device, enforced: Collection[str]) -> lis
 
 
 def verdicts(
-    rows: Sequence[Verdict], artifact_bytes: int, measured: Measurement | None
+    rows: Sequence[Verdict],
+    artifact_bytes: int,
+    measured: Measurement | None,
+    drafting: int | None = None,
 ) -> list[Verdict]:
-    """The same rows with `measured` and `passed`.
+    """The same rows with `measured` and `passed`; `drafting` is the most memory of a process that
+    drafts tokens as the package does, None where it does not.
 
     Both are None, and the verdict open, where nothing was measured on the device itself:
     the size of the files alone is known without it.
@@ -64,13 +68,21 @@ def verdicts(
     figures = measured if measured is not None and measured.on_device else Measurement()
     values: dict[str, float | None] = {
         "artifact": artifact_bytes,
-        "memory": figures.memory_bytes,
+        "memory": _most(figures, drafting),
         "ttft": figures.first_token_ms,
         "decode": figures.decode_tps,
         "documents": figures.documents_per_second,
         "query": figures.query_ms,
     }
     return [_judged(row, values.get(row.rule)) for row in rows]
+
+
+def _most(figures: Measurement, drafting: int | None) -> int | None:
+    """The most memory of the package; what drafts on a GPU is not measured apart."""
+    memory = figures.memory_bytes
+    if memory is None or drafting is None or figures.gpu_memory_bytes:
+        return memory
+    return max(memory, drafting)
 
 
 def _judged(row: Verdict, value: float | None) -> Verdict:

@@ -275,7 +275,7 @@ class _Judge:
             bits_per_weight=bits,
             coarse=way.coarse,
             sized=size.obstacle is None,
-            notes=notes,
+            notes=(*notes, way.note) if way.note else notes,
             rank=way.rank,
             order=way.order,
             split=size.split,

@@ -22,13 +22,15 @@ a recipe spends shows there."""
 @dataclass(frozen=True, slots=True)
 class Way:
     """A runtime with one of its recipes, and its place in the target's preference; `order` is its
-    place among the runtime's own recipes, which go from the best quality down."""
+    place among the runtime's own recipes, which go from the best quality down. `note` says why it
+    stands first where a measurement put it there."""
 
     runtime: Runtime
     recipe: Recipe
     rank: tuple[int, int]
     coarse: bool
     order: int = 0
+    note: str | None = None
 
 
 def ways_of(target: Target, runtimes: tuple[Runtime, ...], wanted: str | None) -> list[Way]:
@@ -47,9 +49,14 @@ def ways_of(target: Target, runtimes: tuple[Runtime, ...], wanted: str | None) -
         return [Way(chosen, asked, (0, 0), _coarse(chosen, asked))]
     ways = []
     for place, runtime in enumerate(served):
+        named = [split_id(name) for name in target.recipes]
+        why = {}
+        if not any(prefix == runtime.prefix for prefix, _, _ in named):
+            why = {row.recipe: row.why for row in target.tuned if row.runtime == runtime.name}
+            named = [split_id(name) for name in why]
         own = [
             _own(target, runtime, weights, kv)
-            for prefix, weights, kv in map(split_id, target.recipes)
+            for prefix, weights, kv in named
             if prefix == runtime.prefix
         ]
         ids = {recipe.id for recipe in own}
@@ -72,6 +79,7 @@ def ways_of(target: Target, runtimes: tuple[Runtime, ...], wanted: str | None) -
                 (place, order),
                 _coarse(runtime, recipe),
                 by_quality.get(recipe.weights, len(by_quality)),
+                why.get(recipe.id),
             )
             for order, recipe in ranked
         ]

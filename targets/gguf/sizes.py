@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from packager.errors import usage
-from packager.shape import Shape
+from packager.shape import Shape, heads
 from targets.gguf.presets import IMATRIX_DECIDES, PRESETS, Preset
 from targets.gguf.tensor_types import differences, part_of
 from targets.gguf.tensors import padded
@@ -32,6 +34,8 @@ TABLE = Path(__file__).with_name("sizes.json")
 
 _TASKS = {"embedding": "embed", "reranking": "rerank"}
 _ANSWERS, _FLOAT = 2, 4
+_PARTS = 4
+"""Numbers of a preset in the table before that of the heads, which most shapes have not."""
 _HEAD_LINE = 8 + len("cls.output.weight") + 4 + 2 * 8 + 4 + 8
 """What the head of a reranker takes in the table of tensors: name, axes, type and offset."""
 _QWEN_ROWS, _QWEN_BYTES = 151_936, 5_926_500
@@ -41,18 +45,19 @@ _PADDING_BYTES = len("[PAD151936]") + 8 + 4
 
 class Sizes(NamedTuple):
     """Bytes in the data section, padding included, and of the tensor table in the header. `output`
-    is 0 for a tied embedding."""
+    is 0 for a tied embedding, `heads` without a draft module; its experts count there."""
 
     embedding: int
     output: int
     experts: int
     rest: int
     table: int
+    heads: int = 0
 
     @property
     def data(self) -> int:
         """The whole data section."""
-        return self.embedding + self.output + self.experts + self.rest
+        return self.embedding + self.output + self.experts + self.rest + self.heads
 
     def read_per_token(self, shape: Shape) -> int:
         """Bytes of weights that one token touches: of the experts the active ones, of an untied
@@ -86,6 +91,8 @@ def key(shape: Shape) -> str:
     if hybrid := shape.hybrid:
         parts += ["hybrid", hybrid.interval, hybrid.key_heads, hybrid.value_heads]
         parts += [hybrid.key_head_dim, hybrid.value_head_dim, hybrid.conv_kernel]
+    if shape.draft_layers:
+        parts += ["heads", shape.draft_layers]
     return " ".join(str(part) for part in parts)
 
 
@@ -180,7 +187,7 @@ def _table() -> dict[str, dict[str, Sizes]]:
     )
     return {
         name: {
-            preset: Sizes._make((*numbers, entry["table"]))
+            preset: Sizes._make((*numbers[:_PARTS], entry["table"], *(numbers[_PARTS:] or [0])))
             for preset, numbers in zip(stored["presets"], entry["sizes"], strict=True)
         }
         for name, entry in stored["shapes"].items()
@@ -212,16 +219,31 @@ def ask(
     from targets.gguf.tensors import place
 
     converter = architecture(shape.to_config())
-    planned = converter.tensors({spec.name: spec.shape for spec in tensors(shape)})
+    specs = list(tensors(shape))
+    if shape.draft_layers:
+        converter.keep_heads()
+        specs += heads.tensors(shape)
+    planned = converter.tensors({spec.name: spec.shape for spec in specs})
     network = metadata.network(converter, preset.file_type)
     types = mix.tensor_types(
         network, planned, preset, "BF16", dict(overrides), imatrix=imatrix or preset.imatrix
     )
-    sums = {"embedding": 0, "output": 0, "experts": 0, "rest": 0}
+    sums = {"embedding": 0, "output": 0, "experts": 0, "rest": 0, "heads": 0}
     typed = list(place(planned, types, kernels.row_bytes))
     for entry in typed:
-        sums[part_of(entry.tensor.name)] += padded(entry.nbytes)
+        name = entry.tensor.name
+        of_heads = name.startswith(f"blk.{shape.layers}.")
+        sums["heads" if of_heads else part_of(name)] += padded(entry.nbytes)
     return Sizes(**sums, table=len(header.encode({}, typed)))
+
+
+def shapes_of(variant: Variant) -> Iterator[Shape]:
+    """The decoder of a variant, and that with its heads where its repository brings some."""
+    shape = decoder_of(variant)
+    if shape is not None:
+        yield shape
+        if variant.params_mtp and heads.may_have(shape):
+            yield replace(shape, draft_layers=heads.LAYERS)
 
 
 def main() -> int:
@@ -231,9 +253,8 @@ def main() -> int:
     from targets.gguf.arch import MODEL_TYPES
 
     shapes: dict[str, dict[str, object]] = {}
-    for variant in catalog.load():
-        shape = decoder_of(variant)
-        if shape is None or shape.model_type not in MODEL_TYPES or key(shape) in shapes:
+    for shape in chain.from_iterable(map(shapes_of, catalog.load())):
+        if shape.model_type not in MODEL_TYPES or key(shape) in shapes:
             continue
         found = [
             ask(shape, PRESETS[name.removesuffix(WITH_IMATRIX)], name.endswith(WITH_IMATRIX))
@@ -241,10 +262,12 @@ def main() -> int:
         ]
         shapes[key(shape)] = {
             "table": found[0].table,
-            "sizes": [list(sizes[:4]) for sizes in found],
+            "sizes": [
+                [*sizes[:_PARTS], *([sizes.heads] if sizes.heads else [])] for sizes in found
+            ],
         }
         print(
-            f"{variant.repo_id}: {found[0].data / 1e9:.2f} GB to {found[-1].data / 1e9:.2f} GB",
+            f"{key(shape)}: {found[0].data / 1e9:.2f} GB to {found[-1].data / 1e9:.2f} GB",
             file=sys.stderr,
         )
     rows = ",\n".join(

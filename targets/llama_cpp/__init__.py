@@ -4,6 +4,7 @@ imports no engine."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -15,12 +16,12 @@ from packager.names import did_you_mean
 from packager.plan.additions import Additions
 from packager.plan.adopted import Adopted
 from packager.predict.forecast import Speed
-from packager.predict.memory import Footprint, kv_cache_bytes
+from packager.predict.memory import Drafting, Footprint, kv_cache_bytes
 from packager.predict.offload import Split
 from packager.recipe import REPACK, Recipe, repacked_recipe
 from packager.records.contents import Minimum
 from packager.runtime import BuildNeeds, Ladder, Tools
-from packager.shape import Shape
+from packager.shape import Shape, heads
 from packager.shape.names import TEXT_TYPES
 from targets.gguf import layers, sizes, tensors, tower
 from targets.gguf.presets import (
@@ -206,7 +207,9 @@ class LlamaCpp:
         return _sizes(shape, recipe)
 
     def _layers(self, shape: Shape, recipe: Recipe) -> layers.Layers:
-        preset, stored = preset_of(recipe.weights), self._sizes(shape, recipe)
+        # Of the layers that every token goes through; heads draft beside them.
+        preset = preset_of(recipe.weights)
+        stored = self._sizes(replace(shape, draft_layers=0), recipe)
         if not _repacked(recipe):
             return layers.of(shape, preset, stored)
         body, ends = (
@@ -240,9 +243,10 @@ class LlamaCpp:
         # The engine opens a tower in one file alone.
         return max(text, projector_bytes(shape, recipe))
 
-    def drafting_bytes(self, shape: Shape, recipe: Recipe, context: int, how: str) -> int:
+    def drafting(self, shape: Shape, recipe: Recipe, context: int, how: str) -> Drafting:
         """See packager.runtime.Drafts."""
-        return memory.drafting(shape, recipe, self._sizes(shape, recipe), context, how)
+        whole = replace(shape, draft_layers=heads.LAYERS if how == "mtp" else 0)
+        return memory.drafting(shape, recipe, self._sizes(whole, recipe), context, how)
 
     def how_to_run(self, recipe: Recipe, workload: JsonObject) -> str:
         """Markdown with commands that need llama.cpp, Ollama or llama-cpp-python alone."""
@@ -297,13 +301,15 @@ def projector_bytes(shape: Shape, recipe: Recipe) -> int:
 
 
 def _sizes(shape: Shape, recipe: Recipe) -> sizes.Sizes:
+    """Of the text decoder, with the heads that are built with it."""
+    text = replace(shape.decoder, draft_layers=shape.draft_layers)
     stored = sizes.of(
-        shape.decoder,
+        text,
         preset_of(recipe.weights),
         _weighed(recipe),
         tuple(_tensor_types(recipe.settings).items()),
     )
     if not _repacked(recipe):
         return stored
-    layers_of = sizes.of(shape.decoder, PRESETS[REPACKED])
-    return stored._replace(rest=layers_of.rest, experts=layers_of.experts)
+    layers_of = sizes.of(text, PRESETS[REPACKED])
+    return stored._replace(rest=layers_of.rest, experts=layers_of.experts, heads=layers_of.heads)

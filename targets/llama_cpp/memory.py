@@ -4,16 +4,22 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import msgspec
 
 from packager.measure.speculation import WIDTHS
-from packager.predict.memory import Footprint, kv_cache_bytes
+from packager.predict.memory import (
+    Drafting,
+    Footprint,
+    kv_cache_bytes,
+    logits_bytes,
+    recurrent_state_bytes,
+)
 from packager.recipe import Recipe
-from packager.shape import Shape, heads
+from packager.shape import Shape
 from packager.shape.audio import RATE, WINDOW_CHUNKS, AudioTower
 from packager.shape.tower import MERGE, Tower
 from targets.gguf import tower
@@ -62,28 +68,32 @@ def footprint(shape: Shape, recipe: Recipe, sizes: Sizes, context: int) -> Footp
         batch = min(EMBEDDING_BATCH, context)
         compute = activations(shape, context, batch) + 2 * _FLOAT * batch * shape.vocab
     return Footprint(
-        sizes.data + tower_weights(shape, recipe),
+        sizes.data - sizes.heads + tower_weights(shape, recipe),
         kv_cache_bytes(shape, padded_context(context), recipe.kv_bits),
         compute + tower_compute(shape),
         overhead(shape),
     )
 
 
-def drafting(shape: Shape, recipe: Recipe, sizes: Sizes, context: int, how: str) -> int:
-    """Bytes that a way of drafting takes beside the model: copies of a recurrent state to take
-    back, logits of every checked token; with heads the module's weights, about, its own cache of
-    one layer and what stands between."""
-    width = WIDTHS[-1] + 1
-    beside = width * kv_cache_bytes(shape, 0) + _FLOAT * width * shape.vocab
+def drafting(shape: Shape, recipe: Recipe, with_heads: Sizes, context: int, how: str) -> Drafting:
+    """What a way of drafting takes beside the model: of a recurrent state one copy for each token
+    that may be taken back, and the logits of every checked token. A draft model brings its
+    vocabulary a second time. With heads also their weights, of which `with_heads` knows the size,
+    the cache of their one layer, and a context of their own with its buffer and logits."""
+    tokens = WIDTHS[-1] + 1
+    checking = tokens * recurrent_state_bytes(shape) + logits_bytes(shape, tokens)
+    if how == "draft":
+        return Drafting(compute=_vocabulary(shape), checking=checking)
     if how != "mtp":
-        return beside
-    module = heads.parameters(replace(shape, draft_layers=heads.LAYERS))
-    weights = module * sizes.data // shape.decoder.parameters()
-    # One layer of full attention: of a hybrid's cache that many parts are kept.
-    layer = (
-        kv_cache_bytes(shape, padded_context(context), recipe.kv_bits) - kv_cache_bytes(shape, 0)
-    ) // shape.attention_layers
-    return beside + weights + layer + activations(shape, context) + _FLOAT * shape.vocab
+        return Drafting(checking=checking)
+    cells = padded_context(context)
+    cache = kv_cache_bytes(shape, cells, recipe.kv_bits) - recurrent_state_bytes(shape)
+    return Drafting(
+        with_heads.heads,
+        cache // shape.attention_layers,
+        activations(shape, context) + logits_bytes(shape),
+        checking,
+    )
 
 
 def tower_weights(shape: Shape, recipe: Recipe) -> int:
@@ -150,8 +160,11 @@ def activations(shape: Shape, context: int, batch: int | None = None) -> int:
 
 def overhead(shape: Shape) -> int:
     """The process itself, and the vocabulary in it."""
-    known = constants().overhead
-    return int(known["engine_bytes"] + known["bytes_per_token_of_vocabulary"] * shape.vocab)
+    return int(constants().overhead["engine_bytes"]) + _vocabulary(shape)
+
+
+def _vocabulary(shape: Shape) -> int:
+    return int(constants().overhead["bytes_per_token_of_vocabulary"] * shape.vocab)
 
 
 def feed_forward(shape: Shape) -> int:

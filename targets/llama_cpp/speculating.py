@@ -12,6 +12,9 @@ from packager.measure.speculation import Drafter, Proposer, Speculated
 from targets.llama_cpp import speculation
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from targets.llama_cpp.heads import Heads
 
 
@@ -98,6 +101,21 @@ class Speculating:
             for row in range(count):
                 checks.likeliest(row)
             return 1000 * (time.perf_counter() - started)
+
+    def logits_after(
+        self, prompt: Sequence[int], tokens: Sequence[int], at_once: int
+    ) -> NDArray[np.float32]:
+        """See packager.measure.parting.Steps. Raises PackError (usage) when both exceed the
+        context."""
+        self._must_fit(prompt, len(tokens))
+        self._feed(self._after_prefix(prompt))
+        checks, row = self.checks(), -1
+        with self.stepping():
+            for start in range(0, len(tokens), at_once):
+                piece = tokens[start : start + at_once]
+                checks.put(piece, len(prompt) + start)
+                row = len(piece) - 1
+        return checks.logits(row).copy()
 
     def checks(self) -> speculation.Checks:
         """Steps of several tokens over this session's cache."""

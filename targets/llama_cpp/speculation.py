@@ -7,10 +7,14 @@ import ctypes
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from packager.errors import usage
 from packager.measure.speculation import Drafter, Speculated
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(slots=True)
@@ -29,12 +33,16 @@ class Checks:
 
     def likeliest(self, row: int) -> int:
         """The likeliest token behind one of those that were put last, counted from 0."""
+        return int(self.logits(row).argmax())
+
+    def logits(self, row: int) -> NDArray[np.float32]:
+        """The logits (vocabulary) behind one of those that were put last; the engine's own
+        buffer."""
         # Late: numpy comes with the engine.
         import numpy as np
 
         width = self.lib.llama_vocab_n_tokens(self.vocab)
-        logits = self.lib.llama_get_logits_ith(self.context, row)
-        return int(np.ctypeslib.as_array(logits, (width,)).argmax())
+        return np.ctypeslib.as_array(self.lib.llama_get_logits_ith(self.context, row), (width,))
 
     def put(self, tokens: Sequence[int], position: int) -> None:
         """Compute them at that position, with the logits of each; what can be taken back is from

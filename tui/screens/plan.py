@@ -3,7 +3,7 @@ line; where it goes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -22,9 +22,11 @@ from tui import explain, figures, outlook, package_outlook
 from tui.ask import build_command
 from tui.screens.base import BACK, Failed, StepScreen
 from tui.table import task
+from tui.widgets.draft_choice import DraftChoice
 from tui.widgets.pane import Fitted, Pane
 from tui.widgets.paths import PathSuggester
 from tui.widgets.problem import Problem
+from tui.widgets.slider import Slider
 from tui.widgets.stacked import Part, Stacked
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ class PlanScreen(StepScreen):
     CSS_PATH = "plan.tcss"
     CONTROLS: ClassVar[dict[str, tuple[str, str]]] = {
         "--out": ("#plan-folder", "the folder (f)"),
+        "--speculate": ("#plan-draft", "Speculate"),
         "--recipe": ("", "step 3"),
         "--weights": ("", "step 2"),
         "--lora": ("", "Adapters in step 2"),
@@ -114,16 +117,7 @@ class PlanScreen(StepScreen):
                     yield Fitted(id="plan-forecast")
             with Container(id="plan-middle"):
                 with Vertical(id="plan-way"):
-                    with Vertical(id="plan-command"):
-                        yield Static(id="plan-command-text")
-                        with Horizontal(id="plan-out"):
-                            yield Static("package in ", id="plan-out-label")
-                            yield Input(
-                                id="plan-folder",
-                                compact=True,
-                                suggester=PathSuggester(folders=True),
-                            )
-                        yield Static(id="plan-replaces", markup=False)
+                    yield from self._command_lines()
                     yield Problem(id="plan-problem")
                 with Vertical(id="plan-why"):
                     yield Static(id="plan-why-text")
@@ -139,17 +133,17 @@ class PlanScreen(StepScreen):
                     yield Static(id="plan-package-text")
 
     def _command_lines(self) -> ComposeResult:
-        """The command line, the folder, and what stands there."""
+        """The command line, the folder, what drafts tokens, and what stands in the folder."""
         with Vertical(id="plan-command"):
             yield Static(id="plan-command-text")
             with Horizontal(id="plan-out"):
                 yield Static("package in ", id="plan-out-label")
                 yield Input(id="plan-folder", compact=True, suggester=PathSuggester(folders=True))
+            yield DraftChoice()
             yield Static(id="plan-replaces", markup=False)
 
     def on_mount(self) -> None:
         """Draw what is known at once; the plan is made and checked behind it."""
-        one = self.candidate
         for name, title in (
             ("memory", "Memory"),
             ("speed", "Speed"),
@@ -157,10 +151,19 @@ class PlanScreen(StepScreen):
             ("command", "The same from the command line"),
             ("contexts", "In another context, when it is full"),
             ("build", "The build, on this machine"),
-            ("recipes", Content(f"{one.variant.name} in other recipes")),
+            ("recipes", Content(f"{self.candidate.variant.name} in other recipes")),
             ("package", "The package"),
         ):
             self.query_one(f"#plan-{name}").border_title = title
+        self.set_focus(self.query_one("#plan"))
+        self._footprint(self.candidate)
+        self._draw_forecast()
+        self._draw_command()
+        self._draw_more()
+        self.query_one("#plan-why-text", Static).update("checking …")
+        self._plan()
+
+    def _footprint(self, one: Candidate) -> None:
         device, split = self.ask.target.device, one.split
         has = "has for one model" if split is None else "has on its GPU"
         where = f" of {human_bytes(device.all_available_bytes)} that {self.ask.target.name} {has}"
@@ -178,27 +181,12 @@ class PlanScreen(StepScreen):
             self.query_one("#plan-host-peak", Static).update(
                 Content.assemble((human_bytes(split.host.peak), "bold"), beside)
             )
-        self.set_focus(self.query_one("#plan"))
-        self._footprint()
-        self._draw_forecast()
-        self._draw_command()
-        self._draw_more()
-        self.query_one("#plan-why-text", Static).update("checking …")
-        self._plan()
-
-    def _footprint(self) -> None:
-        one, device = self.candidate, self.ask.target.device
         self._stack("#plan-footprint", one.footprint, device.all_available_bytes)
         if one.split is not None:
             self._stack("#plan-host", one.split.host, device.host_available_bytes)
 
     def _stack(self, selector: str, prints: Footprint, limit: int) -> None:
-        parts = [
-            Part(name.replace("_", " "), getattr(prints, name), sign, style)
-            for name, sign, style in explain.FOOTPRINT
-        ]
-        if prints.peak > prints.total:
-            parts.append(Part("only while loading", prints.peak - prints.total, "▚", "$secondary"))
+        parts = [Part(*row) for row in explain.footprint(prints)]
         parts.append(Part("left", max(0, limit - prints.peak), "·", "$foreground-muted"))
         self.query_one(selector, Stacked).show(parts)
 
@@ -298,6 +286,10 @@ class PlanScreen(StepScreen):
         if behaves:
             parts += [("\nbehaves   ", "$foreground-muted"), (behaves, "")]
         self.query_one("#plan-why-text", Static).update(Content.assemble(*parts))
+        prints = replace(self.candidate.footprint, drafting=plan.chosen.footprint.drafting)
+        self._footprint(replace(self.candidate, footprint=prints))
+        drafts = message.checked.outlook.drafts
+        self.query_one(DraftChoice).offer(drafts, self.ask.profile.speculate, plan)
         self._draw_ahead()
         self._draw_more()
         replaced = self.query_one("#plan-replaces", Static)
@@ -334,6 +326,14 @@ class PlanScreen(StepScreen):
         self.checked = None
         self.query_one("#plan-why-text", Static).update("")
         self.refuse(self.query_one(Problem), message.error, go=False)
+
+    @on(Slider.Moved, "#plan-draft")
+    def _drafted(self, event: Slider.Moved) -> None:
+        """Another way of drafting: the command says so at once, and the plan is checked again."""
+        self.ask = replace(self.ask, profile=replace(self.ask.profile, speculate=event.value))
+        self.checked = None
+        self._draw_command()
+        self._plan()
 
     @on(Input.Changed, "#plan-folder")
     def _moved(self, event: Input.Changed) -> None:

@@ -24,7 +24,8 @@ _BUDGET = "budget"
 _THINKING = ((None, "as it is"), ("on", "on"), ("off", "off"), (_BUDGET, "budget"))
 _BUDGETS = (128, 256, 512, 1024, 2048, 4096, 8192)
 _USUAL_BUDGET = 512
-_SPECULATE = ((None, "off"), ("auto", "auto"), ("lookup", "lookup"), ("mtp", "mtp"))
+SPECULATE = ((None, "off"), ("auto", "auto"), ("lookup", "lookup"), ("mtp", "mtp"))
+"""The ways to draft that need no other model, and their words."""
 _TEXTS = {
     "thinking": (
         "Whether the model thinks before it answers, fixed for every request: the package, its "
@@ -47,7 +48,7 @@ _TEXTS = {
     "speculate": (
         "Tokens are drafted, and the model checks them at once: lookup takes them from the text so "
         "far, mtp from the model's own heads, auto tries what there is. It is measured here, and "
-        "packaged only where it pays. A second model drafts with --speculate draft:VARIANT."
+        "packaged only where it pays. The plan proposes models that can draft."
     ),
 }
 _EXAMPLES = {
@@ -99,9 +100,11 @@ class ProfileLines(Vertical):
             id="warm",
             usual=False,
         )
-        yield Choice(
-            "Speculate", list(_SPECULATE), self._profile.speculate, id="speculate", usual=None
-        )
+        stands = self._profile.speculate
+        ways: list[tuple[str | None, str]] = list(SPECULATE)
+        if stands not in [value for value, _ in ways]:
+            ways.append((stands, str(stands)))
+        yield Choice("Speculate", ways, stands, id="speculate", usual=None)
 
     @on(Slider.Moved, "#thinking")
     def _chosen(self, event: Slider.Moved) -> None:
@@ -149,7 +152,7 @@ class ProfileLines(Vertical):
         self.query_one("#thinking", Slider).show(list(_THINKING), None)
         self.query_one("#thinking-budget").display = False
         self.query_one("#warm", Slider).choose(False)
-        self.query_one("#speculate", Slider).choose(None)
+        self.query_one("#speculate", Slider).show(list(SPECULATE), None)
         for line in self.query(TextLine):
             line.show("")
 

@@ -99,9 +99,11 @@ def facts(shipment: Shipment) -> Facts:
     """See Facts."""
     data, contents = shipment.manifest.data, shipment.manifest.contents
     predicted = contents.predicted
-    peak = (predicted.footprint.peak if predicted and predicted.footprint else None) or 0
+    footprint = predicted.footprint if predicted else None
+    peak = (footprint.peak if footprint else None) or 0
     drafts = contents.speculation
-    if peak and drafts is not None and drafts.pays:
+    # Older manifests do not count in the footprint what drafts.
+    if footprint and peak and footprint.drafting is None and drafts and drafts.pays:
         peak += drafts.memory_bytes or 0
     profile = contents.chat.profile if contents.chat else None
     return Facts(
