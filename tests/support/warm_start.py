@@ -91,12 +91,15 @@ _MODULES = {
     ),
 }
 _ALONE = ("light", "numpy")
-_MAY_DIFFER = ("QWEN_PACK_", "DYING", "PYTEST_", "NO_PROXY", "KMP_", "TORCHINDUCTOR_")
+_MAY_DIFFER = (
+    *("QWEN_PACK_", "DYING", "PYTEST_", "NO_PROXY", "KMP_", "TORCHINDUCTOR_"),
+    # The terminal's; readline tells children of its size.
+    *("COLUMNS", "LINES", "NO_COLOR", "TERM"),
+)
 """Beginnings of names of variables that nothing reads while modules are imported, or that torch sets
 itself when it is."""
 _MAY_DIFFER_WITHOUT_ENGINES = (
     *(*_MAY_DIFFER, "HF_", "OMP_", "GGML_", "DNNL_", "ONEDNN_"),
-    *("NO_COLOR", "TERM"),
     "TOKENIZERS_PARALLELISM",  # read with each call, and set by the trainings
 )
 """And of those that nothing reads before an engine or the hub's client is loaded."""
