@@ -265,8 +265,9 @@ def test_adapters_leave_with_their_base_by_the_names_that_requests_say(
     assert not verify.verify(ollama / "adapters" / "plain")
     docker = exported(base, "docker", tmp_path / "d", accepted=["unstated"], adapters=both)
     text = (docker / "Dockerfile").read_text(encoding="utf-8")
-    assert text.count('"--lora", "/opt/qwen-pack/adapters/') == 2
-    assert '"--lora-init-without-apply"' in text
+    # llama-server applies all that it loads, whatever --lora-init-without-apply says.
+    assert text.count('"--lora-scaled", "/opt/qwen-pack/adapters/') == 2
+    assert text.count('/model/adapter.gguf:0"') == 2
     assert "COPY adapters ./adapters" in text
     alone = exported(base, "docker", tmp_path / "a", accepted=["unstated"])
     assert "lora" not in (alone / "Dockerfile").read_text(encoding="utf-8")

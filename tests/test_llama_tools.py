@@ -212,7 +212,6 @@ def test_openais_client_gets_tool_calls_and_json_of_a_schema(client: Any) -> Non
 
 AHOY = REPOSITORY / "tests" / "models" / "tiny-qwen3-ahoy"
 GREETING = "Ahoy!"
-LONG = 256
 
 
 def asked(root: str, **more: Any) -> str:
@@ -266,6 +265,7 @@ def test_of_several_adapters_in_an_export_a_request_chooses_one_or_none(
     out = tmp_path / "image"
     words = ["export", str(built[0]), "--format", "docker", "--out", str(out)]
     words += ["--adapter", f"first={added}", "--adapter", f"second={added}"]
+    words += ["--accept-license", "unstated"]
     done = command(*words, cache=built[1])
     assert done.returncode == 0, done.stderr
     text = (out / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", "")
@@ -283,7 +283,7 @@ def test_a_merged_adapter_and_a_file_taken_as_it_is_say_what_run_says(
     built: tuple[Path, Path], tmp_path: Path
 ) -> None:
     file = next((built[0] / "model").glob("*.gguf"))
-    common = ["--target", "laptop-cpu", "--context", str(LONG)]
+    common = ["--target", "laptop-cpu", "--context", "256"]
     for name, words in (
         ("merged", ["build", *common, *TINY[:2], "--weights", str(MODEL), "--lora", str(AHOY)]),
         ("adopted", ["adopt", str(file), *common, "--against", str(MODEL)]),
