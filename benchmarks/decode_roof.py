@@ -162,16 +162,14 @@ def peer_rates(runtime: str, artifact: Path, scratch: Path, log: Path) -> dict[s
         return {"decode_tps": statistics.median(row["samples_ts"]), "threads": row["n_threads"]}
     job = {"openvino": "openvino_as_it_comes", "onnx": "onnx_as_it_comes"}[runtime]
     how: dict[str, Any] = {"prompt_tokens": PROMPT, "new_tokens": NEW_TOKENS, "repeats": 2}
-    value: dict[str, Any] = finish(
-        f"benchmarks.jobs:{job}", log, artifact=str(artifact), **how
-    ).value
-    return value
+    value: Any = finish(f"benchmarks.jobs:{job}", log, artifact=str(artifact), **how).value
+    return dict(value)
 
 
 def divergence(recipe_id: str, artifact: Path, truth: Path, log: Path) -> float:
     """Mean nats by which the artifact differs from the F16 GGUF over the same tokens."""
     runtime, recipe = found(recipe_id)
-    value = finish(
+    value: Any = finish(
         "benchmarks.jobs:divergence_from",
         log,
         session=runtime.session,

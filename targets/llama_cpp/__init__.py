@@ -21,7 +21,8 @@ from packager.predict.offload import Split
 from packager.recipe import REPACK, Recipe, repacked_recipe
 from packager.records.contents import Minimum
 from packager.runtime import BuildNeeds, Ladder, Tools
-from packager.shape import Shape, heads
+from packager.shape import Shape
+from packager.shape.heads import LAYERS as DRAFT_LAYERS
 from packager.shape.names import TEXT_TYPES
 from targets.gguf import layers, sizes, tensors, tower
 from targets.gguf.presets import (
@@ -245,7 +246,7 @@ class LlamaCpp:
 
     def drafting(self, shape: Shape, recipe: Recipe, context: int, how: str) -> Drafting:
         """See packager.runtime.Drafts."""
-        whole = replace(shape, draft_layers=heads.LAYERS if how == "mtp" else 0)
+        whole = replace(shape, draft_layers=DRAFT_LAYERS if how == "mtp" else 0)
         return memory.drafting(shape, recipe, self._sizes(whole, recipe), context, how)
 
     def how_to_run(self, recipe: Recipe, workload: JsonObject) -> str:
