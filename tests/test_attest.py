@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from packager.checkpoint import Checkpoint
 from packager.errors import ExitCode, PackError
+from packager.plan.attested import texts_that_differ
 from targets.gguf.attest import attest
 from targets.gguf.given import read_given
 from tests.conftest import REPOSITORY
@@ -57,6 +59,16 @@ def test_what_llama_cpp_quantized_follows_exactly_whatever_its_keys_say(
     assert found["equal"] == found["tensors"]
     assert found["metadata"]["network"] == []
     assert "general.name" in {row["key"] for row in found["metadata"]["description"]}
+
+
+def test_what_a_folder_says_of_itself_is_told_on_one_line_without_escapes(tmp_path: Path) -> None:
+    config = json.loads((MODEL / "config.json").read_text())
+    told = tmp_path / "config.json"
+    told.write_text(json.dumps({**config, "hidden_act": "si\nlu\x1b[31m"}))
+    files = {"config.json": told}
+    (row,) = texts_that_differ(files, Checkpoint.open(MODEL))["network"]
+    assert (row["key"], row["recipe"]) == ("hidden_act", "silu")
+    assert row["file"].isprintable()
 
 
 def test_a_mixture_of_its_own_follows_with_its_own_types(

@@ -79,8 +79,9 @@ def _ordered(passing: Sequence[Candidate], prefer: Preference) -> list[Candidate
         return _balanced(passing)
     if prefer == "quality":
         behind = _dominated(passing)
+        scored = any(candidate.quality is not None for candidate in passing)
         return sorted(
-            passing, key=lambda candidate: _by_quality(candidate, id(candidate) in behind)
+            passing, key=lambda candidate: _by_quality(candidate, id(candidate) in behind, scored)
         )
     return sorted(passing, key=_by_speed if prefer == "speed" else _by_cost)
 
@@ -112,8 +113,9 @@ def _dominated(passing: Sequence[Candidate]) -> set[int]:
     }
 
 
-def _by_quality(candidate: Candidate, dominated: bool) -> tuple[Any, ...]:
+def _by_quality(candidate: Candidate, dominated: bool, scored: bool) -> tuple[Any, ...]:
     # Without a score a variant cannot be compared: it stands behind all that can, the larger first.
+    # Where none has a score, the newer first: size tells little between families years apart.
     unknown = candidate.quality is None
     size = -(candidate.variant.params_total or 0) if unknown else 0
     # Half points: less does not tell two of them apart, and the smaller one then leaves more room.
@@ -127,6 +129,7 @@ def _by_quality(candidate: Candidate, dominated: bool) -> tuple[Any, ...]:
         candidate.crowded,
         unknown,
         -reached,
+        0 if scored else age,
         size,
         lost,
         age,

@@ -148,7 +148,7 @@ def _with_types(
     imatrix: bool,
     overrides: tuple[tuple[str, str], ...],
 ) -> Sizes | None:
-    grown = differences(key(shape), column, overrides, imatrix)
+    grown = differences(key(shape), shape.layers, column, overrides, imatrix)
     if grown is None:
         return None
     return stored._replace(**{part: getattr(stored, part) + grown[part] for part in grown})
@@ -231,9 +231,7 @@ def ask(
     sums = {"embedding": 0, "output": 0, "experts": 0, "rest": 0, "heads": 0}
     typed = list(place(planned, types, kernels.row_bytes))
     for entry in typed:
-        name = entry.tensor.name
-        of_heads = name.startswith(f"blk.{shape.layers}.")
-        sums["heads" if of_heads else part_of(name)] += padded(entry.nbytes)
+        sums[part_of(entry.tensor.name, shape.layers)] += padded(entry.nbytes)
     return Sizes(**sums, table=len(header.encode({}, typed)))
 
 

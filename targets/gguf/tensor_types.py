@@ -67,21 +67,23 @@ class _Chosen(NamedTuple):
     places: list[tuple[int, str, int]]
 
 
-def part_of(name: str) -> str:
-    """Which part of `Sizes` a tensor counts in."""
+def part_of(name: str, layers: int) -> str:
+    """Which part of `Sizes` a tensor counts in; after so many layers come the heads that draft."""
+    if name.startswith(f"blk.{layers}."):
+        return "heads"
     ends = {"token_embd.weight": "embedding", "output.weight": "output"}
     return ends.get(name, "experts" if "_exps." in name else "rest")
 
 
 def differences(
-    shape_key: str, column: str, patterns: Patterns, imatrix: bool
+    shape_key: str, layers: int, column: str, patterns: Patterns, imatrix: bool
 ) -> dict[str, int] | None:
     """Bytes by part by which a preset grows where single tensors get other types; None for a shape
-    or a preset that is not in the table.
+    or a preset that is not in the table. `layers`: those of the shape without heads.
 
     Raises PackError (usage) for a type or a pattern that cannot be.
     """
-    chosen = _chosen(shape_key, patterns)
+    chosen = _chosen(shape_key, layers, patterns)
     if chosen is None or column not in _table().shapes[shape_key].types:
         return None
     if isinstance(chosen, PackError):
@@ -96,7 +98,7 @@ def differences(
 
 
 @cache
-def _chosen(shape_key: str, patterns: Patterns) -> _Chosen | PackError | None:
+def _chosen(shape_key: str, layers: int, patterns: Patterns) -> _Chosen | PackError | None:
     """What the patterns reach, or why they cannot; the same for every preset."""
     entry = _table().shapes.get(shape_key)
     if entry is None:
@@ -109,7 +111,7 @@ def _chosen(shape_key: str, patterns: Patterns) -> _Chosen | PackError | None:
     return _Chosen(
         kinds,
         [
-            (place, part_of(tensor.name), _size(tensor, kinds[tensor.name]))
+            (place, part_of(tensor.name, layers), _size(tensor, kinds[tensor.name]))
             for place, tensor in enumerate(tensors)
             if tensor.name in kinds
         ],

@@ -25,14 +25,18 @@ def ask(shape: Shape, columns: Mapping[str, bool], letters: Mapping[str, str]) -
     """The library's answer for the presets of `columns`, which says of each whether there is an
     importance matrix, by dry runs on headers made from the shape alone."""
     # Late: the gguf package brings numpy, and the dry run the engine.
-    from packager.shape import tensors
+    from packager.shape import heads, tensors
     from targets.gguf import kernels, metadata, mix
     from targets.gguf.arch import architecture
     from targets.gguf.presets import PRESETS
     from targets.gguf.tensors import place
 
     converter = architecture(shape.to_config())
-    planned = converter.tensors({spec.name: spec.shape for spec in tensors(shape)})
+    specs = list(tensors(shape))
+    if shape.draft_layers:
+        converter.keep_heads()
+        specs += heads.tensors(shape)
+    planned = converter.tensors({spec.name: spec.shape for spec in specs})
     by_column: dict[str, list[TypedTensor]] = {}
     for column, imatrix in columns.items():
         preset = PRESETS[column.partition("+")[0]]
@@ -92,11 +96,11 @@ def main() -> int:
     }
     rows: dict[str, str] = {}
     for variant in catalog.load():
-        shape = sizes.decoder_of(variant)
-        if shape is None or shape.model_type not in MODEL_TYPES or sizes.key(shape) in rows:
-            continue
-        rows[sizes.key(shape)] = json.dumps(ask(shape, columns, letters), separators=(",", ":"))
-        print(variant.repo_id, file=sys.stderr)
+        for shape in sizes.shapes_of(variant):
+            if shape.model_type not in MODEL_TYPES or sizes.key(shape) in rows:
+                continue
+            rows[sizes.key(shape)] = json.dumps(ask(shape, columns, letters), separators=(",", ":"))
+            print(variant.repo_id, file=sys.stderr)
     source = (
         f"dry run of llama_model_quantize, llama-cpp-python {library.version()}; written by "
         "python -m targets.gguf.tensor_types_asked"

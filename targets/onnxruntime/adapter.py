@@ -33,7 +33,7 @@ def build(report: Report, *, checkpoint: str, out: str) -> JsonObject:
     from onnxruntime import AdapterFormat, OrtValue
 
     _, _, added = low_rank.of_folder(Path(checkpoint))
-    arrays: dict[str, Any] = {}
+    arrays: dict[str, NDArray[np.float32]] = {}
     for layer, row in sorted(added.matrices.items()):
         if not _LAYER.fullmatch(layer):
             raise usage(
