@@ -24,7 +24,7 @@ from targets.onnxruntime.quantization import Quantization, Settings
 from targets.onnxruntime.stored import Blocks, StoredWeights, unpacked, weights_of
 
 _PLAIN = {"f32": "fp32", "f16": "fp16"}
-_WIDTHS: dict[str, Any] = {"fp32": np.float32, "fp16": np.float16}
+_WIDTHS: dict[str, type[np.floating[Any]]] = {"fp32": np.float32, "fp16": np.float16}
 
 
 def attest(
