@@ -45,8 +45,9 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Agent:
 
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rates of little meaning in a second instead of ten."""
-    monkeypatch.setattr(elsewhere, "RATE_S", 0.01)
+    """Rates of little meaning in seconds, long enough that a busy machine gives no rate below those
+    that a device file may have."""
+    monkeypatch.setattr(elsewhere, "RATE_S", 0.1)
     monkeypatch.setattr(elsewhere, "THREADS_S", 0.01)
     monkeypatch.setattr("targets.machine.measure.THREADS_S", 0.01)
     monkeypatch.setattr(elsewhere, "ROWS", 512)
