@@ -96,12 +96,13 @@ def _text(target: Target) -> str:
 
 def _that_runs(target: Target) -> Target:
     """The target as its file says it: what does not run on its processor is left out, and so is
-    why."""
+    why; so are first recipes by measurement, which come with every processor of that class."""
     served = _served(target)
     return replace(
         target,
         runtimes=tuple(served["runtimes"]),
         recipes=tuple(served.get("recipes", ())),
+        tuned=(),
         device=replace(target.device, cannot_run={}),
     )
 
