@@ -26,6 +26,7 @@ from targets.devices.device_schema import (
     Word,
 )
 from targets.devices.device_write import device_text, new_file, renamed
+from targets.devices.tuned import tuned
 from targets.registry import targets
 from tests.support.device_files import GOOD, read
 
@@ -72,7 +73,9 @@ def test_no_text_ends_in_anything_but_a_sentence(text: str) -> None:
 
 @pytest.mark.parametrize("target", targets(), ids=lambda target: target.name)
 def test_a_target_written_as_a_file_reads_back_the_same(target: Target) -> None:
-    assert replace(read(device_text(target)), path=target.path) == target
+    # What was measured for processors of its class comes with the name, not with the file.
+    again = tuned(replace(read(device_text(target)), path=target.path))
+    assert again == target
 
 
 TEXTS = st.text(min_size=1, max_size=12).filter(lambda text: bool(text.strip()))
