@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 
 from packager.errors import ExitCode, PackError
@@ -23,6 +25,7 @@ from packager.sources.hub_file import fetched
 from targets import registry
 from targets.onnxruntime.adopted import AdoptedOnnx
 from targets.onnxruntime.adopted import recipe_of as onnx_recipe
+from targets.onnxruntime.stored import Blocks, StoredWeights, weights_of
 from targets.openvino.adopted import AdoptedOpenVino
 from targets.openvino.adopted import recipe_of as openvino_recipe
 from tests.conftest import REPOSITORY
@@ -222,6 +225,25 @@ def test_a_folder_follows_from_its_checkpoint_or_the_tensor_that_does_not_is_nam
     for (words, _), answer in zip(refused, wrong, strict=True):
         assert re.search(words, answer.get("refused", str(answer))), words
         assert answer["exit_code"] == ExitCode.INPUT
+
+
+def test_signed_numbers_are_signed_before_their_zero_point_is_taken_off() -> None:
+    blocks = Blocks(4, 2, np.ones(1), np.array([7], np.uint8), 0, looked_up=True)
+    row = StoredWeights(("x",), 1, 2, np.array([0x78], np.uint8), "int4 signed", blocks)
+    assert row.values(0, 1).tolist() == [[-15, 0]]
+
+
+def test_floats_within_a_graph_that_are_fewer_than_their_shape_says_are_refused(
+    tmp_path: Path,
+) -> None:
+    row = onnx.TensorProto(name="up", dims=[2, 2], data_type=onnx.TensorProto.FLOAT)
+    row.raw_data = bytes(4)
+    node = onnx.helper.make_node("MatMul", ["x", "up"], ["y"], "/model/layers.0/mlp/up_proj/MatMul")
+    graph = onnx.helper.make_graph([node], "g", [], [], [row])
+    (tmp_path / "model.onnx").write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    with pytest.raises(PackError, match=r"up.* has not as many numbers") as refused:
+        weights_of(tmp_path / "model.onnx")
+    assert refused.value.exit_code == ExitCode.INPUT
 
 
 def test_the_command_attests_a_folder(onnx_folder: Path, tmp_path: Path) -> None:

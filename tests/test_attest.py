@@ -71,6 +71,16 @@ def test_what_a_folder_says_of_itself_is_told_on_one_line_without_escapes(tmp_pa
     assert row["file"].isprintable()
 
 
+def test_a_text_that_is_nested_too_deeply_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    told = json.loads((MODEL / "tokenizer.json").read_text())
+    deep = tmp_path / "tokenizer.json"
+    text = json.dumps({**told, "normalizer": "HERE"})
+    deep.write_text(text.replace('"HERE"', "[" * 900 + "]" * 900))
+    with pytest.raises(PackError, match="nested too deeply") as refused:
+        texts_that_differ({"tokenizer.json": deep}, Checkpoint.open(MODEL))
+    assert refused.value.exit_code == ExitCode.INPUT
+
+
 def test_a_mixture_of_its_own_follows_with_its_own_types(
     made: dict[str, Path], tmp_path: Path
 ) -> None:

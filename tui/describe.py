@@ -9,6 +9,7 @@ from packager.errors import usage
 from packager.need.languages import bare_word, in_words, language, unproven
 from packager.need.languages import floor as language_floor
 from packager.need.usecases import UseCase, use_case
+from packager.shape.whisper import SECONDS
 from packager.units import human_bytes, parse_bytes
 
 if TYPE_CHECKING:
@@ -175,8 +176,9 @@ def reason(field: str, base: Workload) -> str:
         "prefer": "; ".join(f"{name}: {text}" for name, text in PREFERENCES) + ".",
         "max_image_tokens": "What one picture may take of the context: larger ones are made "
         "smaller.",
-        "max_audio_seconds": "The longest sound that is taken at once; longer ones are cut into "
-        "pieces.",
+        "max_audio_seconds": "The longest sound that is taken at once. To write down what is said, "
+        "longer ones are cut into pieces; Qwen2-Audio, which is asked about a sound, takes up to "
+        f"{SECONDS} s and refuses longer ones.",
         "documents_per_second": "Least rate at which texts as long as the prompt become vectors or "
         "scores.",
         "query_ms": "The longest that a query may take to become a vector.",

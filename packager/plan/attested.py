@@ -278,7 +278,18 @@ _SHOWN = 120
 def texts_that_differ(files: Mapping[str, Path], checkpoint: Checkpoint) -> JsonObject:
     """Keys of config.json that a folder has otherwise than the checkpoint, and parts of its
     tokenizer that are others, as `network` and `description`: lists of `key`, `file` and
-    `recipe`, what the checkpoint has."""
+    `recipe`, what the checkpoint has. Raises PackError (exit code 6) for what cannot be read."""
+    try:
+        return _texts_that_differ(files, checkpoint)
+    except RecursionError:
+        # What json.loads still takes may be too deep for whatever goes through it afterwards.
+        raise bad_input(
+            f"A text of {next(iter(files.values())).parent} is nested too deeply to be compared.",
+            "Get the folder again from where it was published.",
+        ) from None
+
+
+def _texts_that_differ(files: Mapping[str, Path], checkpoint: Checkpoint) -> JsonObject:
     network: list[JsonObject] = []
     description: list[JsonObject] = []
     if "config.json" in files:

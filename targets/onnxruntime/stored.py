@@ -86,12 +86,15 @@ class StoredWeights:
         zeros: Any = how.middle
         if how.zeros is not None:
             zeros = unpacked(how.zeros.reshape(self.rows, -1)[start:stop], how.bits)[:, :per_row]
-            zeros = zeros.reshape(rows, per_row, 1)
+            zeros = self._signed(zeros.reshape(rows, per_row, 1))
         scales = how.scales.reshape(self.rows, per_row)[start:stop].astype(np.float64)
-        parts = numbers.reshape(rows, per_row, how.block).astype(np.float64) - zeros
-        if self.kind == "int4 signed":
-            parts = np.where(parts > 7, parts - 16, parts)
+        parts = self._signed(numbers.reshape(rows, per_row, how.block)) - zeros
         return np.asarray((parts * scales[:, :, None]).reshape(rows, wide)[:, : self.columns])
+
+    def _signed(self, numbers: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+        """What the bits of numbers mean, before zero points are taken off."""
+        wide = numbers.astype(np.float64)
+        return np.where(wide > 7, wide - 16, wide) if self.kind == "int4 signed" else wide
 
 
 def unpacked(packed: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
@@ -203,8 +206,10 @@ class _Reader:
     def _plain(self, parts: tuple[str, ...], name: str, *, turned: bool) -> StoredWeights:
         first, second = self._weights[name].dims
         rows, columns = (second, first) if turned else (first, second)
-        kind = _FLOATS[self._weights[name].data_type][0]
-        return StoredWeights(parts, rows, columns, self._float(name), kind, turned=turned)
+        kind, data = _FLOATS[self._weights[name].data_type][0], self._float(name)
+        if data.size != rows * columns:
+            raise self.wrong(f"{shown(name)} has not as many numbers as its shape says")
+        return StoredWeights(parts, rows, columns, data, kind, turned=turned)
 
     def _float(self, name: str) -> npt.NDArray[Any]:
         return self._numbers(name, _FLOATS[self._weights[name].data_type][1])

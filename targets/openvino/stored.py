@@ -189,7 +189,8 @@ def _refuse_unreadable(graph: Path, row: StoredWeights) -> None:
         if row.data.kind not in FLOATS:
             raise _unreadable(graph, f"{row.name} has no scales")
         return
-    if row.data.elements % scales.elements or row.columns % row.per_scale:
+    shared = scales.elements and row.data.elements % scales.elements == 0
+    if not shared or row.columns % row.per_scale:
         raise _unreadable(graph, f"{row.name} has {scales.elements} scales")
     if zeros is not None and zeros.elements not in (1, scales.elements):
         raise _unreadable(graph, f"{row.name} has {zeros.elements} zero points")

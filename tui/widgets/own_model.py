@@ -37,9 +37,10 @@ _SOURCES = (
     ),
     (
         _HUB_FILE,
-        "GGUF on hub",
-        "A GGUF that somebody else made, from a repository of the hub: fetched on the way on, "
-        "recognised by its shape, and taken as it is.",
+        "as is (hub)",
+        "A model that somebody else converted, from a repository of the hub: a .gguf file, or a "
+        "folder for OpenVINO or ONNX Runtime with a slash after it (./ is the repository itself). "
+        "It is fetched on the way on, recognised by its shape, and taken as it is.",
     ),
     (
         "dummy",
@@ -96,7 +97,7 @@ class OwnModel(Vertical):
         taken = self._taken
         for label, name, text, example in (
             ("  repository", "hub-repository", taken and taken.repo_id, "OWNER/NAME"),
-            ("  file", "hub-file", taken and taken.name, "NAME-Q4_K_M.gguf"),
+            ("  file", "hub-file", taken and taken.name, "NAME-Q4_K_M.gguf or FOLDER/"),
         ):
             line = TextLine(label, name, text or "", example=example, usual=text or "")
             line.display = self._kind == _HUB_FILE
