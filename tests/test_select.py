@@ -123,7 +123,7 @@ def test_quality_takes_the_best_published_scores_that_fit() -> None:
 def test_without_scores_the_newer_family_comes_first_and_in_it_the_larger_variant() -> None:
     names = ("Qwen3-4B", "Qwen3-8B", "Qwen2.5-14B-Instruct")
     found = fit(target(64 * GB, recipes=("plain:b8",)), chat(prefer="quality"), *names)
-    first = {}
+    first: dict[str, Candidate] = {}
     for candidate in found:
         first.setdefault(candidate.variant.name, replace(candidate, quality=None))
     # The smaller size of the newer family came out weeks later.
