@@ -120,6 +120,22 @@ def test_quality_takes_the_best_published_scores_that_fit() -> None:
     )
 
 
+def test_without_scores_the_newer_family_comes_first_and_in_it_the_larger_variant() -> None:
+    names = ("Qwen3-4B", "Qwen3-8B", "Qwen2.5-14B-Instruct")
+    found = fit(target(64 * GB, recipes=("plain:b8",)), chat(prefer="quality"), *names)
+    first: dict[str, Candidate] = {}
+    for candidate in found:
+        first.setdefault(candidate.variant.name, replace(candidate, quality=None))
+    # The smaller size of the newer family came out weeks later.
+    small = first["Qwen3-4B"]
+    later = replace(small, variant=replace(small.variant, release_date="2025-06"))
+    given = [first["Qwen2.5-14B-Instruct"], later, first["Qwen3-8B"]]
+    names_in_order = [candidate.variant.name for candidate in ordered(given, "quality")]
+    assert names_in_order == ["Qwen3-8B", "Qwen3-4B", "Qwen2.5-14B-Instruct"]
+    scored = replace(later, quality=10.0)
+    assert ordered([*given, scored], "quality")[0] is scored
+
+
 def test_quality_does_not_spend_memory_on_more_than_eight_bits() -> None:
     found = fit(target(64 * GB), chat(prefer="quality"), "Qwen3-0.6B", "Qwen3-1.7B")
     assert (found[0].variant.name, found[0].recipe.id) == ("Qwen3-1.7B", "plain:b8")

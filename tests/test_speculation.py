@@ -213,6 +213,7 @@ def test_where_answers_part_it_says_how_far_apart_the_tokens_are(session: Any) -
     assert short is not None and short.at == 5 and not short.tie
     assert short.as_dict()["gap"] is None
     assert Parting(3, 0.004, 0.003).tie and not Parting(3, 0.4, 0.003).tie
+    assert Parting(3, -0.004, 0.003).tie and not Parting(3, -0.4, 0.003).tie
 
 
 @pytest.mark.engine

@@ -96,9 +96,13 @@ def test_a_draft_that_does_not_fit_beside_the_model_is_refused() -> None:
     assert _recipe_beside(replace(plan, chosen=mixture), runtimes) is None
     peak = plan.chosen.footprint.peak
     tight = replace(plan, workload=replace(workload, max_memory_bytes=peak + 1))
-    with pytest.raises(PackError, match="does not fit next to") as caught:
-        speculating(tight, asked, runtimes)
-    assert caught.value.exit_code is ExitCode.NOTHING_FITS
+    for refused, way_on in (
+        (asked, "--speculate lookup"),
+        (parse("lookup"), "leave --speculate out"),
+    ):
+        with pytest.raises(PackError, match="does not fit next to") as caught:
+            speculating(tight, refused, runtimes)
+        assert caught.value.exit_code is ExitCode.NOTHING_FITS and way_on in caught.value.hint
 
 
 def test_auto_takes_the_heads_where_a_variant_has_some() -> None:

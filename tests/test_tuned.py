@@ -1,5 +1,5 @@
-"""First recipes by measurement: every row is one that can be built and that passed the gate, and
-what a device's file says goes before it."""
+"""First recipes by measurement: every row is one that can be built and whose figures are published;
+what a device's file says goes before it, and a table without rows changes nothing."""
 
 from __future__ import annotations
 
@@ -17,12 +17,30 @@ from targets.devices.tuned import read, tuned
 from tests.conftest import REPOSITORY
 
 FILE = REPOSITORY / "targets" / "tuned.toml"
+ROW = """
+[[default]]
+runtime = "onnxruntime"
+isa = ["x86_64", "avx512_vnni"]
+recipe = "onnx:int4_sym_b128"
+model = "Qwen3-0.6B"
+decode_tps = 60.5
+beside = { "onnx:int4_asym_b32" = 30.25 }
+divergence = 0.0625
+source = "docs/measurements/runtimes.md"
+"""
+
+
+@pytest.fixture
+def one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table with one row, whose figures are made up."""
+    file = tmp_path / "one-row.toml"
+    file.write_text(ROW)
+    rows = read(file)
+    monkeypatch.setattr("targets.devices.tuned._rows", lambda: rows)
 
 
 def test_every_row_names_a_recipe_of_its_runtime_and_a_measurement_that_is_there() -> None:
-    rows = read(FILE)
-    assert rows
-    for row in rows:
+    for row in read(FILE):
         runtime = registry.runtime(row.runtime)
         for name in (row.recipe, *row.beside):
             prefix, _, weights = name.partition(":")
@@ -34,12 +52,26 @@ def test_every_row_names_a_recipe_of_its_runtime_and_a_measurement_that_is_there
         assert f"{row.decode_tps:g}" in figures and f"{row.divergence:g}" in figures
 
 
+def test_a_table_without_rows_leaves_each_runtime_its_own_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "tuned.toml"
+    file.write_text("# no row\n")
+    assert read(file) == ()
+    monkeypatch.setattr("targets.devices.tuned._rows", tuple)
+    target = replace(registry.target("cloud-epyc-2c"), runtimes=("onnxruntime",), recipes=())
+    target = tuned(target)
+    assert target.tuned == ()
+    assert all(way.note is None for way in ways_of(target, registry.runtimes(), None))
+
+
+@pytest.mark.usefixtures("one_row")
 def test_a_recipe_that_was_measured_first_stands_first_and_says_why() -> None:
     target = registry.target("cloud-epyc-2c")
     target = tuned(replace(target, runtimes=("onnxruntime",), recipes=()))
     first = ways_of(target, registry.runtimes(), None)[0]
     assert first.recipe.id == "onnx:int4_sym_b128" and first.note is not None
-    assert "53.3 tok/s" in first.note and "docs/measurements/runtimes.md" in first.note
+    assert "60.5 tok/s" in first.note and "docs/measurements/runtimes.md" in first.note
     # What the device's file names goes before it, and so does --recipe.
     own = replace(target, recipes=("onnx:int8_sym_b32",))
     first = ways_of(own, registry.runtimes(), None)[0]
@@ -54,6 +86,7 @@ def test_a_recipe_that_was_measured_first_stands_first_and_says_why() -> None:
         assert tuned(replace(target, device=device, tuned=())).tuned == ()
 
 
+@pytest.mark.usefixtures("one_row")
 def test_fit_says_where_the_first_recipe_comes_from(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -77,6 +110,9 @@ def test_fit_says_where_the_first_recipe_comes_from(
         ("[[default]]\nruntme = 'x'\n", "runtme"),
         ("default = 1\n", "default"),
         ("[[default\n", "line 1"),
+        (ROW.replace('["x86_64", "avx512_vnni"]', "[]"), "isa"),
+        (ROW.replace("60.5", "0"), "decode_tps"),
+        (ROW.replace("30.25", "nan"), "beside"),
     ],
 )
 def test_a_bad_file_is_refused_with_its_name_and_key(text: str, words: str, tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ _NO_PYTHON, _OLD_PYTHON, _NO_VENV, _NO_PIP = 40, 41, 42, 43
 # The environment sees the packages of the Python that it was made with, also where that is a
 # virtual environment: the engines are there. Our own code comes first in any case. Dependencies
 # that are missing are installed as that machine's pip is set to. A new environment replaces those
-# of other versions, but for one that a process works in: a measurement of another desk.
+# of other versions, but for one that a process works in: a measurement of another desk. Where no
+# /proc tells of processes, all stay.
 _SCRIPT = """cd {folder} || exit 1
 [ -f venv/{ready} ] && exit 0
 rm -rf venv
@@ -36,6 +37,7 @@ print("import site; site.addsitedir(" + repr(sysconfig.get_path("purelib")) + ")
 pip="venv/bin/python -m pip --disable-pip-version-check --no-input -q install"
 $pip --no-deps --force-reinstall ./{wheel} >&2 && $pip ./{wheel} >&2 || exit 43
 : > venv/{ready}
+[ -e /proc/self/cwd ] || exit 0
 mine=$(pwd -P)
 used=$(for process in /proc/[0-9]*; do readlink "$process/cwd"; done 2>/dev/null)
 for venv in ../????????????????????????/venv; do
@@ -63,7 +65,7 @@ def install(
     transport: Transport, python: str, work: Path
 ) -> Generator[tuple[int, int], None, Installed]:
     """Push the wheel and set the environment up, where that has not been done; those of other
-    versions go then, if nobody uses them. Yields bytes done and in all.
+    versions go then, if /proc says that nobody uses them. Yields bytes done and in all.
 
     Raises PackError: exit code 2 where there is no Python that serves, or pip could not install
     what is missing; as `push` does beside.

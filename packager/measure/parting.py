@@ -52,7 +52,8 @@ class Parting:
     @property
     def tie(self) -> bool:
         """Whether rounding explains it."""
-        return self.gap <= _TIMES * self.rounding
+        # Below 0 the other token is the likelier one, which plain decoding cannot have passed over.
+        return abs(self.gap) <= _TIMES * self.rounding
 
     def as_dict(self) -> JsonObject:
         """JSON form; a gap without end is None."""

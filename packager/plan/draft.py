@@ -183,6 +183,14 @@ def _crowded(plan: Plan) -> bool:
     return held(plan.chosen) > room(plan.workload, device.available_bytes, device.gpus)
 
 
+_LESS = {
+    "draft": "Take a smaller draft or a shorter --context, or --speculate lookup.",
+    "mtp": "Take a shorter --context, or --speculate lookup.",
+    "lookup": "Take a smaller variant or a shorter --context, or leave --speculate out.",
+}
+"""What takes less memory, by way of drafting."""
+
+
 def _refuse_crowd(plan: Plan) -> None:
     """Raise PackError (exit code 3) where the model and what drafts do not fit."""
     if _crowded(plan):
@@ -192,6 +200,6 @@ def _refuse_crowd(plan: Plan) -> None:
             f"What drafts does not fit next to {plan.chosen.variant.name} on {plan.target.name}: "
             f"together they need {human_bytes(held(plan.chosen))}, and there are "
             f"{human_bytes(limit)}.",
-            "Take a smaller draft or a shorter --context, or --speculate lookup.",
+            _LESS[plan.speculate[0]],
             ExitCode.NOTHING_FITS,
         )

@@ -122,19 +122,20 @@ class Speculation(Record, frozen=True, kw_only=True):
     def _far(self) -> str:
         """How far apart the tokens lie at which an answer parts without a tie."""
         gaps = [
-            kind.parted.gap
+            abs(kind.parted.gap)
             for kind in self.kinds
             if kind.parted and not kind.parted.tie and kind.parted.gap is not None
         ]
-        return f", {max(gaps):.2g} nats less likely" if gaps else ""
+        return f", {max(gaps):.2g} nats apart" if gaps else ""
 
     def _ties(self) -> str:
         """What rounding did to the answers; nothing where they are the same to the token."""
         ties = [kind.parted for kind in self.kinds if kind.parted and kind.parted.tie]
         if not ties:
             return ""
-        widest = max(ties, key=lambda tie: tie.gap or 0.0)
+        widest = max(ties, key=lambda tie: abs(tie.gap or 0.0))
+        gap = abs(widest.gap or 0.0)
         return (
-            f" In {len(ties)} of {len(self.kinds)} answers two tokens {widest.gap or 0.0:.2g} nats "
-            f"apart change places: rounding moves them by {widest.rounding:.2g}."
+            f" In {len(ties)} of {len(self.kinds)} answers two tokens {gap:.2g} nats apart change "
+            f"places: rounding moves them by {widest.rounding:.2g}."
         )

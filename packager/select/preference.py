@@ -7,8 +7,9 @@ order, then the others from the least peak memory up, those under 4 bits per wei
 least peak memory wins.
 * quality: the highest mean of the use case's scores less what the quantization is known to take, in
 half points; what fills more than nine tenths of the memory, or has to leave layers beside the GPU,
-stands behind what leaves room. Among equals the target's first runtime, then the newer variant and
-the smaller recipe, unless a better one is no larger.
+stands behind what leaves room. Among equals the newer variant, then the target's first runtime and
+the smaller recipe, unless a better one is no larger. Variants without a score stand behind those
+with one: those of the newer family first, and in a family the larger.
 * speed: the highest forecast decode rate.
 * cost: the least time that the machine takes for a usual answer, of all that it gives at once: the
 prompt, what is thought before, and the answer. At one price an hour that is the cheapest answer.
@@ -79,9 +80,12 @@ def _ordered(passing: Sequence[Candidate], prefer: Preference) -> list[Candidate
         return _balanced(passing)
     if prefer == "quality":
         behind = _dominated(passing)
-        scored = any(candidate.quality is not None for candidate in passing)
+        ages = _family_ages(passing)
         return sorted(
-            passing, key=lambda candidate: _by_quality(candidate, id(candidate) in behind, scored)
+            passing,
+            key=lambda candidate: _by_quality(
+                candidate, id(candidate) in behind, ages[candidate.variant.family]
+            ),
         )
     return sorted(passing, key=_by_speed if prefer == "speed" else _by_cost)
 
@@ -113,9 +117,19 @@ def _dominated(passing: Sequence[Candidate]) -> set[int]:
     }
 
 
-def _by_quality(candidate: Candidate, dominated: bool, scored: bool) -> tuple[Any, ...]:
-    # Without a score a variant cannot be compared: it stands behind all that can, the larger first.
-    # Where none has a score, the newer first: size tells little between families years apart.
+def _family_ages(passing: Sequence[Candidate]) -> dict[str, int]:
+    """The age of each family's latest variant among them; the sizes of a family may be weeks
+    apart."""
+    ages: dict[str, int] = {}
+    for candidate in passing:
+        variant = candidate.variant
+        ages[variant.family] = min(ages.get(variant.family, 0), _age(variant))
+    return ages
+
+
+def _by_quality(candidate: Candidate, dominated: bool, family_age: int) -> tuple[Any, ...]:
+    # Without a score a variant cannot be compared: it stands behind all that can. Size tells
+    # something within a family, but little between families that are years apart.
     unknown = candidate.quality is None
     size = -(candidate.variant.params_total or 0) if unknown else 0
     # Half points: less does not tell two of them apart, and the smaller one then leaves more room.
@@ -129,7 +143,7 @@ def _by_quality(candidate: Candidate, dominated: bool, scored: bool) -> tuple[An
         candidate.crowded,
         unknown,
         -reached,
-        0 if scored else age,
+        family_age if unknown else 0,
         size,
         lost,
         age,

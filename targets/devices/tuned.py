@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -16,17 +17,22 @@ from packager.errors import bad_input
 FILE = Path(__file__).parent.parent / "tuned.toml"
 
 
+_Words = Annotated[str, msgspec.Meta(min_length=1)]
+_Rate = Annotated[float, msgspec.Meta(gt=0, lt=1e9)]
+_Nats = Annotated[float, msgspec.Meta(ge=0, lt=1e9)]
+
+
 class Default(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One row of the file, which says what its fields are."""
 
-    runtime: str
-    isa: tuple[str, ...]
-    recipe: str
-    model: str
-    decode_tps: float
-    divergence: float
-    source: str
-    beside: Mapping[str, float] = msgspec.field(default_factory=dict)
+    runtime: _Words
+    isa: Annotated[tuple[_Words, ...], msgspec.Meta(min_length=1)]
+    recipe: _Words
+    model: _Words
+    decode_tps: _Rate
+    divergence: _Nats
+    source: _Words
+    beside: Mapping[str, _Rate] = msgspec.field(default_factory=dict)
 
     def sentence(self) -> str:
         """Why it stands first."""
@@ -40,14 +46,15 @@ class Default(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    default: tuple[Default, ...]
+    default: tuple[Default, ...] = ()
 
 
 def read(path: Path) -> tuple[Default, ...]:
-    """The rows of such a file. Raises PackError (bad input) that names file and key."""
+    """The rows of such a file, which may have none. Raises PackError (bad input) that names file
+    and key."""
     try:
         return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), _File).default
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise bad_input(f"{path}: {error}.", "Correct the file.") from None
 
 
