@@ -196,7 +196,7 @@ def test_a_folder_that_is_not_what_it_says_is_refused_in_one_sentence(
         shutil.rmtree(tmp_path / f"{number}")
 
 
-@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("engine", [thorough("openvino"), "onnxruntime"])
 def test_a_folder_follows_from_its_checkpoint_or_the_tensor_that_does_not_is_named(
     engine: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
