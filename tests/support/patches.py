@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import pytest
 from packager.errors import ExitCode, PackError
 from packager.package import manifest
 from packager.shipping.delta import Made, write_patch
+from tests.attack.packages import facts
 from tests.support.shipping_packages import finish
 
 MODEL = random.Random(1).randbytes(600_000)
@@ -37,20 +37,7 @@ def write(folder: Path, files: dict[str, bytes], **more: Any) -> Path:
 
 def described(files: dict[str, bytes], **more: Any) -> bytes:
     """The manifest of a package of those files."""
-    body = {
-        "schema": manifest.SCHEMA,
-        "name": "tiny",
-        "runtime": {"name": "llama.cpp", "version": "1"},
-        "recipe": {"id": "gguf:Q4_K_M", "kv": "f16"},
-        "variant": {"repo_id": "Qwen/Qwen3-0.6B"},
-        "source": {"kind": "dummy"},
-        "workload": {"context": 128},
-        "files": [
-            {"path": path, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-            for path, data in files.items()
-        ],
-    }
-    return json.dumps(manifest.seal({**body, **more})).encode()
+    return json.dumps(manifest.seal({**facts(files), **more})).encode()
 
 
 def delta(old: Path, new: Path, out: Path) -> Made:
