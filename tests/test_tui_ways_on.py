@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -264,6 +265,29 @@ def test_a_missing_engine_is_said_at_the_device_and_at_the_candidate_and_enter_o
     drive(
         walk, data.services(absent=lambda *_: absent, find=find, problems=lambda *_: data.PROBLEMS)
     )
+
+
+@pytest.mark.parametrize("first", ["the layout", "the check"])
+def test_what_stands_against_a_build_is_seen_whole_whichever_comes_first(first: str) -> None:
+    laid_out = threading.Event()
+
+    def problems(*_: Any) -> tuple[PackError, ...]:
+        assert first == "the check" or laid_out.wait(60)
+        return data.PROBLEMS
+
+    async def walk(pilot: Pilot[Any]) -> None:
+        pilot.app.push_screen(PlanScreen(data.FOUND, data.CHOSEN))
+        plan = await screen(pilot, PlanScreen)
+        if first == "the layout":
+            await settled(pilot, workers=False)
+        laid_out.set()
+        await until(pilot, lambda: plan.checked, "the check")
+        await settled(pilot)
+        pane, shown = plan.query_one("#plan"), plan.query_one(Problem)
+        assert shown.region in pane.region
+        assert shown.region.bottom == pane.region.bottom, "scrolled further than it takes"
+
+    drive(walk, data.services(problems=problems), size=(80, 24))
 
 
 def test_the_first_screen_says_what_the_tool_does_and_lists_phones_before_graphics_cards(

@@ -108,7 +108,7 @@ class StepScreen(Screen[None]):
                     self.set_focus(control)
         else:
             problem.show(error.message, error.hint)
-        problem.scroll_visible()
+        problem.reveal()
 
     @property
     def on_top(self) -> bool:

@@ -157,7 +157,6 @@ class PlanScreen(StepScreen):
             self.query_one(f"#plan-{name}").border_title = title
         self.set_focus(self.query_one("#plan"))
         self._footprint(self.candidate)
-        self._draw_forecast()
         self._draw_command()
         self._draw_more()
         self.query_one("#plan-why-text", Static).update("checking …")
@@ -219,15 +218,19 @@ class PlanScreen(StepScreen):
 
     @on(Fitted.Resized)
     def _fit(self) -> None:
-        """The same for another width."""
+        """The same for another width; what stands in the way stays in view."""
         self._draw_forecast()
         self._draw_ahead()
         self._draw_more()
+        self.query_one(Problem).reveal()
 
     def _draw_forecast(self) -> None:
+        """The forecast for the width that it has; none before the first layout."""
         workload = self.ask.workload()
-        width = max(20, self.query_one("#plan-forecast").content_size.width)
-        known, what = self.candidate.forecast, task(self.candidate)
+        room = self.query_one("#plan-forecast").content_size.width
+        if not room:
+            return
+        width, known, what = max(20, room), self.candidate.forecast, task(self.candidate)
         parts = (
             explain.forecast(known, workload.prompt, workload.min_decode_tps, width)
             if what == "generate"
@@ -310,11 +313,8 @@ class PlanScreen(StepScreen):
         if message.checked.problems:
             found = message.checked.problems
             text = "\n".join(f"{one.message} {one.hint}" for one in found)
-            why = usage(
-                "This build cannot "
-                f"start{'' if len(found) == 1 else f', for {len(found)} reasons'}:",
-                text,
-            )
+            many = "" if len(found) == 1 else f", for {len(found)} reasons"
+            why = usage(f"This build cannot start{many}:", text)
             # The folder is where one goes by hand: a plan that is checked again must not take the
             # focus there.
             self.refuse(problem, why, go=False)
@@ -362,7 +362,7 @@ class PlanScreen(StepScreen):
         problem = self.query_one(Problem)
         if problem.text:
             # It stands on the screen already: a sentence over it would cover what helps.
-            problem.scroll_visible()
+            problem.reveal()
             self.app.bell()
             return
         if self.checked is None:

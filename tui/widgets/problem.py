@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textual.containers import ScrollableContainer
 from textual.content import Content
 from textual.widgets import Static
 
@@ -27,6 +28,18 @@ class Problem(Static):
             )
         )
         self.add_class("-shown")
+
+    def reveal(self) -> None:
+        """Scroll to what is shown as soon as it is laid out: as little from the top as shows all of
+        it, wherever an earlier layout had scrolled to."""
+        if self.text:
+            self.call_after_refresh(self._reveal)
+
+    def _reveal(self) -> None:
+        for pane in self.ancestors:
+            if isinstance(pane, ScrollableContainer):
+                pane.scroll_home(animate=False, immediate=True)
+        self.scroll_visible(animate=False, immediate=True)
 
     def clear(self) -> None:
         """Show none."""
