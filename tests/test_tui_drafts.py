@@ -10,6 +10,7 @@ from textual.pilot import Pilot
 from packager.plan.drafts import Proposal
 from packager.plan.plan import Plan
 from packager.predict.memory import Drafting
+from packager.units import human_bytes
 from tests.support import tui_data as data
 from tests.support.tui_helpers import drive, screen, text_of, until
 from tui.ask import Ask
@@ -39,6 +40,10 @@ def test_the_plan_offers_the_models_that_can_draft_and_counts_what_they_take() -
         await until(pilot, lambda: "drafting" in text_of(pilot), "what the draft takes")
         assert choice.value == value and f"--speculate {value}" in plan.command
         assert "450 MB" in choice.text
+        # Every figure of memory counts it or says that it does not.
+        held = human_bytes(replace(data.CHOSEN.footprint, drafting=draft.drafting).peak)
+        assert text_of(pilot).count(held) == 2, "at the peak, and in the package"
+        assert "when it is full, without drafting" in text_of(pilot)
         await pilot.press("home")
         await until(pilot, lambda: "drafting" not in text_of(pilot), "the plan without")
         assert "--speculate" not in plan.command
@@ -49,4 +54,4 @@ def test_the_plan_offers_the_models_that_can_draft_and_counts_what_they_take() -
         assert need.query_one("#speculate", Slider).value == value
 
     outlook = replace(data.OUTLOOK, drafts=(draft,))
-    drive(walk, data.services(plan=planned, outlook=lambda *_: outlook))
+    drive(walk, data.services(plan=planned, outlook=lambda *_: outlook), size=(200, 50))

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from packager.units import human_bytes
+from tui import figures
 from tui.bars import line
 from tui.table import rate, shortened, speed, task, wait
 
 if TYPE_CHECKING:
+    from packager.package.package import Package
     from packager.pipeline.adapter_package import AdapterPlan
     from packager.plan.plan import Plan
     from packager.records import Contents
@@ -61,6 +63,29 @@ def _recipe(other: Candidate, own: bool, most: int, track: int) -> Parts:
         (line(other.footprint.peak / most, track) if most else "", "$primary"),
         (f" {rate(speed(other)):>7}  {why}\n", style),
     ]
+
+
+def weights(plan: Plan) -> str:
+    """Where the weights of a plan come from, in words."""
+    known = {
+        "hub": "from the Hugging Face hub",
+        "modelscope": "from ModelScope",
+        "dummy": "random: answers will mean nothing",
+        "local": f"from {plan.source.location}",
+    }
+    return known.get(plan.source.kind, f"as they are in {plan.source.location}")
+
+
+def stands(replaces: Package | None, underway: bool) -> list[str]:
+    """What a person has to know of the folder: a package that is lost, another build into it."""
+    notes = []
+    if replaces is not None:
+        notes.append(f"! {figures.replaced(replaces.contents)}")
+    if underway:
+        notes.append(
+            "! Another qwen-pack builds into this folder now; the one that ends last stays."
+        )
+    return notes
 
 
 def package(one: Candidate, context: int, now: Contents | None) -> Parts:

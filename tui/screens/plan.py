@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _UNPACKED = 1.2
 """Times the size of the files from which on the weights in memory need a word."""
+_CONTEXTS = "In another context, when it is full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ class PlanScreen(StepScreen):
             ("speed", "Speed"),
             ("why", "Why this one"),
             ("command", "The same from the command line"),
-            ("contexts", "In another context, when it is full"),
+            ("contexts", _CONTEXTS),
             ("build", "The build, on this machine"),
             ("recipes", Content(f"{self.candidate.variant.name} in other recipes")),
             ("package", "The package"),
@@ -213,7 +214,7 @@ class PlanScreen(StepScreen):
         self.query_one("#plan-recipes-text", Static).update(Content.assemble(*rows))
         there = None if self.checked is None else self.checked.replaces
         now = None if there is None else there.contents
-        made = package_outlook.package(self.candidate, self.ask.workload().context, now)
+        made = package_outlook.package(self._drafted, self.ask.workload().context, now)
         self.query_one("#plan-package-text", Static).update(Content.assemble(*made))
 
     @on(Fitted.Resized)
@@ -242,6 +243,15 @@ class PlanScreen(StepScreen):
         self.query_one("#plan-command-text", Static).update(
             Content.styled(self.command, "bold $text-accent")
         )
+
+    @property
+    def _drafted(self) -> Candidate:
+        """The candidate with what drafts in the plan, where it is checked."""
+        if self.checked is None:
+            return self.candidate
+        drafting = self.checked.plan.chosen.footprint.drafting
+        footprint = replace(self.candidate.footprint, drafting=drafting)
+        return replace(self.candidate, footprint=footprint)
 
     @property
     def command(self) -> str:
@@ -274,14 +284,8 @@ class PlanScreen(StepScreen):
             for step in steps(self.found.candidates):
                 parts += explain.step(step)
         parts += [(f"! {note}\n", "$text-warning") for note in self.candidate.notes]
-        kind = {
-            "hub": "from the Hugging Face hub",
-            "modelscope": "from ModelScope",
-            "dummy": "random: answers will mean nothing",
-            "local": f"from {plan.source.location}",
-        }
-        taken = f"as they are in {plan.source.location}"
-        parts += [("weights   ", "$foreground-muted"), (kind.get(plan.source.kind, taken), "")]
+        weights = package_outlook.weights(plan)
+        parts += [("weights   ", "$foreground-muted"), (weights, "")]
         adapters = figures.adapters((one.location, one.scale) for one in plan.source.adapters)
         if adapters:
             parts += [("\nadapters  ", "$foreground-muted"), (adapters, "")]
@@ -289,20 +293,16 @@ class PlanScreen(StepScreen):
         if behaves:
             parts += [("\nbehaves   ", "$foreground-muted"), (behaves, "")]
         self.query_one("#plan-why-text", Static).update(Content.assemble(*parts))
-        prints = replace(self.candidate.footprint, drafting=plan.chosen.footprint.drafting)
-        self._footprint(replace(self.candidate, footprint=prints))
+        self._footprint(self._drafted)
+        drafting = plan.chosen.footprint.drafting is not None
+        without = f"{_CONTEXTS}, without drafting" if drafting else _CONTEXTS
+        self.query_one("#plan-contexts").border_title = without
         drafts = message.checked.outlook.drafts
         self.query_one(DraftChoice).offer(drafts, self.ask.profile.speculate, plan)
         self._draw_ahead()
         self._draw_more()
         replaced = self.query_one("#plan-replaces", Static)
-        known, notes = message.checked.replaces, []
-        if known is not None:
-            notes.append(f"! {figures.replaced(known.contents)}")
-        if message.checked.underway:
-            notes.append(
-                "! Another qwen-pack builds into this folder now; the one that ends last stays."
-            )
+        notes = package_outlook.stands(message.checked.replaces, message.checked.underway)
         replaced.display = bool(notes)
         replaced.update("\n".join(notes))
         folder = self.query_one("#plan-folder", Input)
@@ -328,7 +328,7 @@ class PlanScreen(StepScreen):
         self.refuse(self.query_one(Problem), message.error, go=False)
 
     @on(Slider.Moved, "#plan-draft")
-    def _drafted(self, event: Slider.Moved) -> None:
+    def _drafts_otherwise(self, event: Slider.Moved) -> None:
         """Another way of drafting: the command says so at once, and the plan is checked again."""
         self.ask = replace(self.ask, profile=replace(self.ask.profile, speculate=event.value))
         self.checked = None
