@@ -137,14 +137,20 @@ class StoredTensor:
         return " + ".join(self.parts)
 
 
-def compare(report: Report, tensors: Sequence[StoredTensor], checkpoint: Checkpoint) -> JsonObject:
+def compare(
+    report: Report,
+    tensors: Sequence[StoredTensor],
+    checkpoint: Checkpoint,
+    without: frozenset[str] = frozenset(),
+) -> JsonObject:
     """Quantize the checkpoint again and compare; returns `follows`, `tensors`, `equal`,
-    `different[]` and `ways`, how many tensors each way of quantizing was nearest to.
+    `different[]` and `ways`, how many tensors each way of quantizing was nearest to. The
+    folder may lack the tensors of `without`.
 
     Raises PackError (exit code 6) where the folder lacks a tensor of the checkpoint, or has one in
     another size.
     """
-    _refuse_incomplete(tensors, checkpoint)
+    _refuse_incomplete(tensors, checkpoint, without)
     different: list[Different] = []
     ways = Counter[str]()
     for number, tensor in enumerate(tensors):
@@ -221,7 +227,9 @@ def _pieces(
         above += rows
 
 
-def _refuse_incomplete(tensors: Sequence[StoredTensor], checkpoint: Checkpoint) -> None:
+def _refuse_incomplete(
+    tensors: Sequence[StoredTensor], checkpoint: Checkpoint, without: frozenset[str]
+) -> None:
     for tensor in tensors:
         for name in tensor.parts:
             if name not in checkpoint.tensors:
@@ -239,7 +247,7 @@ def _refuse_incomplete(tensors: Sequence[StoredTensor], checkpoint: Checkpoint) 
                 f"the checkpoint in {inner} of {width}.",
                 "Name the checkpoint that it was made from.",
             )
-    there = {name for tensor in tensors for name in tensor.parts}
+    there = {name for tensor in tensors for name in tensor.parts} | without
     missing = next((name for name in checkpoint.tensors if name not in there), None)
     if missing is not None:
         raise bad_input(

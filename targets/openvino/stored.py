@@ -39,6 +39,8 @@ _TYPES: Mapping[str, Any] = {
     "u8": np.dtype("u1"),
 }
 _HALVES = ("i4", "u4")
+_PIECE = 1 << 20
+"""Numbers that are looked at at once."""
 _FURTHEST = 8
 
 
@@ -94,6 +96,17 @@ class StoredWeights:
     def per_scale(self) -> int:
         """Numbers that share a scale; 0 where there is none."""
         return 0 if self.scales is None else self.data.elements // self.scales.elements
+
+    def middle(self) -> float | None:
+        """The zero point that all groups have; None where they differ, or have none."""
+        if self.zeros is None:
+            return None
+        first = float(self.zeros.numbers(0, 1)[0])
+        count = self.zeros.elements
+        pieces = ((start, min(start + _PIECE, count)) for start in range(0, count, _PIECE))
+        return (
+            first if all((self.zeros.numbers(*piece) == first).all() for piece in pieces) else None
+        )
 
     def values(self, start: int, stop: int) -> npt.NDArray[np.float64]:
         """The rows from one to another."""
