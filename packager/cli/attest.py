@@ -142,13 +142,13 @@ _WAYS = {
 
 def _how(found: Attested) -> str | None:
     """How the weights were quantized: by what each tensor was nearest to, or with which importance
-    matrix; None where nothing tells."""
+    matrix; None where nothing tells, and where other types were made than the model has."""
     from packager.json_values import object_or_empty
 
     ways, importance = object_or_empty(found.facts, "ways"), found.facts.get("importance")
-    if ways:
+    if ways and found.follows != "another recipe":
         counts = ", ".join(f"{_WAYS.get(name, name)} ({ways[name]} tensors)" for name in ways)
-        return f"Quantized by, or nearest to: {counts}."
+        return f"Quantizers that give the nearest numbers: {counts}."
     if not isinstance(importance, dict):
         return None
     named = ", ".join(f"{key} {value}" for key, value in importance.items())

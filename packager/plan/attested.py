@@ -38,6 +38,8 @@ _NEAR = 2.0
 """How many times the usual error a tensor may have that counts as made from these weights. Between
 two importance matrices of one checkpoint errors differ by a tenth; weights of another checkpoint
 are further away than their own size."""
+_NAMED = 3
+"""Tensors that are named one by one where they are stored as one."""
 _EXACT = 1e-3
 """An error of float types that is rounding alone."""
 
@@ -133,7 +135,9 @@ class StoredTensor:
 
     @property
     def name(self) -> str:
-        """The checkpoint's name for it."""
+        """The checkpoint's name for it; of many the first and the last."""
+        if len(self.parts) > _NAMED:
+            return f"{self.parts[0]} to {self.parts[-1]}"
         return " + ".join(self.parts)
 
 

@@ -56,15 +56,10 @@ def attest(
 
     `recipe.weights` is the folder's own or another of OpenVINO's. Returns what
     packager.plan.attested.compare does, with `metadata` and `importance`, which is None.
-    Raises PackError: exit code 2 for mixtures of experts and groups of 8 bits that nothing here
-    makes, 6 for weights that cannot be compared.
+    Raises PackError: exit code 2 for groups of 8 bits that nothing here makes, 6 for weights that
+    cannot be compared.
     """
     own = adopted.read_folder(Path(files[0]).parent)
-    if own.shape.experts is not None:
-        raise usage(
-            "The experts of a mixture are stacked in an OpenVINO graph, and are not compared.",
-            "Compare what both answer: `adopt FOLDER --target NAME --against CHECKPOINT`.",
-        )
     source = Checkpoint.open(Path(checkpoint))
     ours, name = adopted.recipe_of(own), at(recipe, "weights", str)
     taken = own.known if name == ours.weights else OpenVino().recipe(name)
@@ -100,7 +95,8 @@ class _Again:
             compression = None if self.recipe is None else data.compression_of(self.recipe)
             wanted = sizes.storage(spec, compression)
         return StoredTensor(
-            *((attested.place_of(row.name, source),), row.rows, row.columns),
+            tuple(attested.place_of(name, source) for name in row.parts),
+            *(row.rows, row.columns),
             *(type_, type_ if wanted == own else _name(wanted, row), row.values),
             self._ways(wanted, row),
             self._ways(own, row)[0][1],
