@@ -58,12 +58,12 @@ _SMALL = {
     "onnx:int4_asym_b32": (512, 4096),
 }
 _RETRIEVAL = {
-    "gguf:Q8_0": (512, 2048),
-    "gguf:Q4_K_M": (2048,),
-    "openvino:int8_asym": (512, 2048),
-    "openvino:int4_sym_g128": (2048,),
-    "onnx:int8_sym_b32": (512, 2048),
-    "onnx:int4_sym_b32": (2048,),
+    recipe: (512, 2048)
+    for recipe in (
+        *("gguf:Q8_0", "gguf:Q4_K_M"),
+        *("openvino:int8_asym", "openvino:int4_sym_g128"),
+        *("onnx:int8_sym_b32", "onnx:int4_sym_b32"),
+    )
 }
 QUICK: Combinations = {"Qwen2.5-0.5B-Instruct": _SMALL, "Qwen3-0.6B": _SMALL}
 

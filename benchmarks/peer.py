@@ -1,11 +1,12 @@
-"""llama.cpp's own sources, to compare with: out of the archive of the installed llama-cpp-python,
-kept in a scratch folder."""
+"""What others wrote, to compare with: llama.cpp's own sources out of the archive of the installed
+llama-cpp-python, and packages of the index, kept in a scratch folder."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import tarfile
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,3 +35,21 @@ def source(scratch: Path) -> Path:
         (half / folder.name).rename(folder)
         half.rmdir()
     return folder / "vendor" / "llama.cpp"
+
+
+def unpacked(scratch: Path, requirement: str) -> Path:
+    """The folder of a package of the index, which pip downloads without what it needs."""
+    name = requirement.replace("-", "_").replace("==", "-")
+    folder = scratch / name
+    if not folder.is_dir():
+        scratch.mkdir(parents=True, exist_ok=True)
+        fetch = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(scratch)]
+        subprocess.run([*fetch, requirement], check=True)
+        (archive,) = (path for path in scratch.glob(f"{name}*") if path.is_file())
+        if archive.suffix == ".whl":
+            with zipfile.ZipFile(archive) as wheel:
+                wheel.extractall(folder)
+        else:
+            with tarfile.open(archive) as packed:
+                packed.extractall(scratch, filter="data")
+    return folder

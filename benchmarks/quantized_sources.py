@@ -19,9 +19,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-import tarfile
 import types
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.peer import source
+from benchmarks.peer import source, unpacked
 from packager.checkpoint import Checkpoint
 from packager.checkpoint.numbers import to_float32
 from tests.support.make_checkpoint import tiny_shape, write_tiny
@@ -55,24 +53,6 @@ convert_hf_to_gguf.main()
 
 Parts = dict[str, np.ndarray[Any, Any]]
 Quantize = Callable[[str, np.ndarray[Any, Any]], tuple[Parts, np.ndarray[Any, Any]]]
-
-
-def download(scratch: Path, requirement: str) -> Path:
-    """The folder of an archive from the package index, unpacked."""
-    name = requirement.replace("-", "_").replace("==", "-")
-    folder = scratch / name
-    if not folder.is_dir():
-        scratch.mkdir(parents=True, exist_ok=True)
-        fetch = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(scratch)]
-        subprocess.run([*fetch, requirement], check=True)
-        (archive,) = (path for path in scratch.glob(f"{name}*") if path.is_file())
-        if archive.suffix == ".whl":
-            with zipfile.ZipFile(archive) as wheel:
-                wheel.extractall(folder)
-        else:
-            with tarfile.open(archive) as packed:
-                packed.extractall(scratch, filter="data")
-    return folder
 
 
 def module(name: str, path: Path) -> Any:
@@ -260,13 +240,13 @@ def main() -> int:
         write_tiny(plain, shape=tiny_shape("qwen3", hidden=128, intermediate=256), dtype="F32")
     told = {"quant_method": "gptq", "bits": 4, "group_size": GROUP}
     gemm = {"quant_method": "awq", "bits": 4, "group_size": GROUP, "version": "gemm"}
-    packers = download(scratch, COMPRESSED)
+    packers = unpacked(scratch, COMPRESSED)
     written: dict[str, tuple[Any, dict[str, Any]]] = {
-        "awq by AutoAWQ": (by_autoawq(download(scratch, AWQ)), gemm),
+        "awq by AutoAWQ": (by_autoawq(unpacked(scratch, AWQ)), gemm),
         "4 bits by compressed-tensors": (by_compressed_tensors(packers, 4), compressed_config(4)),
         "3 bits by compressed-tensors": (by_compressed_tensors(packers, 3), compressed_config(3)),
     }
-    rounded = download(scratch, AUTO_ROUND)
+    rounded = unpacked(scratch, AUTO_ROUND)
     written |= {
         f"gptq of 3 bits by AutoRound{', gptq_v2' if second else ''}": (
             by_auto_round(rounded, 3, second=second),
@@ -275,7 +255,7 @@ def main() -> int:
         for second in (False, True)
     }
     saved = {"quant_method": "bitsandbytes", "load_in_4bit": True}
-    blocks = download(scratch, BITSANDBYTES)
+    blocks = unpacked(scratch, BITSANDBYTES)
     written |= {
         f"{kind} by bitsandbytes{doubly}": (by_bitsandbytes(blocks, kind, bool(doubly)), saved)
         for kind in ("nf4", "fp4")

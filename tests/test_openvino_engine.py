@@ -9,7 +9,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,10 @@ from packager.errors import ExitCode, PackError
 from packager.files import regular_files, sha256
 from packager.process import JobResult, Note, Progress, run_job
 from targets.openvino import OpenVino, data, sizes
+from targets.openvino.stored import weights_of
 from tests.conftest import REPOSITORY
+from tests.support.folder_damage import overwritten
+from tests.support.gguf_checkpoints import SHAPES, checkpoint
 from tests.support.make_checkpoint import tiny_shape, write_tiny
 from tests.support.shipping_packages import opens
 
@@ -98,15 +101,16 @@ def test_what_every_recipe_writes_is_safe_to_open(
     assert opens(untied[0], "openvino", tmp_path / "untied")
 
 
-ATTESTED = ("bf16", "int8_sym", "int4_asym_g64", "q8_0")
-"""One of every kind."""
+ATTESTED = ("bf16", "int8_sym", "int4_asym_g64", "q4_0")
+"""One of every kind; the last has its embedding as Q8_0."""
 
 
 def test_what_a_recipe_writes_follows_from_its_checkpoint(
-    home: Path, artifacts: Path, untied: Built
+    home: Path, artifacts: Path, untied: Built, tmp_path: Path
 ) -> None:
-    for checkpoint, folders in (
-        ("qwen2", [artifacts / recipe for recipe in ATTESTED]),
+    other = overwritten(artifacts / "q4_0", tmp_path / "other", "openvino")
+    for source, folders in (
+        ("qwen2", [*(artifacts / recipe for recipe in ATTESTED), other]),
         ("qwen3", [untied[0]]),
     ):
         rows = finish(
@@ -114,17 +118,55 @@ def test_what_a_recipe_writes_follows_from_its_checkpoint(
             home / "attest.log",
             engine="openvino",
             folders=[str(folder) for folder in folders],
-            checkpoint=str(home / checkpoint),
-            out=str(home / f"attest-{checkpoint}"),
+            checkpoint=str(home / source),
+            out=str(home / f"attest-{source}"),
         )[0].value["rows"]
         for folder, row in zip(folders, rows, strict=True):
-            if folder.name == "q8_0":
-                # openvino-genai gives no names to what it makes of a GGUF.
-                assert "names no tensor that is" in row["refused"], row
-                continue
-            assert (row.get("follows"), row.get("different")) == ("exactly", []), (folder, row)
             assert row["metadata"]["network"] == [], folder
             assert row["tensors"] > 20
+            if folder == other:
+                (different,) = row["different"]
+                assert different["name"] == "model.layers.0.mlp.up_proj.weight"
+                assert (row["follows"], different["type"]) == ("not", "q4_0")
+                continue
+            assert (row.get("follows"), row.get("different")) == ("exactly", []), (folder, row)
+            if folder.name == "q4_0":
+                assert row["recipe"] == "openvino:q4_0"
+                assert row["ways"] == {"ggml": 15}
+
+
+@pytest.mark.thorough("test_what_a_recipe_writes_follows_from_its_checkpoint")
+def test_experts_in_one_constant_are_compared_with_those_of_the_checkpoint(tmp_path: Path) -> None:
+    experts = SHAPES["qwen2_moe"].experts
+    assert experts is not None
+    # Narrower than the model: a matrix that is turned is another one.
+    shape = replace(SHAPES["qwen2_moe"], experts=replace(experts, intermediate=128))
+    source = checkpoint(tmp_path / "ck", shape)
+    folder, other = tmp_path / "int8_sym", tmp_path / "other"
+    build(source, "int8_sym", folder, tmp_path / "log")
+    shutil.copytree(folder, other)
+    up = next(
+        row for row in weights_of(other / "openvino_model.xml") if ".0.mlp.experts.*.up" in row.name
+    )
+    assert (up.rows, up.columns, len(up.parts)) == (4 * 128, 256, 4)
+    with (other / "openvino_model.bin").open("r+b") as file:
+        # The last expert.
+        file.seek(up.data.offset + 3 * 128 * 256)
+        file.write(bytes(128 * 256))
+    exactly, not_so = finish(
+        "tests.support.attest_jobs:attest_all",
+        tmp_path / "log",
+        engine="openvino",
+        folders=[str(folder), str(other)],
+        checkpoint=str(source),
+        out=str(tmp_path / "attest"),
+    )[0].value["rows"]
+    assert (exactly.get("follows"), exactly.get("different")) == ("exactly", []), exactly
+    assert exactly["recipe"] == "openvino:int8_sym"
+    (row,) = not_so["different"]
+    name = "model.layers.0.mlp.experts.{}.up_proj.weight"
+    assert row["name"] == f"{name.format(0)} to {name.format(3)}"
+    assert row["near"] is False and 0.2 < row["bytes"] < 0.25
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -18,6 +18,11 @@ from tests.support.make_checkpoint import Silent
 from tests.support.retrieval import SHAPE, built, write_embedder, write_reranker
 
 SESSION = "targets.llama_cpp.retrieval:Session"
+FACTS: dict[str, Any] = {
+    "parity": {"texts": 1, "tokens": 1},
+    "text": {"name": "corpus", "sha256": "0"},
+    "compare_seconds": 1.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -144,11 +149,14 @@ def test_order_counts_where_the_unquantized_model_tells_documents_apart() -> Non
     wanted = np.array([0.9, 0.5, 0.495], np.float32)
     same = gate.figures(read, np.array([0.8, 0.4, 0.41], np.float32), wanted)
     assert same["order_kept"] == 1 and same["top1_kept"] == 1
+    near = np.array([0.9, 0.89, 0.1], np.float32)
+    other = gate.figures(read, np.array([0.7, 0.8, 0.1], np.float32), near)
+    assert other["order_kept"] == 1 and other["top1_kept"] == 1
     turned = gate.figures(read, np.array([0.3, 0.4, 0.41], np.float32), wanted)
     assert turned["order_kept"] == 0 and turned["top1_kept"] == 0
     broken = gate.figures(read, np.array([np.nan, 0.4, 0.41], np.float32), wanted)
     assert broken["broken"] == 1
-    facts = {"parity": {"texts": 1, "tokens": 1}, "retrieval": broken, "compare_seconds": 1.0}
+    facts = {**FACTS, "retrieval": broken}
     with pytest.raises(PackError, match="are not numbers"):
         check(judge(facts, "rerank"))
     with pytest.raises(PackError, match="nothing is proved"):
@@ -162,12 +170,27 @@ def test_every_class_has_limits_and_stricter_ones_for_more_bits() -> None:
     rows = [retrieval_limits.limits(grade) for grade in grades()]
     for name, worse in (
         ("cosine_mean", True),
+        ("cosine_p5", True),
         ("cosine_min", True),
         ("order_kept", True),
+        ("top1_kept", True),
         ("score_mean", False),
     ):
         values = [getattr(row, name) for row in rows]
         assert values == sorted(values, reverse=worse)
+    assert all(row.cosine_min < row.cosine_p5 < row.cosine_mean for row in rows if row)
+
+
+def test_every_rule_is_judged_at_the_dimension_that_loses_most_by_it() -> None:
+    read = gate.Corpus("embed", ((1,),) * 4, ((0, 1), (2, 3)))
+    wanted = np.array([[1, 0, 0], [0, 1, 0], [0.6, 0, 0.8], [0.6, 0.8, 0]], np.float32)
+    found = gate.figures(read, wanted[:, [0, 2, 1]], wanted, dimension=2)
+    rows = {row["dimension"]: row for row in found["dimensions"]}
+    assert rows[3]["cosine_mean"] != rows[2]["cosine_mean"]
+    for name in ("cosine_mean", "cosine_p5", "cosine_min", "order_kept", "top1_kept"):
+        assert found[name] == min(row[name] for row in rows.values()), name
+    names = [row.rule for row in judge({**FACTS, "retrieval": found}, "embed").verdicts]
+    assert names == ["cosine_mean", "cosine_p5", "cosine_min", "order_kept", "top1_kept"]
 
 
 @pytest.mark.parametrize(

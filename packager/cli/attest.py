@@ -109,6 +109,9 @@ def _show(found: Attested) -> None:
             "tensors are the same.",
         }[found.follows]
     )
+    told = _how(found)
+    if told is not None:
+        say(told)
     if found.different:
         share = "bytes" if found.model.kind == "gguf" else "numbers"
         emit_table(
@@ -126,6 +129,30 @@ def _show(found: Attested) -> None:
         if rows:
             cells = [[str(row[name]) for name in ("key", "file", "recipe")] for row in rows]
             emit_table(f"{title} that differ", ("key", "file", "recipe"), cells)
+
+
+_WAYS = {
+    "nncf": "NNCF",
+    "ggml": "ggml's blocks",
+    "default": "ONNX Runtime's default quantizer",
+    "rtn": "rounding to nearest",
+    "k_quant": "k_quant, which searches scale and minimum",
+}
+
+
+def _how(found: Attested) -> str | None:
+    """How the weights were quantized: by what each tensor was nearest to, or with which importance
+    matrix; None where nothing tells, and where other types were made than the model has."""
+    from packager.json_values import object_or_empty
+
+    ways, importance = object_or_empty(found.facts, "ways"), found.facts.get("importance")
+    if ways and found.follows != "another recipe":
+        counts = ", ".join(f"{_WAYS.get(name, name)} ({ways[name]} tensors)" for name in ways)
+        return f"Quantizers that give the nearest numbers: {counts}."
+    if not isinstance(importance, dict):
+        return None
+    named = ", ".join(f"{key} {value}" for key, value in importance.items())
+    return f"The file says that it was quantized with an importance matrix: {named}."
 
 
 def _row(row: JsonObject) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from packager.catalog import Variant
 
 UNSTATED = "not stated"
+_BETWEEN_SOURCES = re.compile(r"; (?![^()]*\))")
+"""Inside brackets a semicolon belongs to one source."""
 
 
 @click.group(
@@ -150,7 +153,7 @@ def _show(variant: Variant) -> None:
     for field, value, sources in _rows(variant):
         cited = [
             str(numbers.setdefault(source, len(numbers) + 1))
-            for source in sources.split("; ")
+            for source in _BETWEEN_SOURCES.split(sources)
             if source
         ]
         rows.append((field, value, " ".join(cited)))

@@ -38,6 +38,8 @@ _NEAR = 2.0
 """How many times the usual error a tensor may have that counts as made from these weights. Between
 two importance matrices of one checkpoint errors differ by a tenth; weights of another checkpoint
 are further away than their own size."""
+_NAMED = 3
+"""Tensors that are named one by one where they are stored as one."""
 _EXACT = 1e-3
 """An error of float types that is rounding alone."""
 
@@ -133,18 +135,26 @@ class StoredTensor:
 
     @property
     def name(self) -> str:
-        """The checkpoint's name for it."""
+        """The checkpoint's name for it; of many the first and the last."""
+        if len(self.parts) > _NAMED:
+            return f"{self.parts[0]} to {self.parts[-1]}"
         return " + ".join(self.parts)
 
 
-def compare(report: Report, tensors: Sequence[StoredTensor], checkpoint: Checkpoint) -> JsonObject:
+def compare(
+    report: Report,
+    tensors: Sequence[StoredTensor],
+    checkpoint: Checkpoint,
+    without: frozenset[str] = frozenset(),
+) -> JsonObject:
     """Quantize the checkpoint again and compare; returns `follows`, `tensors`, `equal`,
-    `different[]` and `ways`, how many tensors each way of quantizing was nearest to.
+    `different[]` and `ways`, how many tensors each way of quantizing was nearest to. The
+    folder may lack the tensors of `without`.
 
     Raises PackError (exit code 6) where the folder lacks a tensor of the checkpoint, or has one in
     another size.
     """
-    _refuse_incomplete(tensors, checkpoint)
+    _refuse_incomplete(tensors, checkpoint, without)
     different: list[Different] = []
     ways = Counter[str]()
     for number, tensor in enumerate(tensors):
@@ -221,7 +231,9 @@ def _pieces(
         above += rows
 
 
-def _refuse_incomplete(tensors: Sequence[StoredTensor], checkpoint: Checkpoint) -> None:
+def _refuse_incomplete(
+    tensors: Sequence[StoredTensor], checkpoint: Checkpoint, without: frozenset[str]
+) -> None:
     for tensor in tensors:
         for name in tensor.parts:
             if name not in checkpoint.tensors:
@@ -239,7 +251,7 @@ def _refuse_incomplete(tensors: Sequence[StoredTensor], checkpoint: Checkpoint) 
                 f"the checkpoint in {inner} of {width}.",
                 "Name the checkpoint that it was made from.",
             )
-    there = {name for tensor in tensors for name in tensor.parts}
+    there = {name for tensor in tensors for name in tensor.parts} | without
     missing = next((name for name in checkpoint.tensors if name not in there), None)
     if missing is not None:
         raise bad_input(

@@ -99,7 +99,7 @@ def retrieval(quality: Quality) -> str:
         return (
             f"{read}\nScores differ by {shown('score_mean', lost.score_mean)} on average and by "
             f"{shown('score_max', lost.score_max)} at most; the first document of "
-            f"{shown('order_kept', lost.top1_kept)} of the queries is the same.\n"
+            f"{shown('top1_kept', lost.top1_kept)} of the queries is the same.\n"
         )
     head = (
         "| numbers kept | cosine, mean | P5 | least | order kept | same first document |\n"
@@ -108,7 +108,7 @@ def retrieval(quality: Quality) -> str:
     rows = "".join(
         f"| {row.dimension} | {shown('cosine_mean', row.cosine_mean)} "
         f"| {shown('cosine_p5', row.cosine_p5)} | {shown('cosine_min', row.cosine_min)} "
-        f"| {shown('order_kept', row.order_kept)} | {shown('order_kept', row.top1_kept)} |\n"
+        f"| {shown('order_kept', row.order_kept)} | {shown('top1_kept', row.top1_kept)} |\n"
         for row in lost.dimensions
     )
     return f"{read}\n{head}{rows}"

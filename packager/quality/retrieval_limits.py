@@ -17,9 +17,11 @@ class RetrievalLimits:
     """Cosines and shares at least, the difference of scores at most."""
 
     cosine_mean: float
+    cosine_p5: float
     cosine_min: float
     score_mean: float
     order_kept: float
+    top1_kept: float
 
 
 def limits(grade: str | None, file: Path = FILE) -> RetrievalLimits | None:

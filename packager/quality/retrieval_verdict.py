@@ -11,8 +11,8 @@ from packager.records import Parity, Quality, QualityVerdict
 from packager.records.quality import GateText, Grade, RetrievalQuality
 
 _RULES = {
-    "embed": ("cosine_mean", "cosine_min", "order_kept"),
-    "rerank": ("score_mean", "order_kept"),
+    "embed": ("cosine_mean", "cosine_p5", "cosine_min", "order_kept", "top1_kept"),
+    "rerank": ("score_mean", "order_kept", "top1_kept"),
 }
 _AT_MOST = ("score_mean",)
 

@@ -34,9 +34,11 @@ RULES = {
 }
 WORDS = RULES | {
     "cosine_mean": "mean cosine",
+    "cosine_p5": "P5 of the cosine",
     "cosine_min": "least cosine",
     "score_mean": "mean difference of scores",
     "order_kept": "order kept",
+    "top1_kept": "same first document",
     "cache_kl_mean": "mean divergence of the full cache",
     "cache_top1": "same top token with the full cache",
     "image_cosine_mean": "mean cosine of image embeddings",
@@ -45,7 +47,7 @@ WORDS = RULES | {
     "audio_cosine_min": "least cosine of audio embeddings",
 }
 """Every rule, those of vectors, scores, pictures, sound and caches among them."""
-_SHARES = ("top1", "cache_top1", "order_kept")
+_SHARES = ("top1", "cache_top1", "order_kept", "top1_kept")
 
 
 def rows(figures: QualityFigures, limits: Limits) -> tuple[QualityVerdict, ...]:

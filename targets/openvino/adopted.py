@@ -126,6 +126,8 @@ def read_folder(folder: Path) -> Given:
 
 
 def _expected(shape: Shape) -> list[_Constant]:
+    """All but those of one row, which some recipes store as vectors: the gate of a shared
+    expert."""
     return [
         _Constant(
             part.spec.elements * part.copies // part.constants,
@@ -134,7 +136,7 @@ def _expected(shape: Shape) -> list[_Constant]:
             part.constants,
         )
         for part in sizes.parts(shape)
-        if part.is_matrix
+        if part.is_matrix and part.spec.shape[0] > 1
     ]
 
 
@@ -163,9 +165,9 @@ def _refuse_another(folder: Path, shape: Shape, graph: Graph) -> None:
             f"{there.get(short, 0)} matrices of {short} numbers instead of {wanted[short]}.",
             _GET_AGAIN,
         )
-    # The embedding of a tied decoder may be stored twice.
+    # The embedding of a tied decoder may be stored twice; a matrix of one row is not counted.
     twice = shape.vocab * shape.hidden if shape.tied else None
-    quantized = {row.elements for row in graph.matrices if row.per_scale} - {twice}
+    quantized = {row.elements for row in graph.matrices if row.per_scale} - {twice, shape.hidden}
     more = next((size for size in sorted(quantized) if there[size] > wanted[size]), None)
     if more is not None:
         raise bad_input(

@@ -1,10 +1,10 @@
 """Does an OpenVINO folder follow from a checkpoint with a recipe? Every matrix is quantized again
-by NNCF, and compared; see packager.plan.attested.
+by NNCF, or into ggml's blocks, and compared; see packager.plan.attested.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from packager.checkpoint import Checkpoint
+from packager.checkpoint.numbers import rows_of
 from packager.errors import usage
 from packager.json_values import JsonDict, JsonObject, at
 from packager.plan import attested
@@ -23,7 +24,7 @@ from packager.runtime import Report
 from packager.shape import TensorSpec
 from targets.openvino import OpenVino, adopted, data, light, sizes
 from targets.openvino.given import FLOATS
-from targets.openvino.sizes import Storage
+from targets.openvino.sizes import GGML_BLOCK, Storage
 from targets.openvino.stored import StoredWeights, weights_of
 
 _GRAPH = "matrix.xml"
@@ -55,15 +56,10 @@ def attest(
 
     `recipe.weights` is the folder's own or another of OpenVINO's. Returns what
     packager.plan.attested.compare does, with `metadata` and `importance`, which is None.
-    Raises PackError: exit code 2 for mixtures of experts and ggml's blocks, 6 for weights that
+    Raises PackError: exit code 2 for groups of 8 bits that nothing here makes, 6 for weights that
     cannot be compared.
     """
     own = adopted.read_folder(Path(files[0]).parent)
-    if own.shape.experts is not None:
-        raise usage(
-            "The experts of a mixture are stacked in an OpenVINO graph, and are not compared.",
-            "Compare what both answer: `adopt FOLDER --target NAME --against CHECKPOINT`.",
-        )
     source = Checkpoint.open(Path(checkpoint))
     ours, name = adopted.recipe_of(own), at(recipe, "weights", str)
     taken = own.known if name == ours.weights else OpenVino().recipe(name)
@@ -73,7 +69,7 @@ def attest(
         report.note("NNCF says that it scaled channels (AWQ): such matrices are not near.")
     again = _Again(work, taken, given=name == ours.weights)
     tensors = [again.of(row, source) for row in weights_of(own.files[adopted.MAIN])]
-    facts = attested.compare(report, tensors, source)
+    facts = attested.compare(report, tensors, source, without=frozenset(_of_no_effect(source)))
     return {
         **facts,
         "metadata": attested.texts_that_differ(own.files, source),
@@ -99,7 +95,8 @@ class _Again:
             compression = None if self.recipe is None else data.compression_of(self.recipe)
             wanted = sizes.storage(spec, compression)
         return StoredTensor(
-            *((attested.place_of(row.name, source),), row.rows, row.columns),
+            tuple(attested.place_of(name, source) for name in row.parts),
+            *(row.rows, row.columns),
             *(type_, type_ if wanted == own else _name(wanted, row), row.values),
             self._ways(wanted, row),
             self._ways(own, row)[0][1],
@@ -109,12 +106,24 @@ class _Again:
         if how.bits >= _LEAST_FLOAT:
             kind = row.data.kind if row.data.kind in FLOATS else "bf16"
             return (("", attested.as_float(kind)),)
-        if how.ggml or (how.bits == 8 and how.group):
+        if how.ggml:
+            return (("ggml", partial(_by_ggml, how.mode)),)
+        if how.bits == 8 and how.group:
             raise usage(
-                f"{row.name} is compared with NNCF's groups, and not with ggml's blocks.",
-                "Attest the GGUF, whose blocks they are.",
+                f"{row.name} is stored in groups of 8 bits, which neither NNCF nor ggml makes.",
+                "Compare what both answer: `adopt FOLDER --target NAME --against CHECKPOINT`.",
             )
         return (("nncf", partial(_by_nncf, self.work, how)),)
+
+
+def _of_no_effect(source: Checkpoint) -> Iterator[str]:
+    """Vectors that change nothing: no graph of ggml's blocks has a norm of ones or a bias of
+    zeros."""
+    for name, info in source.tensors.items():
+        if len(info.shape) == 1:
+            neutral = 0 if name.endswith(".bias") else 1
+            if (rows_of(info).rows(0, 1) == neutral).all():
+                yield name
 
 
 def _storage_of(row: StoredWeights) -> Storage:
@@ -123,14 +132,34 @@ def _storage_of(row: StoredWeights) -> Storage:
     if kind in FLOATS:
         return Storage(16 if row.rows > 1 else FLOATS[kind], None, False)
     zeros = row.zeros is not None and row.zeros.elements > 1
-    return Storage(int(kind[1:]), None if per_scale == row.columns else per_scale, zeros)
+    bits = int(kind[1:])
+    if zeros and per_scale == GGML_BLOCK and row.middle() == 1 << (bits - 1):
+        # ggml's blocks have no zero points: the reader gives each the middle.
+        return Storage(bits, per_scale, False, ggml=True)
+    return Storage(bits, None if per_scale == row.columns else per_scale, zeros)
 
 
 def _name(how: Storage, row: StoredWeights) -> str:
     """Of a type, as `adopt` names it."""
     if how.bits >= _LEAST_FLOAT:
         return row.data.kind if row.data.kind in FLOATS else "bf16"
-    return how.mode if how.group is None else f"{how.mode}_g{how.group}"
+    return how.mode if how.group is None or how.ggml else f"{how.mode}_g{how.group}"
+
+
+def _by_ggml(kind: str, weights: Weights, _dtype: str) -> Numbers:
+    """Rows in ggml's blocks, read back."""
+    # Late: packages without such blocks need nothing of it.
+    import gguf
+
+    from targets.gguf.kernels import kernels, row_bytes
+
+    rows, columns = weights.shape
+    name = kind.upper()
+    stored = np.empty(rows * row_bytes(name, columns), np.uint8)
+    kernels().encode(name, np.ascontiguousarray(weights, np.float32), stored, None)
+    blocks = stored.reshape(rows, -1)
+    values = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType[name])
+    return np.asarray(values.astype(np.float64))
 
 
 def _by_nncf(work: Path, how: Storage, weights: Weights, dtype: str) -> Numbers:

@@ -146,6 +146,7 @@ def _from_blocks(report: Report, opened: Checkpoint, kind: str, scratch: Path) -
     import openvino_genai
 
     from targets.gguf.convert import convert
+    from targets.openvino.blocks import name_constants
 
     report.note(f"writing {kind} blocks")
     # Embedding and output matrix lose most by 4 bits; llama.cpp's own mix keeps them wider, too.
@@ -162,8 +163,10 @@ def _from_blocks(report: Report, opened: Checkpoint, kind: str, scratch: Path) -
     convert(plain, scratch / _GGUF, kind, overrides=wide, report=report)
     report.note("building the graph")
     openvino_genai.LLMPipeline(scratch / _GGUF, "CPU", enable_save_ov_model=True)
+    model = openvino.Core().read_model(scratch / GRAPH)
+    name_constants(model, scratch / _GGUF, plain.config, tensors(opened.shape))
     (scratch / _GGUF).unlink()
-    return openvino.Core().read_model(scratch / GRAPH)
+    return model
 
 
 def compress(model: Any, compression: Compression) -> Any:

@@ -25,10 +25,20 @@ from targets.openvino.given import FLOATS, INDEXES, WIDENED, Layer, dimensions
 
 _NAME = re.compile(
     r"(?:^|[._])(?P<module>model\.embed_tokens|model\.norm|lm_head"
-    r"|model\.layers\.\d{1,6}\.(?:self_attn\.(?:[qkvo]_proj|[qk]_norm)|mlp\.(?:gate|up|down)_proj"
+    r"|model\.layers\.\d{1,6}\.(?:self_attn\.(?:[qkvo]_proj|[qk]_norm)"
+    r"|mlp\.(?:(?:shared_expert\.)?(?:gate|up|down)_proj|gate|shared_expert_gate)"
     r"|input_layernorm|post_attention_layernorm))"
     r"(?:\._openvino_orig_weight|\.(?P<kind>weight|bias))?(?:/.*)?$"
 )
+_EXPERTS = re.compile(
+    r"(?:^|[._])(?P<module>model\.layers\.\d{1,6}\.mlp\.experts)"
+    r"(?:\.(?P<part>down_proj)|/prim::ListUnpack/VariadicSplit\.(?P<half>[01]))(?:/.*)?$"
+)
+"""All experts of a layer in one constant; gate and up are the halves of one that the exporter
+split."""
+_HALVES_OF_EXPERTS = ("gate_proj", "up_proj")
+_EXPERT = ".experts.*."
+_ONE_ROW = ".shared_expert_gate.weight"
 _PARAMETER = {"Multiply": "weight", "Add": "bias", "MatMul": "weight", "Gather": "weight"}
 """Whose parameter a constant is that such an operator reads."""
 _TYPES: Mapping[str, Any] = {
@@ -39,6 +49,8 @@ _TYPES: Mapping[str, Any] = {
     "u8": np.dtype("u1"),
 }
 _HALVES = ("i4", "u4")
+_PIECE = 1 << 20
+"""Numbers that are looked at at once."""
 _FURTHEST = 8
 
 
@@ -81,7 +93,8 @@ class Constant:
 @dataclass(frozen=True, slots=True)
 class StoredWeights:
     """A tensor of the checkpoint by its `name`: `rows` rows of `columns` columns, with scales and
-    zero points where there are any. `zeros` may be one number for all."""
+    zero points where there are any. `zeros` may be one number for all. The experts of a layer stand
+    one above the other: their name has a star for the number, and there are `experts` of them."""
 
     name: str
     data: Constant
@@ -89,11 +102,30 @@ class StoredWeights:
     columns: int
     scales: Constant | None = None
     zeros: Constant | None = None
+    experts: int = 0
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the checkpoint's tensors that it is."""
+        if not self.experts:
+            return (self.name,)
+        return tuple(self.name.replace("*", str(number)) for number in range(self.experts))
 
     @property
     def per_scale(self) -> int:
         """Numbers that share a scale; 0 where there is none."""
         return 0 if self.scales is None else self.data.elements // self.scales.elements
+
+    def middle(self) -> float | None:
+        """The zero point that all groups have; None where they differ, or have none."""
+        if self.zeros is None:
+            return None
+        first = float(self.zeros.numbers(0, 1)[0])
+        count = self.zeros.elements
+        pieces = ((start, min(start + _PIECE, count)) for start in range(0, count, _PIECE))
+        return (
+            first if all((self.zeros.numbers(*piece) == first).all() for piece in pieces) else None
+        )
 
     def values(self, start: int, stop: int) -> npt.NDArray[np.float64]:
         """The rows from one to another."""
@@ -143,17 +175,29 @@ def _rows(layers: Mapping[int, Layer], weights: Path) -> Iterator[StoredWeights]
         if any(layer is layers[helper] for helper in helpers if helper is not None):
             continue
         data = _constant(layer, weights)
-        shape = [size for size in data.shape if size > 1]
-        rows = 1 if len(shape) < 2 else shape[0]
+        rows = _rows_of(name, data.shape)
         yield StoredWeights(
             *(name, data, rows, data.elements // rows),
             None if scales is None else _constant(layers[scales], weights),
             None if zeros is None else _constant(layers[zeros], weights),
+            data.shape[0] if _EXPERT in name else 0,
         )
+
+
+def _rows_of(name: str, shape: tuple[int, ...]) -> int:
+    """The sizes before the columns, which may be divided into groups."""
+    if _EXPERT in name:
+        return prod(shape[:2])
+    wide = [size for size in shape if size > 1]
+    return 1 if len(wide) < 2 or name.endswith(_ONE_ROW) else wide[0]
 
 
 def _name_of(layers: Mapping[int, Layer], number: int) -> str | None:
     """The checkpoint's name of a constant: its own, or that of the module which reads it."""
+    stacked = _EXPERTS.search(layers[number].name)
+    if stacked is not None:
+        part = stacked["part"] or _HALVES_OF_EXPERTS[int(stacked["half"])]
+        return f"{stacked['module']}.*.{part}.weight"
     matched = _NAME.search(layers[number].name)
     if matched is not None:
         return f"{matched['module']}.{matched['kind'] or 'weight'}"

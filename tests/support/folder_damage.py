@@ -182,7 +182,7 @@ ONNX: list[tuple[str, Callable[[Path], object]]] = [
 
 
 def overwritten(folder: Path, out: Path, engine: str) -> Path:
-    """The folder with the first layer's matrix of the second."""
+    """The folder, whose layers have 4 bits, with the first layer's matrix of the second."""
     stored: Any = importlib.import_module(f"targets.{engine}.stored")
     copy = shutil.copytree(folder, out)
     graph, weights = {
@@ -192,10 +192,9 @@ def overwritten(folder: Path, out: Path, engine: str) -> Path:
     rows = {
         getattr(row, "name", None) or row.parts[0]: row for row in stored.weights_of(copy / graph)
     }
-    first, second = (
-        rows[f"model.layers.{layer}.mlp.up_proj.weight"].data.offset for layer in (0, 1)
-    )
-    size = 512 * 256 // 2
+    up = [rows[f"model.layers.{layer}.mlp.up_proj.weight"] for layer in (0, 1)]
+    first, second = (row.data.offset for row in up)
+    size = up[0].rows * up[0].columns // 2
     data = bytearray((copy / weights).read_bytes())
     data[first : first + size] = data[second : second + size]
     (copy / weights).write_bytes(bytes(data))
