@@ -23,10 +23,7 @@ def test_the_list_has_one_line_per_variant_and_says_how_many_on_stderr(capsys: O
     assert len(lines) == len(load()) + 1
     assert "Qwen3-0.6B\t596M\t40,960\tapache-2.0\ttext\t2025-04-29" in lines
     assert "Qwen2.5-3B\t3.09B\t32,768\tqwen-research (research only)\ttext\t2024-09-19" in lines
-    assert (
-        "Qwen2.5-Omni-3B\tnot stated\tnot stated\tqwen-research (research only)"
-        "\ttext image audio video\t2025-04-30" in lines
-    )
+    assert "Qwen3-TTS-12Hz-0.6B-Base\tnot stated\tnot stated\tapache-2.0\ttext\t2026-01-22" in lines
     assert answer.err.startswith(f"{len(load())} variants;")
     assert answer.err.splitlines()[1].startswith("The catalogue was last reviewed on 20")
 

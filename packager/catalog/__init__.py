@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 UNSTATED = "unstated"
-REVIEWED = "2026-11-26"
+REVIEWED = "2026-11-27"
 """The day on which the rows were last held against what is published; who does so again sets it."""
 
 
