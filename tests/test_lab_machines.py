@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,16 +107,20 @@ def test_the_list_says_who_answers_and_why_another_does_not(
     adb = tmp_path / "bin" / "adb"
     adb.parent.mkdir()
     adb.write_text(
-        "#!/bin/sh\n[ \"$1\" = devices ] || { echo 'error: device offline' >&2; exit 1; }\n"
-        "printf 'List of devices attached\\nR5CT\\tdevice\\nabc\\tunauthorized\\n\\n'\n"
+        "#!/bin/sh\n"
+        "case $* in devices) printf '* daemon started successfully\\nList of devices attached\\n"
+        "R5CT\\tdevice\\nabc\\tunauthorized\\n\\n' ;;\n"
+        "*abc*) echo 'error: device unauthorized.' >&2; exit 1 ;;\n"
+        "*) echo 'error: device offline' >&2; exit 1 ;; esac\n"
     )
     adb.chmod(0o755)
     monkeypatch.setenv("PATH", f"{adb.parent}:{os.environ['PATH']}")
-    assert android_devices() == ["adb:R5CT"]
-    assert android_devices(["adb:R5CT/data/local/tmp/x"]) == []
+    assert android_devices() == ["adb:R5CT", "adb:abc"]
+    assert android_devices(["adb:R5CT/data/local/tmp/x"]) == ["adb:abc"]
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("ADB_SERVER_SOCKET", f"tcp:127.0.0.1:{server.getsockname()[1]}")
-        assert [row.label for row in everybody(start_adb=False)] == ["adb:R5CT"]
+        labels = [row.label for row in everybody(start_adb=False)]
+        assert labels == ["adb:R5CT", "adb:abc"]
     assert everybody(start_adb=False) == []
     machines.add("here", "local:")
     machines.add("gone", "ssh://127.0.0.1:1")
@@ -125,6 +130,7 @@ def test_the_list_says_who_answers_and_why_another_does_not(
     assert rows["local:"]["name"] == "here" and rows["local:"]["device"]
     assert not rows["ssh://127.0.0.1:1"]["reached"] and rows["ssh://127.0.0.1:1"]["error"]
     assert "device offline" in rows["adb:R5CT"]["error"]
+    assert "has not allowed this computer" in rows["adb:abc"]["error"]
     assert main(["lab", "list"]) == ExitCode.DONE
     assert "here\tlocal:" in capsys.readouterr().out
 
@@ -152,6 +158,31 @@ def test_every_command_of_the_page_is_one_that_the_program_takes(
             assert not address or ":" not in address or parse(address), line
         if (chosen := told.get("target")) and not chosen.endswith(".toml"):
             registry.target(chosen)
+
+
+def test_adb_is_the_users_own_then_that_of_the_sdk_then_the_one_that_pip_brings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As adbutils' wheel has it: the package is found and not imported.
+    brought, sdk, own = (tmp_path / name for name in ("pip/adbutils/binaries", "sdk", "own"))
+    for folder in (brought, sdk / "platform-tools", own):
+        folder.mkdir(parents=True)
+        (folder / "adb").write_text("#!/bin/sh\n")
+        (folder / "adb").chmod(0o755)
+    (brought.parent / "__init__.py").write_text("raise AssertionError")
+    monkeypatch.delitem(sys.modules, "adbutils", raising=False)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if "site-packages" not in path])
+    monkeypatch.setenv("PATH", "/nowhere")
+    for name in ("ANDROID_HOME", "ANDROID_SDK_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(PackError, match="adb is not installed here"):
+        parse("adb:x").argv("true")
+    monkeypatch.syspath_prepend(str(tmp_path / "pip"))
+    assert parse("adb:x").argv("true")[0] == str(brought / "adb")
+    monkeypatch.setenv("ANDROID_HOME", str(sdk))
+    assert parse("adb:x").argv("true")[0] == str(sdk / "platform-tools" / "adb")
+    monkeypatch.setenv("PATH", str(own))
+    assert parse("adb:x").argv("true")[0] == str(own / "adb")
 
 
 def test_no_machine_at_all_says_how_to_name_one(
@@ -268,7 +299,9 @@ def test_several_machines_are_measured_at_once_and_one_that_is_gone_is_a_row(
         words = ["bench", str(package), "--agent", agent, "--save", "--on", "local:"]
         code = main([*words, "--on", "board", "--on", "ssh://127.0.0.1:1", "--json"])
     assert code == ExitCode.SOURCE
-    here, board, gone = printed(capsys)["devices"]
+    told = capsys.readouterr()
+    assert "local: Send to the device" in told.err and "local::" not in told.err
+    here, board, gone = json.loads(told.out)["devices"]
     assert [row["machine"] for row in (here, board, gone)] == [
         "local:",
         "board",
@@ -280,7 +313,6 @@ def test_several_machines_are_measured_at_once_and_one_that_is_gone_is_a_row(
     assert (here["saved"], board["saved"], gone["saved"]) == (True, True, False)
     kept = manifest.read(package).contents.measurements
     assert [taken.through.transport for taken in kept if taken.through] == ["local", "ssh"]
-    assert main(["bench", str(package), "--on", "local:", "--on", "local:"]) == ExitCode.USAGE
 
 
 @pytest.mark.engine
@@ -309,16 +341,57 @@ def test_a_package_is_built_here_and_measured_there_in_one_command(
 
 
 @pytest.mark.engine
-def test_a_machine_that_goes_away_after_the_build_leaves_the_package_and_the_next_command(
+def test_a_machine_is_looked_at_before_the_build_and_one_that_goes_away_after_it_leaves_the_package(
     agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("QWEN_PACK_ATTEMPTS", "1")
+    out, reached = tmp_path / "out", tmp_path / "reached"
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(
+        f"#!/bin/sh\n[ ! -e {reached} ] && : > {reached} && exit 0\n"
+        "echo 'ssh: connect to host board: Connection refused' >&2; exit 255\n"
+    )
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
     write_tiny(tmp_path / "tiny", layers=1, context=64)
     words = ["build", "--target", "laptop-cpu", "--weights", str(tmp_path / "tiny"), "--recipe"]
-    words += ["gguf:Q8_0", "--context", "64", "--prompt", "16", "--out", str(tmp_path / "out")]
-    code = main([*words, "--on", "ssh://127.0.0.1:1", "--agent", agent])
-    assert code == ExitCode.SOURCE
+    words += ["gguf:Q8_0", "--context", "64", "--prompt", "16", "--out", str(out)]
+    reached.touch()
+    assert main([*words, "--on", "ssh://board"]) == ExitCode.SOURCE
+    assert not out.exists(), "a machine that does not answer is no reason to build for an hour"
+    reached.unlink()
+    capsys.readouterr()
+    assert main([*words, "--on", "ssh://board", "--agent", agent]) == ExitCode.SOURCE
     said = capsys.readouterr().err
-    assert "was not measured on ssh://127.0.0.1:1" in said
-    assert f"qwen-pack bench {tmp_path / 'out'} --on ssh://127.0.0.1:1" in said
-    assert verify(tmp_path / "out") == []
+    assert "was not measured on ssh://board" in said
+    assert f"qwen-pack bench {out} --on ssh://board" in said
+    assert verify(out) == []
+
+
+def test_a_machine_without_a_thermometer_is_not_waited_for_and_nothing_is_sent_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("packager.lab.heat._ZONES", ":")
+    package, out = write_trained(tmp_path / "p"), tmp_path / "out"
+    build = ["build", "--target", "laptop-cpu", "--model", "Qwen3-0.6B", "--weights", "dummy"]
+    for words in (
+        ["bench", str(package), "--on", "local:"],
+        ["bench", str(package), "--on", "local:", "--agent", "python"],
+        ["probe", "--on", "local:"],
+        [*build, "--recipe", "gguf:Q8_0", "--out", str(out), "--on", "local:"],
+    ):
+        assert main([*words, "--cool", "40"]) == ExitCode.RESOURCE
+        assert "reports no processor temperature" in capsys.readouterr().err
+    assert not (tmp_path / "there" / "qwen-pack-device").exists() and not out.exists()
+
+
+def test_what_is_wrong_with_one_of_several_machines_is_said_before_any_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = write_trained(tmp_path / "p")
+    machines.add("here", "local:")
+    for other in ("nowhere", "ssh:", "here"):
+        assert main(["bench", str(package), "--on", "local:", "--on", other]) == ExitCode.USAGE
+    assert "named twice" in capsys.readouterr().err
+    assert not (tmp_path / "there" / "qwen-pack-device").exists()

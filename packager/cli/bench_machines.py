@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from packager.cli.bench_quality import lost
 from packager.cli.output import emit_json, emit_table, narrate, say
-from packager.cli.reach import Way, measure_on
+from packager.cli.reach import Way, measure_on, refuse_runtime, refuse_way
 from packager.errors import ExitCode, PackError, usage
 from packager.json_values import JsonObject
+from packager.lab.machines import address_of
 
 if TYPE_CHECKING:
     from packager.package.manifest import Manifest
@@ -68,8 +69,13 @@ def bench_machines(
 ) -> int:
     """Measure on all of them at once. A machine that fails is a row with its sentence; the others
     are kept. Returns the exit code of the first that has one."""
-    if len(set(machines)) != len(machines):
+    addresses = [address_of(machine) for machine in machines]
+    if len(set(addresses)) != len(addresses):
         raise usage("A machine is named twice.", "Name each once with --on.")
+    # What is wrong with one is said before any is measured.
+    refuse_runtime(found.contents.runtime.name, way.agent)
+    for address in addresses:
+        refuse_way(address, way.agent)
     results = _measured(found, package, machines, way)
     outcomes = _kept(found, package, machines, results, save)
     if as_json:
@@ -107,6 +113,11 @@ def _measured(
             raise
 
 
+def _of(machine: str, text: str) -> str:
+    """A line about one of the machines; `local:` and `adb:` bring the colon themselves."""
+    return f"{machine.removesuffix(':')}: {text}"
+
+
 def _followed(work: Any, machine: str, leave: threading.Event) -> Measurement:
     """Narrate what a measurement reports, with the machine before each line."""
     from packager.events import StageFinished, StageNote, StageStarted
@@ -118,11 +129,11 @@ def _followed(work: Any, machine: str, leave: threading.Event) -> Measurement:
                 raise PackError("Interrupted.", "", ExitCode.INTERRUPTED)
             match event:
                 case StageStarted():
-                    narrate(f"{machine}: {event.title}")
+                    narrate(_of(machine, event.title))
                 case StageNote():
-                    narrate(f"{machine}: {event.text}")
+                    narrate(_of(machine, event.text))
                 case StageFinished() if event.summary:
-                    narrate(f"{machine}: {event.summary}")
+                    narrate(_of(machine, event.summary))
     except StopIteration as stop:
         measured: Measurement = stop.value
         return measured
@@ -181,10 +192,12 @@ def _show(found: Manifest, outcomes: Sequence[_Outcome]) -> None:
     marks = {True: "passed", False: "missed", None: "open"}
     for outcome in outcomes:
         for verdict in outcome.verdicts:
-            say(f"{outcome.machine}: {marks[verdict.passed]}: {sentence(verdict)}")
+            say(_of(outcome.machine, f"{marks[verdict.passed]}: {sentence(verdict)}"))
         if outcome.now is not None and lost(outcome.now):
-            narrate(f"{outcome.machine}: its results differ too much from the checkpoint's.")
+            narrate(_of(outcome.machine, "its results differ too much from the checkpoint's."))
         if outcome.now is not None and outcome.now.noisy:
-            narrate(f"{outcome.machine}: this measurement is {outcome.now.noise}. Measure again.")
+            noise = f"this measurement is {outcome.now.noise}. Measure again."
+            narrate(_of(outcome.machine, noise))
         if outcome.error is not None:
-            narrate(f"{outcome.machine}: {outcome.error.message} {outcome.error.hint}".rstrip())
+            error = f"{outcome.error.message} {outcome.error.hint}".rstrip()
+            narrate(_of(outcome.machine, error))

@@ -163,7 +163,7 @@ def command(
     qwen-pack build --target raspberry-pi-5-8gb --on ssh://pi@pi5    built here, measured there
     """
     from packager.cli.progress import follow
-    from packager.cli.reach import refuse_runtime
+    from packager.cli.reach import look, refuse_runtime
     from packager.pipeline import comparison, warm_stage
     from packager.pipeline.preflight import check
     from packager.pipeline.run import run
@@ -239,8 +239,9 @@ def command(
         events = comparison.run(ways)
     else:
         check(plan, available)
-        if elsewhere is not None:
+        if elsewhere is not None and address is not None:
             refuse_runtime(plan.runtime.name, elsewhere.agent)
+            look(address, elsewhere.cool_c)
         narrate(f"{plan.name}: {plan.why()}")
         if plan.warm:
             narrate(
@@ -277,20 +278,15 @@ def command(
 def _elsewhere(machine: str | None, agent: str | None, cool: float | None) -> Way | None:
     """How another machine is measured once the package stands; an address that is none, and an
     agent that there is not, are refused before anything is built."""
-    from packager.cli.reach import Way, is_python, way_to
+    from packager.cli.reach import Way, refuse_way
     from packager.errors import usage
-    from packager.lab.machines import address_of
-    from packager.lab.transport import parse
 
     if machine is None:
         if agent is not None or cool is not None:
             flag = "--agent" if agent is not None else "--cool"
             raise usage(f"{flag} works only with --on here.", "Name the machine with --on.")
         return None
-    if is_python(agent):
-        parse(address_of(machine))
-    else:
-        way_to(machine, agent)
+    refuse_way(machine, agent)
     return Way(agent, cool_c=cool)
 
 

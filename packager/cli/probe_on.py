@@ -78,7 +78,7 @@ def _probed(
     from packager.lab.heat import celsius, with_heat
     from packager.lab.push import free_bytes
     from packager.lab.snapshot import take
-    from packager.pipeline.cooling import cool
+    from packager.pipeline.cooling import cool, temperature
     from packager.pipeline.on_device import agent_there, through
     from packager.scratch import temporary_folder
     from targets.machine import elsewhere
@@ -87,6 +87,8 @@ def _probed(
     transport, choose = way_to(address, agent)
     with temporary_folder() as held:
         snapshot = take(transport, held)
+        if cool_c is not None:
+            temperature(lambda: celsius(transport))
         here = identify(snapshot)
         running = yield from agent_there(transport, choose(here))
         yield StageFinished("push", 0, False, "")

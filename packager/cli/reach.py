@@ -100,6 +100,32 @@ def way_to(address: str, agent: str | None) -> tuple[Transport, Choose]:
     return transport, _chosen(transport, agent)
 
 
+def refuse_way(machine: str, agent: str | None) -> None:
+    """Raise PackError (usage) for a machine that has no address, and an agent that there is not:
+    nothing is reached."""
+    from packager.lab.machines import address_of
+    from packager.lab.transport import parse
+
+    if is_python(agent):
+        parse(address_of(machine))
+    else:
+        way_to(machine, agent)
+
+
+def look(machine: str, cool_c: float | None) -> None:
+    """Reach a machine before work is done for it. Raises PackError where it does not answer (exit
+    code 5), or is to be waited for until it is cool and tells no temperature (7)."""
+    from packager.lab.heat import celsius
+    from packager.lab.machines import address_of
+    from packager.lab.transport import parse, run
+    from packager.pipeline.cooling import temperature
+
+    transport = parse(address_of(machine))
+    run(transport, ":")
+    if cool_c is not None:
+        temperature(lambda: celsius(transport))
+
+
 def identify(snapshot: Snapshot) -> Here:
     """Who a machine is, of its own files."""
     from targets.machine.here import elsewhere

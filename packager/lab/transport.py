@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Protocol
 from urllib.parse import urlsplit
@@ -313,8 +314,8 @@ def _folder(path: str, otherwise: str) -> str:
 
 
 def android_devices(known: Iterable[str] = ()) -> list[str]:
-    """The address of each device that adb lists as ready, but for those `known`; empty where there
-    is no adb."""
+    """The address of each device that adb lists, but for those `known`; empty where there is no
+    adb. One that is offline, or does not allow this computer yet, says so when it is asked."""
     try:
         listing = subprocess.run(
             [_adb(), "devices"],
@@ -325,14 +326,12 @@ def android_devices(known: Iterable[str] = ()) -> list[str]:
         )
     except (PackError, OSError, subprocess.TimeoutExpired):
         return []
-    rows = (line.split() for line in listing.stdout.decode("utf-8", "replace").splitlines()[1:])
+    lines = listing.stdout.decode("utf-8", "replace").splitlines()
+    # A serial number, a tab and a state; what else adb says has no tab.
+    serials = (line.partition("\t")[0] for line in lines if "\t" in line)
     named = {address.split("/")[0] for address in known}
-    addresses = (f"adb:{row[0]}" for row in rows if len(row) == 2 and row[1] == "device")
-    return [
-        address
-        for address in addresses
-        if _SERIAL.fullmatch(address.removeprefix("adb:")) and address not in named
-    ]
+    addresses = (f"adb:{serial}" for serial in serials if _SERIAL.fullmatch(serial))
+    return [address for address in addresses if address not in named]
 
 
 def adb_runs() -> bool:
@@ -357,9 +356,20 @@ def _program(name: str, what: str) -> str:
 
 
 def _adb() -> str:
-    """The user's adb: in PATH, or in the Android SDK."""
-    for variable in ("ANDROID_HOME", "ANDROID_SDK_ROOT"):
-        program = Path(os.environ.get(variable, "/nowhere")) / "platform-tools" / "adb"
-        if program.is_file() and shutil.which("adb") is None:
-            return str(program)
-    return _program("adb", "Android's adb")
+    """The user's adb: in PATH, in the Android SDK, or the one that adbutils brings."""
+    homes = [os.environ.get(variable) for variable in ("ANDROID_HOME", "ANDROID_SDK_ROOT")]
+    folders = [Path(home) / "platform-tools" for home in homes if home]
+    # Looked up and not imported: its module of that name loads a library of images.
+    spec = find_spec("adbutils")
+    folders += [
+        Path(place) / "binaries" for place in (spec and spec.submodule_search_locations) or ()
+    ]
+    for path in (None, *map(str, folders)):
+        program = shutil.which("adb", path=path)
+        if program is not None:
+            return program
+    raise usage(
+        "Android's adb is not installed here.",
+        "Install platform-tools of the Android SDK (Debian: adb), or: pip install "
+        "'qwen-pack[phone]'.",
+    )

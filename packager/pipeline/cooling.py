@@ -13,12 +13,9 @@ _PAUSE_S = 5.0
 _STAGE = "cool"
 
 
-def cool(read: Callable[[], float | None], degrees: float) -> Generator[Event, None, None]:
-    """Wait until `read` tells no more than `degrees` Celsius.
-
-    Raises NotHere (exit code 7) where no temperature is told, or it stays hotter for a quarter of
-    an hour: what is measured then is the heat of before.
-    """
+def temperature(read: Callable[[], float | None]) -> float:
+    """The temperature that `read` tells; asked once before anything is sent or built that would
+    then wait for it. Raises NotHere (exit code 7) where none is told."""
     now = read()
     if now is None:
         raise NotHere(
@@ -26,12 +23,22 @@ def cool(read: Callable[[], float | None], degrees: float) -> Generator[Event, N
             "Measure without --cool.",
             ExitCode.RESOURCE,
         )
-    if now <= degrees:
+    return now
+
+
+def cool(read: Callable[[], float | None], degrees: float) -> Generator[Event, None, None]:
+    """Wait until `read` tells no more than `degrees` Celsius.
+
+    Raises NotHere (exit code 7) where no temperature is told, or it stays hotter for a quarter of
+    an hour: what is measured then is the heat of before.
+    """
+    reported = temperature(read)
+    if reported <= degrees:
         return
     started = time.monotonic()
     yield StageStarted(_STAGE, f"Wait for {degrees:g} °C", 1, 1)
-    reported = now
-    yield StageNote(_STAGE, f"the processor has {now:.0f} °C")
+    yield StageNote(_STAGE, f"the processor has {reported:.0f} °C")
+    now: float | None = reported
     while now is None or now > degrees:
         if time.monotonic() - started > LONGEST_S:
             raise NotHere(

@@ -23,7 +23,7 @@ from packager.package.manifest import Manifest
 from packager.package.package import MODEL
 from packager.pipeline.bench import of_package, settings_of
 from packager.pipeline.cache import BuildCache
-from packager.pipeline.cooling import cool
+from packager.pipeline.cooling import cool, temperature
 from packager.pipeline.intact import intact
 from packager.pipeline.run import run_alone
 from packager.pipeline.stages import benchmark
@@ -80,6 +80,8 @@ def run(
     files = model_files(package, found)
     with temporary_folder() as held:
         snapshot = take(transport, held)
+        if cool_c is not None:
+            temperature(lambda: celsius(transport))
         here = identify(snapshot)
         running, folder = yield from _sent(transport, choose(here), files)
         reach = Reach(

@@ -25,7 +25,7 @@ from packager.lab.transport import Transport
 from packager.limits import DEVICE_WORD_CHARACTERS
 from packager.package import manifest
 from packager.package.manifest import Manifest
-from packager.pipeline.cooling import cool
+from packager.pipeline.cooling import cool, temperature
 from packager.pipeline.intact import intact
 from packager.records import Measurement
 from packager.records.measurement import OnDevice, Through
@@ -64,6 +64,8 @@ def run(
     with temporary_folder() as held:
         (held / "seen").mkdir()
         snapshot = take(transport, held / "seen")
+        if cool_c is not None:
+            temperature(lambda: celsius(transport))
         state = (snapshot.governor(), snapshot.battery())
         there, folder = yield from _sent(transport, python, package, package_manifest, held)
     if cool_c is not None:
