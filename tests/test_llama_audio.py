@@ -284,6 +284,9 @@ class TestThePackage:
             for part in re.split(r" (?=AUDIO|audio|#|\"chatml)", wanted):
                 assert part in text, (form, part)
             assert "ision tower" not in text and "IMAGE_TOKENS" not in text, form
+            # What writes sound down is asked no questions.
+            assert "capital of France" not in text, form
+        assert "capital of France" not in (built / "README.md").read_text()
         out = folder / "ollama"
         words = ("--format", "ollama", "--out", str(out), "--accept-license", "unstated")
         done = self.command(folder, "export", str(built), *words)

@@ -16,7 +16,9 @@ from packager.package.content import content_sha256
 from packager.shipping.apps import modules
 from packager.shipping.router import check
 from packager.shipping.router.keeper import Busy, Gone, Keeper
+from packager.shipping.router.main import Server
 from packager.shipping.router.table import Entry, Table, Unknown, Unusable, read
+from packager.shipping.server.connections import LARGEST, LONGEST
 from tests.support.shipping_packages import gguf_package
 
 pytestmark = pytest.mark.slow
@@ -119,6 +121,24 @@ def test_a_package_is_compared_with_the_table_and_its_manifest(tmp_path: Path) -
         (package / "manifest.json").write_bytes(text)
         with pytest.raises(Unusable, match="is not a manifest"):
             check.compare(entry)
+
+
+def test_requests_may_be_larger_where_a_package_takes_pictures_or_sound(tmp_path: Path) -> None:
+    settings = tmp_path / "a.json"
+    entry = Entry("a", tmp_path, "0" * 64, settings)
+    for told, takes in (
+        ({"sees": False, "hears": False}, False),
+        ({"sees": True, "hears": False}, True),
+        ({"sees": False, "hears": True}, True),
+    ):
+        settings.write_text(json.dumps(told))
+        keeper = Keeper(tmp_path / "nothing.py", 1)
+        with Server(("127.0.0.1", 0), Table({"chat": entry}, {}), keeper) as server:
+            assert server.most == (LARGEST if takes else LONGEST)
+    for damaged in ("{", "[]", "{}"):
+        settings.write_text(damaged)
+        with pytest.raises(Unusable, match="is not what qwen-pack wrote"):
+            assert entry.takes_files
 
 
 def test_requests_have_their_turn_in_order_and_too_many_are_turned_away(tmp_path: Path) -> None:
