@@ -32,8 +32,8 @@ from targets.gguf.projector import convert_audio
 from targets.llama_cpp.audio import AudioSession
 from tests.support.audio import louder, write_hearing
 from tests.support.damage import WEIGHTS
+from tests.support.serving import client_of, served
 from tests.test_projector import Quiet
-from tests.test_serving import client_of, served
 
 pytestmark = pytest.mark.engine
 

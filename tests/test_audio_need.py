@@ -12,6 +12,7 @@ from packager.errors import ExitCode, PackError
 from packager.need.workload import merge
 from packager.predict.forecast import sound_operations
 from packager.select import Candidate, candidates, choose
+from packager.select.misses import nearest_misses
 from packager.select.sizing import sound_prompt
 from packager.shape import Shape
 from targets import registry
@@ -119,6 +120,25 @@ class TestSoundThatIsAskedAbout:
         assert reason.rule == "sound" and "30 s, and its answer" in str(reason)
         [reason] = self.judged(context=768, prompt=512).reasons
         assert reason.rule == "context" and "872 tokens" in str(reason)
+
+    @pytest.mark.parametrize(
+        ("asked", "flag"),
+        [
+            ({"max_audio_seconds": 60}, "--max-audio-seconds 30"),
+            ({"context": 768, "prompt": 512}, "--context 1024"),
+            # Trained for 8,192: too long, and not too short.
+            ({"context": 65_536}, "--context 8192"),
+        ],
+    )
+    def test_the_change_that_makes_it_fit_is_proposed(
+        self, asked: dict[str, Any], flag: str
+    ) -> None:
+        need = merge({"use_case": "audio", **asked}, None)
+        target = registry.target("edge-gpu")
+        known = [catalog.find(self.NAME)]
+        judged = candidates(target, need, known, [LLAMA], recipe="gguf:Q4_K_M")
+        (miss,) = nearest_misses(target, need, judged, (LLAMA,))
+        assert miss.flag == flag and miss.then.passes
 
 
 class TestWhatItTakes:

@@ -36,8 +36,8 @@ from targets.llama_cpp.audio import AudioSession, whole_seconds
 from tests.conftest import REPOSITORY
 from tests.support.audio import TOWER, claiming, louder, write_hearing
 from tests.support.building import words_of
+from tests.support.serving import client_of, served_from_export
 from tests.test_projector import Quiet
-from tests.test_serving import client_of, served
 
 pytestmark = pytest.mark.engine
 
@@ -284,6 +284,9 @@ class TestThePackage:
             for part in re.split(r" (?=AUDIO|audio|#|\"chatml)", wanted):
                 assert part in text, (form, part)
             assert "ision tower" not in text and "IMAGE_TOKENS" not in text, form
+            # What writes sound down is asked no questions.
+            assert "capital of France" not in text, form
+        assert "capital of France" not in (built / "README.md").read_text()
         out = folder / "ollama"
         words = ("--format", "ollama", "--out", str(out), "--accept-license", "unstated")
         done = self.command(folder, "export", str(built), *words)
@@ -337,7 +340,7 @@ class TestThePackage:
         words = ("--audio", str(folder / "c.wav"), "--max-tokens", "6")
         expected = self.command(folder, "run", str(built), *words).stdout.rstrip("\n")
         greedy: dict[str, Any] = {"model": "any", "temperature": 0, "max_tokens": 6}
-        with served(built, folder / "cache") as address:
+        with served_from_export(built, folder / "served") as address:
             create = client_of(address).chat.completions.create
             for _ in range(2):
                 answer = create(messages=asking(data(made(5))), **greedy)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
 from packager.package import manifest
 from packager.package.content import content_sha256
-from packager.shipping.apps import routed
+from packager.shipping.apps import modules
 from packager.shipping.router import check
 from packager.shipping.router.keeper import Busy, Gone, Keeper
+from packager.shipping.router.main import Server
 from packager.shipping.router.table import Entry, Table, Unknown, Unusable, read
-from tests.conftest import REPOSITORY
+from packager.shipping.server.connections import LARGEST, LONGEST
 from tests.support.shipping_packages import gguf_package
 
 pytestmark = pytest.mark.slow
@@ -120,6 +123,24 @@ def test_a_package_is_compared_with_the_table_and_its_manifest(tmp_path: Path) -
             check.compare(entry)
 
 
+def test_requests_may_be_larger_where_a_package_takes_pictures_or_sound(tmp_path: Path) -> None:
+    settings = tmp_path / "a.json"
+    entry = Entry("a", tmp_path, "0" * 64, settings)
+    for told, takes in (
+        ({"sees": False, "hears": False}, False),
+        ({"sees": True, "hears": False}, True),
+        ({"sees": False, "hears": True}, True),
+    ):
+        settings.write_text(json.dumps(told))
+        keeper = Keeper(tmp_path / "nothing.py", 1)
+        with Server(("127.0.0.1", 0), Table({"chat": entry}, {}), keeper) as server:
+            assert server.most == (LARGEST if takes else LONGEST)
+    for damaged in ("{", "[]", "{}"):
+        settings.write_text(damaged)
+        with pytest.raises(Unusable, match="is not what qwen-pack wrote"):
+            assert entry.takes_files
+
+
 def test_requests_have_their_turn_in_order_and_too_many_are_turned_away(tmp_path: Path) -> None:
     keeper = Keeper(tmp_path / "nothing.py", 1)
     entry = Entry("a", tmp_path, "0" * 64, tmp_path)
@@ -133,16 +154,40 @@ def test_requests_have_their_turn_in_order_and_too_many_are_turned_away(tmp_path
     assert len(keeper._waiting) == 1
 
 
-def test_the_router_stands_alone_beside_the_server() -> None:
-    folder = REPOSITORY / "packager" / "shipping" / "router"
-    instead = [Path(str(module.__file__)) for module in routed.STAND_INS]
-    """What an export has in the place of the modules of their names."""
-    others = [
-        path for path in folder.glob("*.py") if path.name not in {one.name for one in instead}
-    ]
-    assert len(instead) == 3 and len(others) >= 5
-    for path in (*others, *instead):
-        lines = path.read_text().splitlines()
-        names = {line.split()[1].partition(".")[0] for line in lines if line.startswith("import ")}
-        names |= {line.split()[1].partition(".")[0] for line in lines if line.startswith("from ")}
-        assert {name for name in names if name} <= set(sys.stdlib_module_names), path
+def test_an_export_brings_every_module_that_its_own_import_and_names_what_else_they_need() -> None:
+    server, router = "packager.shipping.server.main", "packager.shipping.router.main"
+    engine = "packager.shipping.server.engine_"
+    llama = {"jinja2", "llama_cpp", "numpy", "psutil", "PIL", "soundfile", "soxr"}
+    cases = {
+        (router,): set(),
+        (server, "packager.checkpoint.sandbox"): {"jinja2"},
+        # A configuration of a checkpoint, which no package holds, is read with msgspec.
+        (server, f"{engine}llama_cpp"): {*llama, "msgspec"},
+        (server, f"{engine}openvino"): {"jinja2", "openvino_genai", "numpy", "openvino"},
+    }
+    for first, others in cases.items():
+        brought = modules.tree(first)
+        known = {str(path.with_suffix("")).replace("/", ".") for path in brought}
+        for path, data in brought.items():
+            for name in imported(data) if path.suffix == ".py" else ():
+                place = name.split(".")[0]
+                if place in ("packager", "targets"):
+                    assert {name, f"{name}.__init__"} & known, (path, name)
+                elif place and place not in sys.stdlib_module_names:
+                    assert place in others, (path, name)
+    brought = modules.tree([f"{engine}llama_cpp"])
+    assert PurePosixPath("packager/pictures/decode.py") in brought
+    assert PurePosixPath("packager/inspection/keys.toml") in brought
+    assert brought[PurePosixPath("targets/llama_cpp/__init__.py")] == b""
+
+
+def imported(data: bytes) -> set[str]:
+    """The names in lines of a module that import, but for types alone."""
+    text = re.sub(r"\nif TYPE_CHECKING:\n(?:    .*\n|\n)+", "\n", data.decode())
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(str(node.module))
+    return names - {"packager.measure.trials"}

@@ -1,18 +1,14 @@
-"""`qwen-pack serve` with packages of llama.cpp, asked by OpenAI's own client: text, and pictures in
-data: URLs."""
+"""`qwen-pack serve` and the serve.py of exports with packages of llama.cpp, asked by OpenAI's own
+client: text, and pictures in data: URLs."""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
-import os
 import socket
-import subprocess
-import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +16,8 @@ import pytest
 
 from packager.cli import main
 from packager.errors import ExitCode
-from tests.conftest import REPOSITORY
+from tests.support.serving import client_of, served, served_from_export
+from tests.support.tiers import thorough
 from tests.support.tiny_vision import tiny
 from tests.support.trained_package import write_trained
 from tests.support.vision_package import write_seeing
@@ -28,30 +25,6 @@ from tests.support.vision_package import write_seeing
 pytestmark = pytest.mark.engine
 
 GREEDY: dict[str, Any] = {"model": "any", "temperature": 0, "max_tokens": 6}
-
-
-@contextmanager
-def served(package: Path, cache: Path) -> Iterator[str]:
-    """Where the command's server answers."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "packager.cli", "serve", str(package), "--port", "0"],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=REPOSITORY,
-        env={**os.environ, "QWEN_PACK_CACHE": str(cache)},
-    )
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.terminate()
-        process.wait()
-        process.stdout.close()
-
-
-def client_of(address: str) -> Any:
-    openai = pytest.importorskip("openai")
-    return openai.OpenAI(base_url=address, api_key="none", max_retries=0, timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +35,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_seeing(folder / "package", tiny("qwen3_vl", folder / "tiny"))
 
 
-@pytest.fixture(scope="module")
-def client(package: Path) -> Iterator[Any]:
-    with served(package, package.parent / "cache") as address:
+@pytest.fixture(scope="module", params=[served_from_export, thorough(served)])
+def client(package: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    with request.param(package, package.parent / request.param.__name__) as address:
         yield client_of(address)
 
 

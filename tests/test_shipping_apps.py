@@ -224,7 +224,13 @@ def test_the_dockerfile_serves_the_model_and_downloads_nothing(
     image = "ghcr.io/ggml-org/llama.cpp@sha256:" + "0" * 64
     folder = exported(package, "docker", tmp_path / "out", settings={"base_image": image})
     found = instructions((folder / "Dockerfile").read_text())
-    assert found[:2] == [("ARG", f"BASE_IMAGE={image}"), ("FROM", "${BASE_IMAGE}")]
+    assert found[:2] == [("ARG", f"BASE_IMAGE={image}"), ("FROM", "${BASE_IMAGE} AS package")]
+    # The last is what is built where no --target is named.
+    stages = [rest for name, rest in found if name == "FROM"]
+    assert stages[1:] == ["package AS serve", "package AS llama-server"]
+    starts = [json.loads(rest) for name, rest in found if name == "ENTRYPOINT"]
+    assert starts[0][:2] == ["python3", "/opt/qwen-pack/serve.py"]
+    assert (folder / "serve.py").is_file() and len(starts) == 2
     assert [rest for name, rest in found if name == "RUN"] == [
         "sha256sum -c SHA256SUMS > /dev/null"
     ]

@@ -105,10 +105,10 @@ def test_an_export_holds_each_package_once_and_its_table_leads_to_them(
     assert packages == sorted(table.packages) and len(packages) == 2
     for name in packages:
         assert main(["verify", str(exported / "packages" / name)]) == ExitCode.DONE
-    modules = {path.name for path in (exported / "server").iterdir()}
+    modules = {path.name for path in (exported / "server").rglob("*.py")}
     assert "engine_llama_cpp.py" in modules and "engine_openvino.py" not in modules
     readme = (exported / "README.md").read_text()
-    assert "pip install jinja2 llama-cpp-python" in readme and "| chat |" in readme
+    assert "pip install jinja2 llama-cpp-python psutil" in readme and "| chat |" in readme
 
 
 def test_what_cannot_leave_is_told_before_anything_is_written(

@@ -8,7 +8,6 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -225,21 +224,6 @@ def test_what_is_no_request_is_refused_with_a_sentence() -> None:
             requests.parse(body, known)
 
 
-def test_a_server_of_text_says_what_takes_the_pictures_of_its_package() -> None:
-    plain = Settings("x", "x", Path(), CHATML, 100, "f16", "CPU", frozenset(), (), {}, None)
-    seeing, hearing = replace(plain, left_out="pictures"), replace(plain, left_out="sound")
-    picture, sound = {"type": "image_url"}, {"type": "input_audio"}
-    for known, part, words in (
-        (seeing, picture, "this server takes text alone: `qwen-pack serve` takes pictures"),
-        (hearing, sound, "this server takes text alone: `qwen-pack serve` takes sound"),
-        (seeing, sound, "this model was built for text alone"),
-        (plain, picture, "this model was built for text alone"),
-    ):
-        body = {"messages": [{"role": "user", "content": [part]}]}
-        with pytest.raises(Refused, match=words):
-            requests.parse(json.dumps(body).encode(), known)
-
-
 def test_an_answer_of_a_client_that_left_is_given_up() -> None:
     known = Settings("x", "x", Path(), CHATML, 100, "f16", "CPU", frozenset(), (), {}, None)
     with pytest.raises(Gone):
@@ -274,12 +258,15 @@ def test_a_template_without_end_is_ended_and_the_server_goes_on(
     """Loops of Jinja's, loops below it, and memory: each ends the process that renders, or is
     refused there, and the next prompt is made."""
     text = prompts.Path(prompts.__file__).with_name("rendering.py").read_text()
-    shorter = tmp_path / "rendering.py"
+    # As an export lays them.
+    server, checkpoint = tmp_path / "shipping" / "server", tmp_path / "checkpoint"
+    for folder in (server, checkpoint):
+        folder.mkdir(parents=True)
+    shutil.copy(sandbox.__file__, checkpoint)
+    shorter = server / "rendering.py"
     shorter.write_text(text.replace("SECONDS = 10.0", "SECONDS = 2.0"))
     assert shorter.read_text() != text
-    monkeypatch.setattr(prompts, "__file__", str(tmp_path / "prompts.py"))
-    # As an export lays it beside.
-    shutil.copy(sandbox.__file__, tmp_path)
+    monkeypatch.setattr(prompts, "__file__", str(server / "prompts.py"))
     renderer = prompts.Renderer()
     try:
         for hostile in (

@@ -320,7 +320,7 @@ def test_a_build_measures_it_and_packages_the_draft_that_pays(
     capsys.readouterr()
     assert main(["run", str(out), "Say hello", "--max-tokens", "24"]) == ExitCode.DONE
     speculated = capsys.readouterr().out
-    monkeypatch.setattr("packager.pipeline.bench.speculation_of", lambda *_: None)
+    monkeypatch.setattr("packager.measure.session_settings.speculation_of", lambda *_: None)
     assert main(["run", str(out), "Say hello", "--max-tokens", "24"]) == ExitCode.DONE
     assert capsys.readouterr().out == speculated
 

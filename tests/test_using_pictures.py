@@ -184,11 +184,11 @@ def test_a_question_about_pictures_is_written_as_the_template_does() -> None:
 
 
 def test_a_manifest_says_how_many_tokens_a_picture_may_take(tmp_path: Path) -> None:
-    from packager.pipeline import pictures
+    from packager.measure.session_settings import image_limit, most_of
 
     (tmp_path / "README.md").write_text("x")
     found = manifest.read(written(tmp_path))
-    assert pictures.most_of(found) == 256
-    assert pictures.limit(256) == {"image_max_tokens": 256}
+    assert most_of(found) == 256
+    assert image_limit(256) == {"image_max_tokens": 256}
     found = manifest.read(written(tmp_path, workload=None))
-    assert pictures.limit(pictures.most_of(found)) == {}
+    assert image_limit(most_of(found)) == {}

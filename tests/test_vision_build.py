@@ -166,6 +166,8 @@ def test_the_readme_and_every_export_name_both_files(built: Path, tmp_path: Path
         '    "--image-max-tokens", "64", \\\n' in dockerfile
     )
     assert "data:image/jpeg;base64" in (tmp_path / "docker" / "README.md").read_text()
+    assert "What is in this picture? ./picture.jpg" in (tmp_path / "ollama/README.md").read_text()
+    assert "`ModelFiles.IMAGE_TOKENS` as" in (tmp_path / "android" / "README.md").read_text()
     lines = (tmp_path / "ollama" / "Modelfile").read_text().splitlines()
     assert [line for line in lines if line.startswith("FROM")] == [
         "FROM ./package/model/model.gguf",

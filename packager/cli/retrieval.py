@@ -21,6 +21,7 @@ def opened(package: Path, task: str) -> tuple[Manifest, JsonObject]:
     Raises PackError: usage for a package of another task, and as packager.pipeline.bench.whole.
     """
     from packager.errors import usage
+    from packager.measure.session_settings import settings_of
     from packager.package import manifest
     from packager.package.package import MODEL
     from packager.pipeline import bench
@@ -41,7 +42,7 @@ def opened(package: Path, task: str) -> tuple[Manifest, JsonObject]:
     return known, {
         "session": runtime.retrieval_session,
         "artifact": str(package / MODEL),
-        "settings": bench.settings_of(known),
+        "settings": settings_of(known),
     }
 
 

@@ -55,6 +55,7 @@ def command(
 ) -> None:
     """Answer one PROMPT with PACKAGE; the answer goes to stdout as it is decoded."""
     from packager.errors import usage
+    from packager.measure import session_settings
     from packager.package import manifest
     from packager.package.package import MODEL
     from packager.pipeline import bench, climb
@@ -93,7 +94,7 @@ def command(
             job, asked = _about_text(package, runtime, prompt, think)
             if found.contents.warm is not None and found.contents.warm.how == "file":
                 asked = {**asked, "prefix": _prefix(package, found, think)}
-            speculation = None if adapters else bench.speculation_of(found, package)
+            speculation = None if adapters else session_settings.speculation_of(found, package)
             if speculation is not None:
                 asked = {**asked, "speculation": speculation}
         if found.contents.source.dummy:
@@ -128,7 +129,8 @@ def _about_text(
 def _prefix(package: Path, found: Manifest, think: bool) -> JsonObject:
     """How the state of the prefix that every chat shares is found again."""
     from packager.digests import key_of
-    from packager.pipeline import bench, warm_stage
+    from packager.measure.session_settings import settings_of
+    from packager.pipeline import warm_stage
     from packager.pipeline.intact import artifact_key
 
     chat = package / "chat_template.jinja"
@@ -137,7 +139,7 @@ def _prefix(package: Path, found: Manifest, think: bool) -> JsonObject:
     ]
     template = next(entry.sha256 for entry in found.files if entry.path == chat.name)
     return warm_stage.asked(
-        key_of([artifact_key(found), template, bench.settings_of(found)["kv"]]), probes
+        key_of([artifact_key(found), template, settings_of(found)["kv"]]), probes
     )
 
 

@@ -97,7 +97,6 @@ def command(package: Path, host: str, port: int, waiting: int, consent: bool) ->
 def _arguments(package: Path, runtime: Runtime, known: Manifest) -> JsonObject:
     """What the server is told of the package. Raises PackError (usage) for one that is not served
     here."""
-    from packager.pipeline import bench
     from packager.runtime import Serves
     from packager.shipping.apps import snippets
     from packager.shipping.apps.server_settings import server_settings
@@ -109,15 +108,10 @@ def _arguments(package: Path, runtime: Runtime, known: Manifest) -> JsonObject:
             f"`serve` answers no /v1/{known.contents.task} with llama.cpp.",
             f"Start llama-server as {package / 'README.md'} says.",
         )
-    drafting = bench.speculation_of(known, package)
     shipment = Shipment(package, known, known.files)
     settings = server_settings(shipment, snippets.facts(shipment))
     return {
         "package": str(package),
         "settings": settings,
         "engine": runtime.serving_engine if isinstance(runtime, Serves) else None,
-        "options": {
-            **bench.settings_of(known),
-            **({"speculation": drafting} if own and drafting else {}),
-        },
     }

@@ -21,10 +21,11 @@ from packager.foreign import bounded_bytes
 from packager.json_values import JsonObject
 from packager.pictures.container import CONVERT, Container, read
 from packager.process import limit_memory
-from packager.runtime import Report
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from packager.runtime import Report
 
 _MEMORY_BYTES = 2 << 30
 """Address space of the process: eight copies of the largest picture, and Python."""

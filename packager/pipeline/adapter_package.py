@@ -21,6 +21,7 @@ from packager.events import Event, StageFinished
 from packager.files import copy_hashed, sha256, write_atomically
 from packager.inspection import refuse_unsafe
 from packager.json_values import JsonDict, JsonObject, at, object_at, object_or_empty, objects_at
+from packager.measure.session_settings import settings_of
 from packager.names import plain_name
 from packager.package import adapters as bound
 from packager.package import manifest
@@ -29,11 +30,7 @@ from packager.package.manifest import FileEntry, Manifest
 from packager.package.package import MODEL, Package
 from packager.papers import licence
 from packager.pipeline import rebuild_differences
-from packager.pipeline.bench import (
-    refuse_without_adapters,
-    settings_of,
-    whole,
-)
+from packager.pipeline.bench import refuse_without_adapters, whole
 from packager.pipeline.cache import BuildCache
 from packager.pipeline.intact import artifact_key
 from packager.pipeline.job import Job

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from packager.device.identity import CLAIMED, UNKNOWN, Here, Identity, Place, of_figures, place
 from packager.engines import missing_engine
-from packager.errors import NotHere, bad_input, usage
+from packager.errors import NotHere, usage
 from packager.events import Event
 from packager.json_values import (
     JsonObject,
@@ -21,10 +21,10 @@ from packager.json_values import (
     object_or_empty,
 )
 from packager.measure.gauges.clock import celsius
-from packager.measure.speculation import way
+from packager.measure.session_settings import most_of, settings_of
 from packager.package import adapters, manifest
 from packager.package.manifest import Manifest
-from packager.package.package import DRAFT, MODEL
+from packager.package.package import MODEL
 from packager.pipeline import pictures, retrieval_stage, sounds
 from packager.pipeline.cache import BuildCache
 from packager.pipeline.cooling import cool
@@ -38,21 +38,6 @@ from packager.report.budgets import verdicts
 from packager.report.figures import value_of
 from packager.runtime import Runtime
 from packager.scratch import temporary_folder
-
-
-def settings_of(found: Manifest) -> JsonObject:
-    """What the package's session is opened with: context (tokens), cache type, threads left to the
-    engine. Raises PackError (usage) for an adapter package, which has none of its own."""
-    adapters.refuse_alone(found)
-    context, kv = found.contents.context, found.contents.recipe.kv
-    if context is None or kv is None:
-        raise bad_input(
-            "The manifest has no usable workload context or cache type.", "Build the package again."
-        )
-    offload = found.contents.offload
-    layers = offload.gpu_layers if offload else None
-    most = pictures.limit(pictures.most_of(found))
-    return {"context": context, "kv": kv, "threads": None, "gpu_layers": layers or 0, **most}
 
 
 def settings_with(
@@ -73,16 +58,6 @@ def settings_with(
     if len({path.resolve() for path in added}) < len(added):
         raise usage("--adapter names the same adapter twice.", "Name each adapter once.")
     return {**settings, "adapters": adapters.rows(known)}
-
-
-def speculation_of(found: Manifest, package: Path) -> JsonObject | None:
-    """How a session of the package drafts tokens, see packager.measure.speculation.answer; None
-    where that does not pay."""
-    known = found.contents.speculation
-    if known is None or not known.pays or known.drafted is None:
-        return None
-    folder = str(package / DRAFT) if known.draft else None
-    return {**way(known.how, folder, known.drafted), "drafted": known.drafted}
 
 
 def refuse_without_adapters(runtime: Runtime, base: Manifest | None = None) -> adapters.Adapts:
@@ -151,7 +126,7 @@ def run(
     else:
         job = benchmark(runtime.session, package / MODEL, settings, prompt, sustained_s)
         if pictures.sees(runtime, found):
-            job = with_pictures(job, runtime, pictures.most_of(found))
+            job = with_pictures(job, runtime, most_of(found))
     with ExitStack() as held:
         if found.contents.modality == "audio":
             job = with_sound(job, runtime, sounds.most_of(found))

@@ -19,9 +19,10 @@ from packager.lab.push import Sent, push
 from packager.lab.session import SESSION
 from packager.lab.snapshot import Snapshot, take
 from packager.lab.transport import Transport
+from packager.measure.session_settings import settings_of
 from packager.package.manifest import Manifest
 from packager.package.package import MODEL
-from packager.pipeline.bench import of_package, settings_of
+from packager.pipeline.bench import of_package
 from packager.pipeline.cache import BuildCache
 from packager.pipeline.cooling import cool, temperature
 from packager.pipeline.intact import intact

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packager.errors import usage
-from packager.json_values import JsonObject
 from packager.package.package import MODEL
 from packager.runtime import Runtime, Sees
 
@@ -36,15 +35,3 @@ def session_of(runtime: Runtime, package: Manifest) -> str:
         )
     assert isinstance(runtime, Sees)
     return runtime.vision_session
-
-
-def most_of(package: Manifest) -> int | None:
-    """Tokens that one picture may take, as the package was planned; None where nothing bounds
-    them."""
-    need = package.contents.workload
-    return need.max_image_tokens if need else None
-
-
-def limit(most: int | None) -> JsonObject:
-    """The setting of a session that bounds its pictures."""
-    return {} if most is None else {"image_max_tokens": most}

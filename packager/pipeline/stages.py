@@ -30,6 +30,7 @@ from packager.measure.benchmark import NEW_TOKENS, REPEATS
 from packager.measure.benchmark import VERSION as SMOKE_VERSION
 from packager.measure.noise import allowed_attempts
 from packager.measure.pictures import VERSION as PICTURES_VERSION
+from packager.measure.session_settings import image_limit
 from packager.measure.sounds import VERSION as SOUNDS_VERSION
 from packager.package import manifest
 from packager.package.floor import HasFloor
@@ -237,7 +238,7 @@ def with_pictures(job: Job, runtime: Runtime, most: int | None) -> Job:
     """The smoke benchmark of an artifact that holds an image encoder: with figures of pictures, of
     `most` tokens each at most."""
     assert isinstance(runtime, Sees)
-    settings = {**object_at(job.arguments, "settings"), **pictures.limit(most)}
+    settings = {**object_at(job.arguments, "settings"), **image_limit(most)}
     looking = {"most": most, "version": PICTURES_VERSION}
     session = runtime.vision_session
     return replace(

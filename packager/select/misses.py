@@ -93,9 +93,9 @@ def nearest_misses(
     """For the nearest rejected variants the single change that gives up least and after which every
     rule is met, least first.
 
-    Tried are a shorter context or prompt, a quantized cache, a smaller recipe, the limit that fails
-    set to what there is (scores and licences last), and the devices in `larger`, each with what
-    would be asked of it.
+    Tried are a shorter context or prompt, a longer context where a sound leaves no room in it, a
+    quantized cache, a smaller recipe, the limit that fails set to what there is (scores and
+    licences last), and the devices in `larger`, each with what would be asked of it.
     """
     rejected = [
         one for one in judged if one.reasons and not _HARD & {reason.rule for reason in one.reasons}
@@ -312,6 +312,15 @@ def _other_limit(candidate: Candidate, same: _Change) -> Iterator[_Change]:
                 text=f"sound of {seconds} s in place of {wish.max_audio_seconds}",
                 flag=f"--max-audio-seconds {seconds}",
                 workload=replace(wish, max_audio_seconds=seconds),
+            )
+        # Too short for what the sound takes, and not too long for the model.
+        case "context" if reason.has_value == wish.context and reason.needs_value is not None:
+            length = 1 << int(reason.needs_value).bit_length()
+            yield replace(
+                same,
+                text=f"a context of {length} in place of {wish.context}",
+                flag=f"--context {length}",
+                workload=replace(wish, context=length),
             )
         case "ttft":
             wait = ceil(candidate.forecast.ttft_ms)

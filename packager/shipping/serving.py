@@ -21,7 +21,6 @@ def serve_job(
     package: str,
     settings: JsonObject,
     engine: str | None,
-    options: JsonObject,
     log: str,
     host: str,
     port: int,
@@ -31,7 +30,11 @@ def serve_job(
     server's, see packager.shipping.apps.server_settings; `engine` is a Runtime's serving_engine,
     None for the server's own."""
     known = server_settings.of(dict(settings), Path(package))
-    model = resolve(engine)(known, options, Path(log)) if engine else main.loaded(known, known.unit)
+    model = (
+        resolve(engine)(known, known.session, Path(log))
+        if engine
+        else main.loaded(known, known.unit)
+    )
 
     class Watched(main.Server):
         """The server, which says now and then that it lives."""

@@ -15,13 +15,14 @@ from packager.errors import PackError, bad_input
 from packager.escapes import words_of
 from packager.json_values import JsonObject
 from packager.process import limit_memory
-from packager.runtime import Report
 from packager.shape.audio import RATE
 from packager.sounds.container import CONVERT, read, truncated
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from packager.runtime import Report
 
 _MEMORY_BYTES = 2 << 30
 """Address space of the process: Python, the libraries and a few pieces."""

@@ -75,22 +75,7 @@ def how_to_run(recipe: Recipe, workload: JsonObject) -> str:
         name: str(value) for name, value in object_or_empty(settings, "variables").items()
     }
     ollama = _ollama(model, projector, parts, layers, workload, variables)
-    return f"""With [llama.cpp](https://github.com/ggml-org/llama.cpp), in a terminal:
-
-```
-llama-cli --model {model} {common}
-```
-
-as a server that speaks OpenAI's protocol, at http://127.0.0.1:8080/v1:
-
-```
-llama-server --model {model}{seeing} {server} --jinja --port 8080
-```
-{_pictures(model, seeing, common, workload)}{_warm(model, seeing, server, workload)}
-Threads: as many as the machine has physical cores, or fewer (`--threads N`): decoding is bound by memory. On a machine that others use,
-set `OMP_WAIT_POLICY=passive`. A llama.cpp that does not know `--load-mode none` calls it `--no-mmap`.
-
-{ollama}
+    python = f"""
 With Python, `pip install llama-cpp-python`:
 
 ```python
@@ -101,6 +86,25 @@ answer = model.create_chat_completion([{{"role": "user", "content": "What is the
 print(answer["choices"][0]["message"]["content"])
 ```
 """
+    chats = f"""in a terminal:
+
+```
+llama-cli --model {model} {common}
+```
+
+as"""
+    # What writes sound down answers no text.
+    writes = hears(workload) and not at_or_none(workload, "audio_window", int)
+    return f"""With [llama.cpp](https://github.com/ggml-org/llama.cpp), {"as" if writes else chats} a server that speaks OpenAI's protocol, at http://127.0.0.1:8080/v1:
+
+```
+llama-server --model {model}{seeing} {server} --jinja --port 8080
+```
+{_pictures(model, seeing, common, workload)}{_warm(model, seeing, server, workload)}
+Threads: as many as the machine has physical cores, or fewer (`--threads N`): decoding is bound by memory. On a machine that others use,
+set `OMP_WAIT_POLICY=passive`. A llama.cpp that does not know `--load-mode none` calls it `--no-mmap`.
+
+{ollama}{"" if writes else python}"""
 
 
 def how_to_add(model: str, adapter: str, workload: JsonObject) -> str:
@@ -183,6 +187,12 @@ def _ollama(
     longest = max((len(run) for run in re.findall("`+", modelfile)), default=0)
     fence = "`" * max(3, longest + 1)
     started = "".join(f"{name}={value} " for name, value in variables.items())
+    asks = ' "What is in this picture? ./picture.jpg"' if projector else ""
+    if projector and workload.get("max_image_tokens"):
+        says += (
+            "Ollama has no setting for the tokens of a picture: large ones take more than this "
+            "package was planned for.\n"
+        )
     return f"""With [Ollama](https://ollama.com){one_file} (a server that runs already has to be started with the
 variables in front, where there are any):
 
@@ -191,7 +201,7 @@ variables in front, where there are any):
 {modelfile}
 {end}
 {started}ollama create qwen-packed --file Modelfile
-{started}ollama run qwen-packed
+{started}ollama run qwen-packed{asks}
 {fence}
 {says}"""
 
@@ -272,7 +282,7 @@ tokens of the sound alone: answers differ, and `quality.sounds` in `manifest.jso
 """
     if hears(workload):
         return f"""
-`llama-cli` above answers text alone. What is said in a sound is written down by
+What is said in a sound is written down by
 
 ```
 llama-mtmd-cli --model {model}{seeing} {common} --audio sound.wav --prompt ""

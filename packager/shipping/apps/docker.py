@@ -61,7 +61,7 @@ def write(
         )
     own = snippets.facts(shipment)
     rows = [(Safe(row.name), row.path) for row in added]
-    values = {**own.values(), **_facts(shipment, own, base_image), "added": rows}
+    values = {**own.values(), **_facts(shipment, own, base_image, added), "added": rows}
     with folder_that_appears_whole(out) as folder:
         snippets.write(folder, "Dockerfile", "Dockerfile", values)
         snippets.write(folder, "README.md", "docker.md", values)
@@ -69,11 +69,8 @@ def write(
             folder / ".dockerignore", b"*\n!SHA256SUMS\n!serve.py\n!server\n!package\n!adapters\n"
         )
         write_sums(shipment, folder, added)
-        if own.runtime != "llama.cpp":
-            serving.write_modules(folder / "server", {serving.module_of(own)})
-            write_atomically(folder / "serve.py", serving.START)
-            settings = folder / "server" / "settings.json"
-            serving.write_settings(shipment, own, settings, f"../{snippets.FOLDER}", added)
+        if values["serves"]:
+            serving.write_one(shipment, own, folder, added)
         yield from copy_package(shipment, folder)
         yield from copy_added(added, shipment, folder)
 
@@ -105,7 +102,9 @@ def _drafting(shipment: Shipment) -> list[str]:
     return ["--spec-type", "ngram-simple", *sizes]
 
 
-def _facts(shipment: Shipment, own: snippets.Facts, base_image: str | None) -> snippets.Values:
+def _facts(
+    shipment: Shipment, own: snippets.Facts, base_image: str | None, added: Sequence[Added]
+) -> snippets.Values:
     """What the Dockerfile says beside what every template may."""
     contents = shipment.manifest.contents
     profile = contents.chat.profile if contents.chat else None
@@ -132,4 +131,7 @@ def _facts(shipment: Shipment, own: snippets.Facts, base_image: str | None) -> s
         "thinking_off": profile is not None and profile.thinking == "off",
         "gpu_layers": (contents.offload.gpu_layers if contents.offload else None) or 0,
         "unit": unit(shipment),
+        # Adapters of llama.cpp are chosen by llama-server alone.
+        "serves": serving.has_module(own) and not (added and own.runtime == "llama.cpp"),
+        "installs": Safe(" ".join(serving.installed(own)[1:])),
     }

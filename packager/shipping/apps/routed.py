@@ -14,32 +14,19 @@ from packager.files import folder_that_appears_whole, free_bytes, write_atomical
 from packager.foreign import bounded_bytes, parse_json
 from packager.json_values import JsonObject, object_or_empty
 from packager.names import did_you_mean
-from packager.package import content, manifest
+from packager.package import manifest
 from packager.package.content import content_sha256
 from packager.shipping.apps import serving, snippets
 from packager.shipping.export import staged
 from packager.shipping.folder import copy_entry
-from packager.shipping.server import connections, parsed
 from packager.shipping.shipment import Shipment, free_place, outside, prepare
 from packager.units import human_bytes
 
 SCHEMA = "qwen-pack/route/1"
 ROUTE = "route.json"
-_ROUTER = Path(__file__).parent.parent / "router"
-STAND_INS = (content, connections, parsed)
-"""Modules in place of those of the router that import them from here."""
+_ROUTER = "packager.shipping.router.main"
+_SERVER = "packager.shipping.server.main"
 _MOST_BYTES = 1 << 26
-_START = (
-    b'"""Serve these packages, each for its kinds of task; --help says how."""\n\n'
-    b"from router.main import main\n\nmain()\n"
-)
-_ENGINES = {
-    "llama.cpp": "llama-cpp-python jinja2",
-    "openvino": "openvino-genai jinja2",
-    "onnxruntime": "onnxruntime-genai jinja2",
-}
-_RETRIEVE = {"openvino": "openvino-genai", "onnxruntime": "onnxruntime tokenizers numpy"}
-"""What pip installs for vectors and scores."""
 
 
 @dataclass(frozen=True)
@@ -206,16 +193,12 @@ def _written(
     total, done = sum(shipment.total for shipment in shipments.values()), 0
     with folder_that_appears_whole(out) as folder:
         (folder / "settings").mkdir()
-        (folder / "router").mkdir()
         facts = {cell: snippets.facts(shipment) for cell, shipment in shipments.items()}
-        serving.write_modules(folder / "server", {serving.module_of(own) for own in facts.values()})
-        for path in sorted(_ROUTER.glob("*.py")):
-            write_atomically(folder / "router" / path.name, path.read_bytes())
-        for module in STAND_INS:
-            data = Path(str(module.__file__)).read_bytes()
-            write_atomically(folder / "router" / Path(str(module.__file__)).name, data)
-        write_atomically(folder / "serve.py", _START)
-        write_atomically(folder / "serve_package.py", serving.START)
+        serving.write_modules(folder, facts.values(), _ROUTER)
+        every = "Serve these packages, each for its kinds of task"
+        write_atomically(folder / "serve.py", serving.start(_ROUTER, every, "here"))
+        one = "Serve one of the packages, whose file --settings names"
+        write_atomically(folder / "serve_package.py", serving.start(_SERVER, one, "None"))
         for cell, own in facts.items():
             settings = folder / "settings" / f"{cell}.json"
             serving.write_settings(shipments[cell], own, settings, f"../packages/{cell}")
@@ -253,10 +236,10 @@ def _values(
     target: str, rows: dict[str, JsonObject], facts: dict[str, snippets.Facts], total: int
 ) -> snippets.Values:
     """What the README says."""
-    wanted = {_installed(own) for own in facts.values()}
+    wanted = {name for own in facts.values() for name in serving.installed(own)}
     return {
         "target": target,
-        "installs": plain(" ".join(sorted({word for text in wanted for word in text.split()}))),
+        "installs": plain(" ".join(sorted(wanted))),
         "routes": [
             (kind, str(row["cell"]), facts[str(row["cell"])].repo_id, facts[str(row["cell"])].spdx)
             for kind, row in rows.items()
@@ -264,7 +247,3 @@ def _values(
         "total": plain(human_bytes(total)),
         "first": next(iter(rows)),
     }
-
-
-def _installed(own: snippets.Facts) -> str:
-    return _ENGINES[own.runtime] if own.task == "generate" else _RETRIEVE[own.runtime]

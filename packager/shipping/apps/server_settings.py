@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from packager.checkpoint.retrieval import INSTRUCTION
 from packager.escapes import Safe
 from packager.json_values import JsonObject, list_at, object_or_empty
+from packager.measure.session_settings import settings_of, speculation_of
 from packager.package import adapters
 from packager.shipping.apps import snippets
 from packager.shipping.shipment import Shipment
 
 
 def server_settings(shipment: Shipment, own: snippets.Facts) -> JsonObject:
-    """See packager.shipping.server.settings; `package` is relative to the server's own folder."""
+    """See packager.shipping.server.settings; `package` is relative to the folder of the file that
+    they are written to, and what drafts to that of the package."""
     data = shipment.manifest.data
     chat = object_or_empty(data, "chat")
     profile = object_or_empty(chat, "profile")
@@ -37,7 +41,22 @@ def server_settings(shipment: Shipment, own: snippets.Facts) -> JsonObject:
         "sees": bool(own.projector) and not own.audio_seconds,
         "hears": bool(own.audio_seconds),
         "audio_seconds": own.audio_seconds,
-        **({} if own.task == "generate" else {"retrieval": _retrieval(shipment)}),
+        **_of_task(shipment, own),
+    }
+
+
+def _of_task(shipment: Shipment, own: snippets.Facts) -> JsonObject:
+    """What vectors, scores, and answers of llama.cpp take besides."""
+    if own.task != "generate":
+        return {"retrieval": _retrieval(shipment)}
+    if own.runtime != "llama.cpp":
+        return {}
+    drafting = speculation_of(shipment.manifest, Path())
+    return {
+        "session": {
+            **settings_of(shipment.manifest),
+            **({"speculation": drafting} if drafting else {}),
+        }
     }
 
 

@@ -6,18 +6,49 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from packager.checkpoint import sandbox
 from packager.files import write_atomically, write_json
 from packager.json_values import JsonDict
 from packager.shipping.added import FOLDER, Added
-from packager.shipping.apps import snippets
+from packager.shipping.apps import modules, snippets
 from packager.shipping.apps.server_settings import server_settings
 from packager.shipping.shipment import Shipment
 
-SERVER = Path(__file__).parent.parent / "server"
-START = b'"""Serve this package; --help says how."""\n\nfrom server.main import main\n\nmain()\n'
-_KINDS = ("engine_", "vectors_")
-"""How modules begin of which a package takes one: those that know an engine."""
+_MODULES = "packager.shipping.server"
+_SERVER = Path(__file__).parent.parent / "server"
+_START = '''"""{doc}; --help says how."""
+
+import os
+import sys
+from pathlib import Path
+
+here = Path(__file__).resolve().parent
+modules = str(here / "{folder}")
+sys.path.insert(0, modules)
+# The processes that it starts find them there as well.
+others = os.environ.get("PYTHONPATH")
+os.environ["PYTHONPATH"] = os.pathsep.join([modules, others] if others else [modules])
+
+from {module} import main  # noqa: E402
+
+main({argument})
+'''
+SETTINGS = "settings.json"
+"""What the server of one package is told, beside its modules."""
+_ENGINES = {
+    "llama.cpp": ("llama-cpp-python", "jinja2", "psutil"),
+    "openvino": ("openvino-genai", "jinja2"),
+    "onnxruntime": ("onnxruntime-genai", "jinja2"),
+}
+_RETRIEVE = {"openvino": ("openvino-genai",), "onnxruntime": ("onnxruntime", "tokenizers", "numpy")}
+"""Distributions for vectors and scores."""
+_PICTURES, _SOUND = ("pillow",), ("soundfile", "soxr")
+"""What reads the files of requests; see pyproject.toml's extras `vision` and `sound`."""
+
+
+def start(module: str, doc: str, argument: str) -> bytes:
+    """The program that calls `main` of a module with an expression of the folder `here`."""
+    text = _START.format(folder=modules.FOLDER, module=module, doc=doc, argument=argument)
+    return text.encode()
 
 
 def module_of(own: snippets.Facts) -> str:
@@ -27,16 +58,36 @@ def module_of(own: snippets.Facts) -> str:
 
 
 def has_module(own: snippets.Facts) -> bool:
-    """Whether there is a module for the engine and task of a package."""
-    return (SERVER / f"{module_of(own)}.py").is_file()
+    """Whether there is a module for the engine and task of a package, and the manifest says with
+    what context it is opened."""
+    return (_SERVER / f"{module_of(own)}.py").is_file() and own.context > 0
 
 
-def write_modules(folder: Path, engines: Collection[str]) -> None:
-    """The modules into the new folder, of those that know an engine only these."""
-    folder.mkdir()
-    for path in (*sorted(SERVER.glob("*.py")), Path(sandbox.__file__)):
-        if not path.name.startswith(_KINDS) or path.stem in engines:
-            write_atomically(folder / path.name, path.read_bytes())
+def installed(own: snippets.Facts) -> tuple[str, ...]:
+    """The distributions that the server of a package needs, that of the engine first."""
+    if own.task != "generate":
+        return _RETRIEVE[own.runtime]
+    files = (_SOUND if own.audio_seconds else _PICTURES) if own.projector else ()
+    return (*_ENGINES[own.runtime], *files)
+
+
+def write_modules(folder: Path, packages: Collection[snippets.Facts], *more: str) -> None:
+    """The modules for these packages into the folder of an export, and those that `more` names."""
+    engines = sorted({f"{_MODULES}.{module_of(own)}" for own in packages})
+    texts = any(own.task == "generate" for own in packages)
+    chats = (f"{_MODULES}.requests", "packager.checkpoint.sandbox") if texts else ()
+    modules.write_tree(folder / modules.FOLDER, [f"{_MODULES}.main", *engines, *chats, *more])
+
+
+def write_one(
+    shipment: Shipment, own: snippets.Facts, folder: Path, added: Sequence[Added] = ()
+) -> None:
+    """`serve.py`, its modules and its settings beside the folder of one package."""
+    write_modules(folder, [own])
+    argument = f'here / "{modules.FOLDER}" / "{SETTINGS}"'
+    write_atomically(folder / "serve.py", start(f"{_MODULES}.main", "Serve this package", argument))
+    settings = folder / modules.FOLDER / SETTINGS
+    write_settings(shipment, own, settings, f"../{snippets.FOLDER}", added)
 
 
 def write_settings(
@@ -47,19 +98,8 @@ def write_settings(
     added: Sequence[Added] = (),
 ) -> None:
     """What the modules are told of a package, whose folder is `package` from that of the file, and
-    of the adapters beside it. None of them takes pictures or sound: of a package that does the
-    server says so."""
+    of the adapters beside it."""
     settings: JsonDict = {**server_settings(shipment, own), "package": package}
-    taken = (("hears", "sound"), ("sees", "pictures"))
-    settings["left_out"] = next((words for key, words in taken if settings[key]), "")
-    settings |= {"sees": False, "hears": False}
     if added:
         settings["adapters"] = {row.name: f"../{FOLDER}/{row.name}" for row in added}
-    if own.runtime == "llama.cpp":
-        settings["options"] = _offload(shipment)
     write_json(file, settings)
-
-
-def _offload(shipment: Shipment) -> dict[str, str]:
-    offload = shipment.manifest.contents.offload
-    return {"gpu_layers": str(offload.gpu_layers)} if offload and offload.gpu_layers else {}

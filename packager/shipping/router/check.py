@@ -8,9 +8,9 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .content import content_sha256
-from .parsed import Parsed
-from .table import Entry, Unusable
+from packager.package.content import content_sha256
+from packager.shipping.router.table import Entry, Unusable
+from packager.shipping.server.parsed import Parsed
 
 # Any: the manifest's JSON, each field of which is looked at before it is used.
 

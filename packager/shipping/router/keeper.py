@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from . import check
-from .table import Entry, Unusable
+from packager.shipping.router import check
+from packager.shipping.router.table import Entry, Unusable
 
 _CLOSING_S = 10.0
 

@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from . import check
-from .connections import LONGEST, BoundedServer, JsonHandler
-from .keeper import Busy, Gone, Keeper
-from .table import Entry, Table, Unknown, Unusable, read
+from packager.shipping.router import check
+from packager.shipping.router.keeper import Busy, Gone, Keeper
+from packager.shipping.router.table import Entry, Table, Unknown, Unusable, read
+from packager.shipping.server.connections import LARGEST, LONGEST, BoundedServer, JsonHandler
 
 # Any: JSON of OpenAI's protocol on its way in, of which `model` and `metadata` are looked at.
 
 KIND = "X-Qwen-Pack-Kind"
 """The header that names a kind of task; it counts before `metadata.kind`, and that before
 `model`."""
-_ROOT = Path(__file__).resolve().parent.parent
 _ANSWER_S = 3600
 _PASSED_ON = ("Content-Type", "Content-Length", "Cache-Control", "Retry-After")
 
@@ -36,6 +35,8 @@ class Server(BoundedServer):
     def __init__(self, address: tuple[str, int], table: Table, keeper: Keeper) -> None:
         super().__init__(address, Handler)
         self.table, self.keeper = table, keeper
+        files = any(entry.takes_files for entry in table.packages.values())
+        self.most = LARGEST if files else LONGEST
 
 
 class Handler(JsonHandler):
@@ -63,10 +64,9 @@ class Handler(JsonHandler):
 
     def do_POST(self) -> None:
         """Hand the request to the package that it is routed to."""
-        length = self.length(LONGEST)
-        if length is None:
-            return
-        body = self.rfile.read(length)
+        self.with_body(self.server.most, self._answer)
+
+    def _answer(self, body: bytes) -> None:
         try:
             entry = self._entry(body)
             # An engine that has ended since its last answer is started again, once.
@@ -163,14 +163,14 @@ class Handler(JsonHandler):
             self.wfile.flush()
 
 
-def main() -> None:
-    """Check the table, and serve until somebody ends it."""
+def main(root: Path) -> None:
+    """Check the table in the folder `root`, and serve until somebody ends it."""
     parser = argparse.ArgumentParser(
         description="Serve several packages over OpenAI's protocol, each for its kinds of task."
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--route", type=Path, default=_ROOT / "route.json", help="another table")
+    parser.add_argument("--route", type=Path, default=root / "route.json", help="another table")
     parser.add_argument(
         "--waiting", type=int, default=16, help="requests that may wait for their turn"
     )
@@ -179,10 +179,10 @@ def main() -> None:
         table = read(given.route)
         for entry in table.packages.values():
             check.manifest_of(entry)
+        keeper = Keeper(root / "serve_package.py", given.waiting)
+        server = Server((given.host, given.port), table, keeper)
     except Unusable as error:
         parser.exit(6, f"{error}\n")
-    keeper = Keeper(_ROOT / "serve_package.py", given.waiting)
-    server = Server((given.host, given.port), table, keeper)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print(f"http://{given.host}:{server.server_port}/v1", flush=True)
     try:

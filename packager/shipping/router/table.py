@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .parsed import Parsed
+from packager.shipping.server.parsed import Parsed
 
 # Any: the JSON of the file and of a request, each field of which is looked at before it is used.
 
@@ -39,6 +39,17 @@ class Entry:
     folder: Path
     content_sha256: str
     settings: Path
+
+    @property
+    def takes_files(self) -> bool:
+        """Whether its requests bring pictures or sound. Raises Unusable for settings that are
+        none."""
+        try:
+            with self.settings.open("rb") as file:
+                known = json.loads(file.read(_MOST_BYTES))
+            return bool(known["sees"] or known["hears"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            raise Unusable(f"{self.settings} is not what qwen-pack wrote there.") from None
 
 
 @dataclass(frozen=True)

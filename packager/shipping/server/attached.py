@@ -17,24 +17,21 @@ OTHER_PARTS = {
     "file": "a file",
 }
 """Parts of a message that are not text, by OpenAI's names. No address in one is ever asked."""
-_TAKEN = {**dict.fromkeys(PARTS, "pictures"), PART: "sound"}
 
 
 @dataclass
 class Attached:
-    """Files in their order; `sees` and `hears` say which of them are taken, `left_out` (pictures,
-    sound) what the package would take and the server does not."""
+    """Files in their order; `sees` and `hears` say which of them are taken."""
 
     sees: bool = False
     hears: bool = False
-    left_out: str = ""
     pictures: list[bytes] = field(default_factory=list)
     sounds: list[bytes] = field(default_factory=list)
 
     @classmethod
     def to(cls, settings: Settings) -> Attached:
         """Nothing yet, for the package of these settings."""
-        return cls(settings.sees, settings.hears, settings.left_out)
+        return cls(settings.sees, settings.hears)
 
     def take(self, part: Parsed, kind: str, index: int) -> dict[str, str]:
         """A part that is not text, as templates take it; its file is kept. Raises Refused for what
@@ -47,15 +44,10 @@ class Attached:
                 raise Refused("the request has more than one sound: send each in its own")
             self.sounds.append(sound_of(part, index))
             return {"type": "audio", "audio": ""}
-        raise Refused(f"messages[{index}] brings {OTHER_PARTS[kind]}, and {self._why(kind)}")
-
-    def _why(self, kind: str) -> str:
-        if self.left_out and _TAKEN.get(kind) == self.left_out:
-            return (
-                f"this server takes text alone: `qwen-pack serve` takes {self.left_out} of this "
-                "package, and so does llama-server with its --mmproj file"
-            )
-        return f"this model was built for {self._built()}"
+        raise Refused(
+            f"messages[{index}] brings {OTHER_PARTS[kind]}, and this model was built for "
+            f"{self._built()}"
+        )
 
     def _built(self) -> str:
         if self.sees:

@@ -7,13 +7,20 @@ import select
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 # Any: sockets and addresses as Python's own servers hand them on, and JSON on its way out.
 
 LONGEST = 4 << 20
-"""Bytes of a request at most."""
+"""Bytes of a request of text at most."""
+LARGEST = 32 << 20
+"""Bytes of a request with pictures or sound at most: a photograph of 50 million pixels has 30 MB as
+JPEG, and no model looks at more than four million; twelve minutes of WAV have 24 MB, and OpenAI
+takes 25."""
+_LARGE_AT_ONCE = 4
+"""Requests of more than LONGEST that are here at once."""
 _AT_ONCE = 128
 _DIGITS = 15
 """Of a length at most: Python makes no number of thousands of them."""
@@ -29,6 +36,7 @@ class BoundedServer(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         super().__init__(address, handler)
         self.connections = threading.BoundedSemaphore(_AT_ONCE)
+        self.large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """A thread for a connection; one too many is closed."""
@@ -53,8 +61,26 @@ class BoundedServer(ThreadingHTTPServer):
 class JsonHandler(BaseHTTPRequestHandler):
     """The requests of one connection, which are answered in JSON."""
 
+    server: BoundedServer
     protocol_version = "HTTP/1.1"
     timeout = 60
+
+    def with_body(self, most: int, answer: Callable[[bytes], None]) -> None:
+        """Call `answer` with the body of a request of at most `most` bytes; of those longer than
+        LONGEST only so many are here at once."""
+        length = self.length(most)
+        if length is None:
+            return
+        if length <= LONGEST:
+            answer(self.rfile.read(length))
+        elif self.server.large.acquire(blocking=False):
+            try:
+                answer(self.rfile.read(length))
+            finally:
+                self.server.large.release()
+        else:
+            self.close_connection = True
+            self.refuse("too many large requests are here: try again later", 503)
 
     def length(self, most: int) -> int | None:
         """Bytes of the request's body; None where it does not say, or says more than `most`: then

@@ -16,10 +16,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import adapters, pictures, retrieval
+from . import adapters, retrieval
 from . import settings as settings_file
 from .answers import Answer, Gone, Outcome, Queue
-from .connections import LONGEST, BoundedServer, JsonHandler
+from .connections import LARGEST, LONGEST, BoundedServer, JsonHandler
 from .refused import Refused
 from .replies import Piece
 from .settings import Settings
@@ -39,7 +39,6 @@ class Server(BoundedServer):
         super().__init__(address, Handler)
         self.engine, self.settings = engine, known
         self.queue = Queue(waiting)
-        self.large = threading.BoundedSemaphore(pictures.AT_ONCE)
 
 
 class Handler(JsonHandler):
@@ -67,23 +66,11 @@ class Handler(JsonHandler):
     def do_POST(self) -> None:
         """What the package is made for: /v1/chat/completions, /v1/embeddings or /v1/rerank."""
         known = self.server.settings
-        length = self.length(pictures.LONGEST if known.sees or known.hears else LONGEST)
-        if length is None:
-            return
-        if length <= LONGEST:
-            self._read(length)
-        elif self.server.large.acquire(blocking=False):
-            try:
-                self._read(length)
-            finally:
-                self.server.large.release()
-        else:
-            self.close_connection = True
-            self.refuse("too many large requests are here: try again later", 503)
+        self.with_body(LARGEST if known.sees or known.hears else LONGEST, self._read)
 
-    def _read(self, length: int) -> None:
+    def _read(self, body: bytes) -> None:
         try:
-            self._answer(self.rfile.read(length))
+            self._answer(body)
         except Refused as refusal:
             self.refuse(str(refusal), refusal.status)
         except (Gone, OSError):
@@ -210,11 +197,16 @@ def _usage(outcome: Outcome) -> dict[str, int]:
     }
 
 
-def main() -> None:
-    """Load the model and serve until somebody ends it."""
+def main(usual: Path | None) -> None:
+    """Load the model and serve until somebody ends it; `usual` are the settings where the command
+    line names none, which it must where there are none."""
     own = argparse.ArgumentParser(add_help=False)
     own.add_argument(
-        "--settings", type=Path, default=settings_file.DEFAULT, help="of another package"
+        "--settings",
+        type=Path,
+        default=usual,
+        required=usual is None,
+        help="of another package",
     )
     own.add_argument(
         "--while-stdin",

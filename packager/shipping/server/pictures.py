@@ -14,12 +14,6 @@ from .refused import Refused
 
 PARTS = ("image_url", "input_image")
 """The types of the parts of a message that are pictures, by OpenAI's names."""
-LONGEST = 32 << 20
-"""Bytes of a request with pictures or sound at most: a photograph of 50 million pixels has 30 MB as
-JPEG, and no model looks at more than four million; twelve minutes of WAV have 24 MB, and OpenAI
-takes 25."""
-AT_ONCE = 4
-"""Requests of more than the usual size that are read at once."""
 _MOST = 64
 _DATA = re.compile(r"data:image/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE)
 

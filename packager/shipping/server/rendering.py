@@ -1,7 +1,7 @@
 """A process that renders chat templates and does nothing else: a line of JSON in, a line of JSON
 out. A template comes with the package, from outside: its time and memory are bounded here.
 
-The server starts this file; of what stands beside it, it reads the sandbox alone.
+The server starts this file; of qwen-pack's other modules it reads the sandbox alone.
 """
 
 from __future__ import annotations
@@ -28,10 +28,8 @@ _MOST_CHARACTERS = 1 << 24
 
 @cache
 def _environment() -> Any:
-    """The sandbox of qwen-pack, in which a template acts on nothing and prints data alone: an
-    export lays it beside this file; in qwen-pack itself it stands where it is read from here."""
-    beside = Path(__file__).with_name("sandbox.py")
-    path = beside if beside.exists() else Path(__file__).parents[2] / "checkpoint" / "sandbox.py"
+    """The sandbox of qwen-pack, in which a template acts on nothing and prints data alone."""
+    path = Path(__file__).parents[2] / "checkpoint" / "sandbox.py"
     spec = importlib.util.spec_from_file_location("sandbox", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

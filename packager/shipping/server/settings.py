@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-# Any: functions in the form of OpenAI's, which the template alone reads.
+from .parsed import Parsed
 
-DEFAULT = Path(__file__).resolve().parent / "settings.json"
+# Any: functions in the form of OpenAI's, which the template alone reads, and what a session of
+# llama.cpp reads.
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,10 @@ class Settings:
     environment: dict[str, str] = field(default_factory=dict)
     """Variables that the engine reads when it is loaded."""
     options: dict[str, str] = field(default_factory=dict)
-    """Options of an ONNX Runtime session; of llama.cpp `gpu_layers`."""
+    """Options of an ONNX Runtime session."""
+    session: Parsed = field(default_factory=dict)
+    """What a session of llama.cpp is opened with: context, cache type, limits of pictures, what
+    drafts."""
     task: str = "generate"
     """Or embed, or rerank."""
     hidden: int = 0
@@ -50,8 +54,6 @@ class Settings:
     """Whether a message may bring a sound, which is written down."""
     audio_seconds: int = 0
     """Seconds of sound that are taken at once; a longer one is cut into pieces."""
-    left_out: str = ""
-    """`pictures` or `sound`, where the package takes them and this server does not."""
     adapters: tuple[Path, ...] = ()
     """Files of adapters that are added to the model."""
     choices: dict[str, Path] = field(default_factory=dict)
@@ -60,7 +62,7 @@ class Settings:
     """What names the content of the package: an adapter says which one it belongs to."""
 
 
-def read(path: Path = DEFAULT) -> Settings:
+def read(path: Path) -> Settings:
     """The settings in a file that `qwen-pack export` wrote; paths in it are relative to its
     folder."""
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -93,7 +95,15 @@ def of(data: dict[str, Any], package: Path) -> Settings:
         sees=bool(data.get("sees")),
         hears=bool(data.get("hears")),
         audio_seconds=int(data.get("audio_seconds") or 0),
-        left_out=str(data.get("left_out") or ""),
+        session=_session(dict(data.get("session") or {}), package),
         content_sha256=str(data.get("content_sha256") or ""),
         **dict(data.get("retrieval") or {}),
     )
+
+
+def _session(given: Parsed, package: Path) -> Parsed:
+    """With the model that drafts where it stands: in a folder of the package."""
+    drafting = given.get("speculation")
+    if not drafting or not drafting.get("artifact"):
+        return given
+    return {**given, "speculation": {**drafting, "artifact": str(package / drafting["artifact"])}}

@@ -1,0 +1,53 @@
+"""Servers of packages as users start them, and OpenAI's own client."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.support.shipping_packages import exported
+
+
+def served(package: Path, cache: Path) -> Any:
+    """Where `qwen-pack serve` answers."""
+    words = ["-m", "packager.cli", "serve", str(package), "--port", "0"]
+    return _answering(words, REPOSITORY, {"QWEN_PACK_CACHE": str(cache)})
+
+
+def served_from_export(package: Path, out: Path) -> Any:
+    """Where the serve.py of an export answers, which has no other code of qwen-pack than its
+    own."""
+    exported(package, "docker", out)
+    return _answering(["serve.py", "--port", "0"], out, {})
+
+
+@contextmanager
+def _answering(words: list[str], folder: Path, more: dict[str, str]) -> Iterator[str]:
+    process = subprocess.Popen(
+        [sys.executable, *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env={**os.environ, **more},
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+
+
+def client_of(address: str) -> Any:
+    """OpenAI's client of a server."""
+    openai = pytest.importorskip("openai")
+    return openai.OpenAI(base_url=address, api_key="none", max_retries=0, timeout=120)
