@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -96,6 +97,15 @@ def pytest_collection_modifyitems(
     if hasattr(config, "workerinput"):
         # Without the tier that this run leaves out.
         items[:] = longest_first(items)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """The collector has less to look through: with torch among the modules that were imported, one
+    pass over everything takes half a second, and screens make so many objects that a third of the
+    time of their tests was such passes."""
+    if not session.config.option.collectonly:
+        gc.freeze()
+        gc.set_threshold(10_000, 20, 10)
 
 
 def pytest_configure(config: pytest.Config) -> None:
