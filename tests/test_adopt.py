@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -168,6 +169,19 @@ def test_a_file_that_is_not_what_it_says_is_refused_in_one_sentence(
     assert caught.value.exit_code == ExitCode.INPUT
     # What Jinja itself says of a template may be several.
     assert words == "cannot be rendered" or ". " not in caught.value.message
+
+
+def test_a_file_that_makes_vectors_or_scores_is_no_text_generator(
+    trained: Path, tmp_path: Path
+) -> None:
+    for pooling in (gguf.PoolingType.LAST, gguf.PoolingType.RANK):
+        path = with_keys(trained, tmp_path / "pooled.gguf", qwen3__pooling_type=int(pooling))
+        with pytest.raises(PackError, match="vectors or scores and no text") as caught:
+            described(path, tmp_path / "out")
+        assert caught.value.exit_code == ExitCode.USAGE
+        path.unlink()
+    path = with_keys(trained, tmp_path / "plain.gguf", qwen3__pooling_type=0)
+    assert described(path, tmp_path / "out")["template"] is True
 
 
 def test_a_hostile_header_is_refused_before_anything_is_made_of_it(

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from packager.errors import ExitCode, PackError
+from packager.pipeline import retrieval_stage
+from packager.pipeline.cache import Entry
 from packager.quality import retrieval as gate
 from packager.quality import retrieval_corpus, retrieval_limits, retrieval_verdict
 from packager.quality.verdict import check, refuse_incomplete, summary
@@ -161,6 +164,19 @@ def test_order_counts_where_the_unquantized_model_tells_documents_apart() -> Non
         check(judge(facts, "rerank"))
     with pytest.raises(PackError, match="nothing is proved"):
         refuse_incomplete({**facts, "retrieval": None}, True)
+
+
+def test_vectors_of_a_checkpoint_with_an_adapter_are_compared_with_their_own(
+    tmp_path: Path,
+) -> None:
+    plan: Any = SimpleNamespace(shape=SHAPE.for_task("embed"))
+    facts: dict[str, Any] = {"folder": ".", "files": [{"path": "x", "size": 1, "sha256": "0"}]}
+    keys = set()
+    for adapters in ([], [1.0], [2.0]):
+        rows = [{"scale": scale, "folder": ".", "files": facts["files"]} for scale in adapters]
+        fetched = Entry(tmp_path, facts | ({"adapters": rows} if rows else {}))
+        keys.add(retrieval_stage.reference(plan, fetched).key)
+    assert len(keys) == 3
 
 
 def test_every_class_has_limits_and_stricter_ones_for_more_bits() -> None:

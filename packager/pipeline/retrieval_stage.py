@@ -16,6 +16,7 @@ from packager.pipeline.job import Job, checkpoint_of
 from packager.quality import VERSION, retrieval_corpus, retrieval_limits, retrieval_verdict
 from packager.records import Quality
 from packager.runtime import Retrieves, Runtime
+from packager.sources.adapters import inputs_of
 from packager.sources.reread import SMALL, Evidence
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def reference(plan: Plan, fetched: Entry) -> Job:
     task = plan.shape.task
     key = key_of(
         {
-            "files": fetched.facts["files"],
+            "files": inputs_of(fetched.facts),
             "corpus": retrieval_corpus.sha256(),
             "task": task,
             "version": [STATES, VERSION],

@@ -13,16 +13,19 @@ from packager.units import human_bytes
 from targets.gguf import given_text, given_types, library
 from targets.gguf.given import read_given
 from targets.gguf.given_shape import shape_of
+from targets.llama_cpp.adopted import pooled, pooling_of
 from targets.llama_cpp.build import MODEL_FILE
 
 
 def describe(report: Report, *, files: list[str], out: str) -> JsonObject:
     """A job: write the texts of a checkpoint into `out`, and try its template in the sandbox.
 
-    Raises PackError (exit code 6) where the file is not what it says, and where its template or
-    its ends of turn do not belong to its vocabulary.
+    Raises PackError: exit code 2 for one that makes vectors or scores; 6 where the file is not what
+    it says, and where its template or its ends of turn do not belong to its vocabulary.
     """
     given = read_given(Path(files[0]))
+    if pooling_of(given) is not None:
+        raise pooled(given)
     shape = shape_of(given)
     words = given_text.describe(given, shape, Path(out))
     spoken = speech.of_folder(Path(out))

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gguf
+
 from packager.errors import PackError, usage
 from packager.escapes import line
 from packager.json_values import JsonDict, JsonObject
@@ -38,6 +40,9 @@ _LONGEST = 200
 def adopt(path: Path) -> Adopted:
     """The model whose first file that is. Raises PackError as packager.plan.adopted.Adopts."""
     given = read_given(path)
+    if pooling_of(given) == gguf.PoolingType.RANK:
+        # It has a head, which no text generator has.
+        raise pooled(given)
     shape = shape_of(given)
     known = given_types.recognised(given, shape)
     runtime: Any = AdoptedGguf(given, shape, known)
@@ -54,6 +59,21 @@ def adopt(path: Path) -> Adopted:
         attest="targets.gguf.attest:attest",
         says=_says(given),
         types=known.counts,
+    )
+
+
+def pooling_of(given: Given) -> float | None:
+    """How the file says that states are pooled, by llama.cpp's number; None where they are not."""
+    architecture = given.head.text("general.architecture")
+    return given.head.number(f"{architecture}.pooling_type") or None
+
+
+def pooled(given: Given) -> PackError:
+    """Of a file that makes vectors or scores."""
+    return usage(
+        f"{given.files[0]} pools the states of its tokens, so it makes vectors or scores and no "
+        "text.",
+        "Build an embedder or a reranker from its checkpoint, with --use-case embed or rerank.",
     )
 
 

@@ -146,7 +146,8 @@ def _refuse_another(folder: Path, shape: Shape, graph: Graph) -> None:
     if not {"input_ids", "attention_mask", "beam_idx"} <= graph.inputs or not graph.states:
         raise bad_input(
             f"{folder / MAIN} keeps no cache in its states, which openvino-genai needs.",
-            "Export it as text-generation-with-past, with its state.",
+            "Export it as text-generation-with-past, with its state; build an embedder or a "
+            "reranker from its checkpoint.",
         )
     if graph.states != 2 * shape.layers:
         raise bad_input(

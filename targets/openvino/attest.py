@@ -95,11 +95,14 @@ class _Again:
             compression = None if self.recipe is None else data.compression_of(self.recipe)
             wanted = sizes.storage(spec, compression)
         return StoredTensor(
-            tuple(attested.place_of(name, source) for name in row.parts),
-            *(row.rows, row.columns),
-            *(type_, type_ if wanted == own else _name(wanted, row), row.values),
-            self._ways(wanted, row),
-            self._ways(own, row)[0][1],
+            parts=tuple(attested.place_of(name, source) for name in row.parts),
+            rows=row.rows,
+            columns=row.columns,
+            type=type_,
+            wanted=type_ if wanted == own else _name(wanted, row),
+            values=row.values,
+            again=self._ways(wanted, row),
+            own=self._ways(own, row)[0][1],
         )
 
     def _ways(self, how: Storage, row: StoredWeights) -> tuple[tuple[str, Again], ...]:

@@ -76,4 +76,4 @@ def _matrix_of(product: Any) -> Any:
 
 
 def _key(values: npt.NDArray[Any]) -> str:
-    return sha256(np.ascontiguousarray(values).reshape(-1).view(np.uint8)).hexdigest()
+    return sha256(np.ascontiguousarray(values).data).hexdigest()
