@@ -332,6 +332,24 @@ def test_a_days_tokens_are_a_rate_and_stay_in_the_command_that_builds(
 
 
 @pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        (["--max-cost-per-million", "0.05"], ["--price-per-hour", "0.35"]),
+        (["--tokens-per-day", "500000000"], ["--use-case", "assistant", "--parallel", "2"]),
+    ],
+)
+def test_a_limit_that_nothing_meets_is_mended_by_its_own_flag(
+    capsys: pytest.CaptureFixture[str], limit: list[str], words: list[str]
+) -> None:
+    asked = ["--target", "rtx-4090", "--model", "Qwen3-4B", *words]
+    answer = fit_json(capsys, *asked, *limit, code=ExitCode.NOTHING_FITS)
+    miss = next(one for one in answer["nearest_misses"] if one["flag"].startswith(limit[0]))
+    assert f"which is for {limit[0]}" in miss["change"] and "--min" not in miss["flag"]
+    again = fit_json(capsys, *asked, *miss["flag"].split(), "--recipe", miss["recipe"])
+    assert again["chosen"]["recipe"] == miss["recipe"]
+
+
+@pytest.mark.parametrize(
     "words", [["--max-cost-per-million", "3"], ["--price-per-kwh", "0.3"], ["--watts", "30"]]
 )
 def test_half_a_price_is_refused(words: list[str]) -> None:

@@ -142,6 +142,21 @@ def test_memory_of_every_generation_precision_and_length_lies_near_the_published
     assert -0.15 <= statistics.median(several) <= 0 and max(map(abs, several)) <= 0.32
 
 
+def test_the_least_memory_of_the_vision_models_is_their_text_weights_less_one_outer_matrix(
+    shared: Path,
+) -> None:
+    """The least VRAM by precision that Qwen2.5-VL's page prints, in 2^30 bytes."""
+    rows = json.loads((shared / "facts" / "speed_memory.json").read_text())["rows"]
+    size = {"FP32": 4.0, "BF16": 2.0, "INT8": 1.0, "INT4": 0.5}
+    least = [row for row in rows if "-VL-" in row["model"] and "THEORETICAL" in str(row["note"])]
+    assert len(least) == 8 and {row["quant"] for row in least} == set(size)
+    for row in least:
+        shape = shape_of(row["model"])
+        weights = shape.parameters() - (0 if shape.tied else shape.vocab * shape.hidden)
+        needed = size[row["quant"]] * weights / 2**30
+        assert needed == pytest.approx(row["gpu_mem_gb"], rel=0.01), (row["model"], row["quant"])
+
+
 def test_the_least_hardware_of_the_table_is_what_fit_finds() -> None:
     two = fitted("a100-80gb-x2", "Qwen-72B-Chat", "gguf:BF16", context=2048)
     one = fitted("a100-80gb", "Qwen-72B-Chat", "gguf:BF16", context=2048)

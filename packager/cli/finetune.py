@@ -109,7 +109,10 @@ def finetune(targets: Sequence[Target], variant: Variant | None, wish: Wish, as_
             listed.target.name,
             listed.verdict == "rejected",
             listed.verdict != "fits",
-            -(listed.variant.params_total or 0),
+            # The largest that can be trained, and of the others those that lack least.
+            listed.training.each
+            if listed.verdict == "rejected"
+            else -(listed.variant.params_total or 0),
         )
     )
     if as_json:
@@ -223,7 +226,7 @@ def _show_many(trials: Sequence[_Trial], wish: Wish) -> None:
     emit_table("", columns, rows, right=("memory", "of", "trained"))
     fitting = sum(trial.verdict != "rejected" for trial in trials)
     more = (
-        f", the largest {_ROWS} of each device are shown"
+        f", the {'largest' if fitting else 'nearest'} {_ROWS} of each device are shown"
         if any(len(some) > _ROWS for some in by_target.values())
         else ""
     )
@@ -231,3 +234,10 @@ def _show_many(trials: Sequence[_Trial], wish: Wish) -> None:
         f"By {wish.method}, memory of one GPU: {fitting} of {len(trials)} fit or may{more}.",
         err=True,
     )
+    if not fitting:
+        ways = [
+            f"a shorter --sequence than {wish.sequence}",
+            *(["a smaller --batch"] if wish.batch > 1 else []),
+            *(["--finetune qlora"] if wish.method != "qlora" else []),
+        ]
+        say(f"What takes less memory: {', '.join(ways)}.", err=True)

@@ -18,6 +18,7 @@ from packager.cli.options import (
     workload_options,
 )
 from packager.cli.output import emit_json, json_option
+from packager.cli.rate_limits import RateLimit, in_own_words, rate_limits
 from packager.errors import ExitCode, usage
 from packager.json_values import JsonDict, JsonObject
 from packager.recipe import split_id
@@ -187,12 +188,9 @@ def command(
     single = len(targets) == 1
     devices = [registry.target(name) for name in targets] or list(registry.targets())
     # A day's tokens and a cost are both a rate: what is asked of the forecast, range and all.
-    floor = max(
-        (tokens_per_day or 0) / 86400,
-        (hour or 0) / 3600 * 1e6 / max_cost_per_million if max_cost_per_million else 0,
-    )
+    limits = rate_limits(tokens_per_day, max_cost_per_million, hour)
     runtimes = applied(registry.runtimes(), additions_from(flags), recipe)
-    wish = _Wish(flags, model, recipe, show_all, show_steps, runtimes, floor, hour)
+    wish = _Wish(flags, model, recipe, show_all, show_steps, runtimes, limits, hour)
     if single:
         answers = [_answer(devices[0], wish)]
     else:
@@ -252,7 +250,7 @@ class _Wish(NamedTuple):
     show_all: bool
     show_steps: bool
     runtimes: tuple[Runtime, ...]
-    least_rate: float = 0.0
+    limits: tuple[RateLimit, ...] = ()
     price_of_hour: float | None = None
 
 
@@ -281,7 +279,7 @@ def _flags(wish: _Wish, target: Target) -> Flags:
     """The flags, with the rate that a cost or a day's tokens ask of each sequence where that is
     more than is asked anyway."""
     workload = workload_from(wish.flags, target, wish.model)
-    each = wish.least_rate / workload.parallel
+    each = max((limit.rate for limit in wish.limits), default=0.0) / workload.parallel
     return (
         {**wish.flags, "min_decode_tps": ceil(each * 100) / 100}
         if each > (workload.min_decode_tps or 0.0)
@@ -323,7 +321,12 @@ def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
                 lambda other: workload_from(_flags(wish, other), other, wish.model),
             )
         )
-        misses = nearest_misses(target, workload, measured, runtimes, larger=larger, named=named)
+        misses = in_own_words(
+            nearest_misses(target, workload, measured, runtimes, larger=larger, named=named),
+            wish.limits,
+            workload.parallel,
+            workload_from(wish.flags, target, wish.model).min_decode_tps or 0.0,
+        )
         other_machine = elsewhere(target, measured, larger, runtimes, named=named)
     drafts: tuple[Proposal, ...] = ()
     if chosen is not None and with_misses:

@@ -137,7 +137,7 @@ def _elder(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> StandIn 
     not published either may be what their other figures say."""
     if variant.release_date is None or not variant.params_total:
         return None
-    best: tuple[float, str] | None = None
+    best: tuple[float, Variant] | None = None
     for older in load():
         newer = older.release_date is None or older.release_date >= variant.release_date
         if (
@@ -151,14 +151,19 @@ def _elder(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> StandIn 
         if value is None and not _cannot(older, modes):
             value = next((instead.value for instead in _own(older, benchmark, modes)), None)
         if value is not None and (best is None or value > best[0]):
-            best = (value, older.name)
+            best = (value, older)
     if best is None:
         return None
-    value, name = best
+    value, older = best
+    how = (
+        "no larger by the geometric mean of all and of active weights"
+        if (older.params_total or 0) > variant.params_total
+        else "no larger"
+    )
     return StandIn(
         value,
-        f"{benchmark} is not published: the {value:g} of {name} is used instead, which is older "
-        "and no larger.",
+        f"{benchmark} is not published: the {value:g} of {older.name} is used instead, which is "
+        f"older and {how}.",
     )
 
 
