@@ -254,6 +254,30 @@ def test_the_dockerfile_serves_the_model_and_downloads_nothing(
     assert instructions(bare)[0] == ("ARG", "BASE_IMAGE") and "--build-arg" in bare
 
 
+def test_the_way_of_drafting_that_pays_is_told_to_every_server(tmp_path: Path) -> None:
+    ways = {
+        "mtp": ["--spec-type", "draft-mtp", "--spec-draft-n-max", "3"],
+        "lookup": [
+            *("--spec-type", "ngram-simple", "--spec-ngram-simple-size-n", "4"),
+            *("--spec-ngram-simple-size-m", "3"),
+        ],
+    }
+    for how, flags in ways.items():
+        told: dict[str, object] = {"how": how, "pays": True, "drafted": 3, "ngram": 4}
+        package = gguf_package(tmp_path / how, speculation=told)
+        docker = exported(package, "docker", tmp_path / f"{how}-docker")
+        words = json.loads(dict(instructions((docker / "Dockerfile").read_text()))["ENTRYPOINT"])
+        place = words.index("--spec-type")
+        assert words[place : place + len(flags)] == flags
+        settings = json.loads((docker / "server" / "settings.json").read_text())
+        assert settings["session"]["speculation"] == {"how": how, "rollback": 4, "drafted": 3}
+        embedded = exported(package, "embedded", tmp_path / f"{how}-embedded")
+        assert f"`{' '.join(flags)}` before `--model`" in (embedded / "README.md").read_text()
+    lost = gguf_package(tmp_path / "lost", speculation={**told, "pays": False})
+    docker = exported(lost, "docker", tmp_path / "lost-docker")
+    assert "--spec" not in (docker / "Dockerfile").read_text()
+
+
 def test_ai_packs_stay_below_a_size_and_hold_every_byte_once(package: Path, tmp_path: Path) -> None:
     limit = 1 << 16
     finish(android.write(prepare(package, **AGREED), tmp_path / "out", None, pack_bytes=limit))

@@ -105,6 +105,36 @@ def test_a_draft_that_does_not_fit_beside_the_model_is_refused() -> None:
         assert caught.value.exit_code is ExitCode.NOTHING_FITS and way_on in caught.value.hint
 
 
+def test_auto_says_which_ways_do_not_fit_beside_the_model() -> None:
+    workload = replace(workload_for("chat"), context=256)
+    target, runtimes = registry.target("laptop-cpu"), registry.runtimes()
+    plan = make_plan(
+        target, workload, runtimes, model="Qwen3.5-0.8B", weights="dummy", recipe="gguf:Q4_K_M"
+    )
+    both = speculating(plan, parse("auto"), runtimes)
+    assert not both.untried and "untried" not in both.as_dict()
+    # What takes most of memory is the heads; lookup takes a few rows of logits.
+    peak, beside = plan.chosen.footprint.peak, both.chosen.footprint.drafting
+    assert beside is not None
+    for limit, tried, left in (
+        (peak + beside.total - 1, ("lookup",), ("mtp",)),
+        (peak + 1, (), ("lookup", "mtp")),
+    ):
+        tight = replace(plan, workload=replace(workload, max_memory_bytes=limit))
+        found = speculating(tight, parse("auto"), runtimes)
+        assert found.speculate == tried and tuple(row.how for row in found.untried) == left
+        assert found.heads is False and len(found.as_dict()["untried"]) == len(left)
+        rows = [row.sentence() for row in found.untried]
+        assert all("was not tried: it does not fit beside the model" in row for row in rows)
+    none = Speculation.of_none(found.untried)
+    assert none.sentence() == " ".join(rows)
+    assert Speculation.from_json(none.to_json()) == none
+    assert replace(settled(found, Verdict(none)), untried=()) == tight
+    lookup = Speculation(how="lookup", decode_ms=1.0, speed_up=1.3, pays=True, acceptance=0.5)
+    kept = speculation_stage.decide([lookup], None, found.untried[1:]).speculation
+    assert kept.sentence().startswith("Prompt lookup pays") and rows[1] in kept.sentence()
+
+
 def test_auto_takes_the_heads_where_a_variant_has_some() -> None:
     workload = replace(workload_for("chat"), context=256)
     target, runtimes = registry.target("laptop-cpu"), registry.runtimes()

@@ -227,6 +227,8 @@ def command(
         )
     plan = replace(plan, sustained_s=sustained, profile=profile, warm=warm)
     plan = speculating(plan, asked, adapters)
+    for row in plan.untried:
+        narrate(row.sentence())
     available = machine.memory().available
     if several:
         ways = comparison.check(

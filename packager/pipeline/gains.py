@@ -17,6 +17,7 @@ from packager.pipeline.speculation_stage import DraftFiles, Verdict
 from packager.pipeline.stage_run import Events, failures, kept, work
 from packager.plan.plan import Plan
 from packager.records.contents import WarmStart
+from packager.records.speculation import Speculation
 
 _SHOWN = "measure"
 
@@ -55,6 +56,9 @@ def drafting(
 ) -> Generator[Event, None, Verdict | None]:
     """What drafted tokens cost and gain in every way that was asked for; None where none was, or
     the artifact cannot be run here."""
+    untried = engine.plan.untried
+    if not engine.plan.speculate and untried:
+        return Verdict(Speculation.of_none(untried))
     if not engine.plan.speculate or "not_measured" in measured.facts:
         return None
     seen = []
@@ -74,7 +78,7 @@ def drafting(
     if failed:
         yield failed[0][0]
         raise failed[0][1]
-    return speculation_stage.decide(seen, draft)
+    return speculation_stage.decide(seen, draft, untried)
 
 
 def _figures(cache: BuildCache, engine: Engine, job_of: Callable[[Plan], Job]) -> Events:

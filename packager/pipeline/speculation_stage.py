@@ -19,7 +19,7 @@ from packager.pipeline.job import Job
 from packager.pipeline.measured_job import measured_job
 from packager.plan.drafting import with_drafting, with_heads
 from packager.quality.text import shipped
-from packager.records.speculation import Draft, OtherWay, Speculation
+from packager.records.speculation import Draft, OtherWay, Speculation, Untried
 from packager.runtime import Drafts, RefusesDrafts
 
 if TYPE_CHECKING:
@@ -141,7 +141,9 @@ def record(plan: Plan, entry: Entry, draft: DraftFiles | None) -> Speculation:
     return seen.but(draft=kept)
 
 
-def decide(measured: Sequence[Speculation], draft: DraftFiles | None) -> Verdict:
+def decide(
+    measured: Sequence[Speculation], draft: DraftFiles | None, untried: Sequence[Untried] = ()
+) -> Verdict:
     """The way that is fastest among those that pay; where none does, the one that came nearest."""
     best = max(measured, key=lambda one: (bool(one.pays), one.speed_up or 0.0))
     others = tuple(
@@ -150,7 +152,7 @@ def decide(measured: Sequence[Speculation], draft: DraftFiles | None) -> Verdict
         if one is not best
     )
     taken = best.pays and best.how == "draft"
-    return Verdict(best.but(others=others), draft if taken else None)
+    return Verdict(best.but(others=others, untried=tuple(untried)), draft if taken else None)
 
 
 def settled(plan: Plan, verdict: Verdict | None) -> Plan:

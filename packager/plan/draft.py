@@ -19,6 +19,7 @@ from packager.plan.drafting import held, with_drafting, with_heads
 from packager.plan.drafts import same_vocabulary
 from packager.plan.plan import Draft, Plan
 from packager.predict.memory import Footprint, recurrent_state_bytes
+from packager.records.speculation import Untried
 from packager.runtime import Drafts, Runtime
 from packager.select.device_rules import room
 from packager.shape import Shape, heads
@@ -82,20 +83,22 @@ def speculating(plan: Plan, asked: Speculate, runtimes: Sequence[Runtime]) -> Pl
 
 
 def _with_every_way(plan: Plan, known: Sequence[str]) -> Plan:
-    """The plan with what there is to try besides a draft model, as far as it fits; the footprint is
-    that of the way that takes most."""
+    """The plan with what there is to try besides a draft model, as far as it fits, and what does
+    not; the footprint is that of the way that takes most."""
     if "lookup" not in known:
         # Said with everything else that stops the build.
         return replace(plan, speculate=("lookup",))
-    ways, largest = [], plan
+    ways, untried, largest = [], [], plan
     for way in ("lookup", "mtp"):
         if way not in known or (way == "mtp" and not _has(plan)):
             continue
         one = with_drafting(with_heads(plan, way == "mtp"), way)
-        if not _crowded(one):
+        if _crowded(one):
+            untried.append(Untried(how=way, why=f"it does not fit beside the model: {_needs(one)}"))
+        else:
             ways.append(way)
             largest = one
-    return replace(largest, speculate=tuple(ways))
+    return replace(largest, speculate=tuple(ways), untried=tuple(untried))
 
 
 def _has(plan: Plan) -> bool:
@@ -191,15 +194,21 @@ _LESS = {
 """What takes less memory, by way of drafting."""
 
 
+def _needs(plan: Plan) -> str:
+    """What the model and what drafts need together, and what there is."""
+    device = plan.target.device
+    limit = room(plan.workload, device.available_bytes, device.gpus)
+    return (
+        f"together they need {human_bytes(held(plan.chosen))}, and there are {human_bytes(limit)}"
+    )
+
+
 def _refuse_crowd(plan: Plan) -> None:
     """Raise PackError (exit code 3) where the model and what drafts do not fit."""
     if _crowded(plan):
-        device = plan.target.device
-        limit = room(plan.workload, device.available_bytes, device.gpus)
         raise PackError(
             f"What drafts does not fit next to {plan.chosen.variant.name} on {plan.target.name}: "
-            f"together they need {human_bytes(held(plan.chosen))}, and there are "
-            f"{human_bytes(limit)}.",
+            f"{_needs(plan)}.",
             _LESS[plan.speculate[0]],
             ExitCode.NOTHING_FITS,
         )

@@ -18,6 +18,7 @@ from packager.plan.additions import Additions
 from packager.plan.adoption import Recognised
 from packager.predict.memory import Footprint
 from packager.quality.gate import Gate
+from packager.records.speculation import Untried
 from packager.runtime import Runtime, Tools
 from packager.select import Candidate
 from packager.select.preference import undercut
@@ -61,8 +62,8 @@ class Plan:
     `start` is how the engine is started here, None before it was tried. `recognised` is a
     model that was converted already, with what it is. `warm` says that the state of the prefix
     that the profile fixes is to be kept, `speculate` in which ways tokens are drafted, each to be
-    measured, `draft` the model that drafts, and `heads` that the model's own draft module is
-    converted with it.
+    measured, `untried` the ways of them that have no room, `draft` the model that drafts, and
+    `heads` that the model's own draft module is converted with it.
     """
 
     target: Target
@@ -83,6 +84,7 @@ class Plan:
     recognised: Recognised | None = None
     warm: bool = False
     speculate: tuple[str, ...] = ()
+    untried: tuple[Untried, ...] = ()
     draft: Draft | None = None
     heads: bool = False
 
@@ -175,6 +177,7 @@ class Plan:
             **({"adopted": self.recognised.as_dict()} if self.recognised else {}),
             **({"warm": True} if self.warm else {}),
             **({"speculate": list(self.speculate)} if self.speculate else {}),
+            **({"untried": [row.to_json() for row in self.untried]} if self.untried else {}),
             **({"draft": self.draft.as_dict()} if self.draft else {}),
         }
 

@@ -60,12 +60,23 @@ class OtherWay(Record, frozen=True, kw_only=True):
 _WAYS = {"lookup": "Prompt lookup", "mtp": "Drafting with the model's own heads"}
 
 
+class Untried(Record, frozen=True, kw_only=True):
+    """A way of drafting that was asked for among others and not measured, and why."""
+
+    how: str
+    why: str
+
+    def sentence(self) -> str:
+        """For people."""
+        return f"{_WAYS.get(self.how, 'Drafting')} was not tried: {self.why}."
+
+
 class Speculation(Record, frozen=True, kw_only=True):
     """What drafted tokens cost and gain on the machine that built the package; `pays` is None where
     random weights say nothing of what is accepted. `memory_bytes` is what drafting takes beside the
     model as predicted, `peak_memory_bytes` the most of the process that measured it, model and all.
-    `others` is what was measured besides and is slower. `same` are answers that part nowhere, or
-    only at ties."""
+    `others` is what was measured besides and is slower, `untried` what was not measured. `same` are
+    answers that part nowhere, or only at ties."""
 
     how: Literal["lookup", "draft", "mtp"]
     ngram: Tokens | None = None
@@ -82,6 +93,12 @@ class Speculation(Record, frozen=True, kw_only=True):
     peak_memory_bytes: Count | None = None
     draft: Draft | None = None
     others: tuple[OtherWay, ...] = ()
+    untried: tuple[Untried, ...] = ()
+
+    @classmethod
+    def of_none(cls, untried: tuple[Untried, ...]) -> Speculation:
+        """The record of a build in which no way could be tried."""
+        return cls(how="lookup", pays=False, untried=untried)
 
     def break_even(self) -> float | None:
         """That of the number of tokens that is drafted; where that is not known, the least."""
@@ -100,7 +117,11 @@ class Speculation(Record, frozen=True, kw_only=True):
         return _WAYS.get(self.how, "Drafting")
 
     def sentence(self) -> str:
-        """The verdict with its figure."""
+        """The verdict with its figure, and what was not tried."""
+        measured = [] if self.decode_ms is None and self.untried else [self._verdict()]
+        return " ".join([*measured, *(row.sentence() for row in self.untried)])
+
+    def _verdict(self) -> str:
         edge = self.break_even()
         needed = (
             "never pays" if edge is None else f"pays from {edge:.0%} of drafted tokens accepted"

@@ -54,7 +54,8 @@ class OpenVino:
     distributions = _TOOLS.distributions
     more_tools = (_EXPORTER,)
     no_drafts = (
-        "with its cache in 8 bits the engine says other tokens where it checks several at once"
+        "as it is started here the engine says other tokens where it checks several at once, with a "
+        "cache in 8 bits and in 16"
     )
     build_job = "targets.openvino.convert:convert"
     session = "targets.openvino.session:OpenVinoSession"

@@ -13,7 +13,7 @@ from packager.files import folder_that_appears_whole, write_atomically
 from packager.shipping.added import Added
 from packager.shipping.apps import serving, snippets
 from packager.shipping.apps.layout import copy_added, copy_package, write_sums
-from packager.shipping.apps.server_settings import cache_type, unit
+from packager.shipping.apps.server_settings import cache_type, drafting_flags, unit
 from packager.shipping.shipment import Shipment, free_place
 
 _IMAGE = re.compile(r"[a-z0-9][a-zA-Z0-9._:/-]{0,254}(@sha256:[0-9a-f]{64})?")
@@ -81,27 +81,6 @@ def _engine(own: snippets.Facts) -> str:
     return _ENGINES[own.runtime]
 
 
-def _drafting(shipment: Shipment) -> list[str]:
-    """What llama-server is told of the way of drafting that pays; nothing where none does."""
-    speculation = shipment.manifest.contents.speculation
-    if speculation is None or not speculation.pays or speculation.drafted is None:
-        return []
-    most = str(speculation.drafted)
-    if speculation.how == "mtp":
-        return ["--spec-type", "draft-mtp", "--spec-draft-n-max", most]
-    if speculation.draft is not None:
-        draft = f"/opt/qwen-pack/{snippets.FOLDER}/{speculation.draft.files[0]}"
-        more = ["--spec-type", "draft-simple", "--spec-draft-n-max", most]
-        return ["--model-draft", draft, *more]
-    sizes = [
-        "--spec-ngram-simple-size-n",
-        str(speculation.ngram),
-        "--spec-ngram-simple-size-m",
-        most,
-    ]
-    return ["--spec-type", "ngram-simple", *sizes]
-
-
 def _facts(
     shipment: Shipment, own: snippets.Facts, base_image: str | None, added: Sequence[Added]
 ) -> snippets.Values:
@@ -127,7 +106,7 @@ def _facts(
             for key, value in (contents.sampling or {}).items()
             if key in _SAMPLING_FLAGS
         ],
-        "drafting_flags": [Safe(flag) for flag in _drafting(shipment)],
+        "drafting_flags": drafting_flags(shipment, f"/opt/qwen-pack/{snippets.FOLDER}"),
         "thinking_off": profile is not None and profile.thinking == "off",
         "gpu_layers": (contents.offload.gpu_layers if contents.offload else None) or 0,
         "unit": unit(shipment),

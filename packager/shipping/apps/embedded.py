@@ -20,6 +20,7 @@ from packager.files import folder_that_appears_whole, let_all_read, write_json
 from packager.json_values import JsonObject
 from packager.shipping import archive
 from packager.shipping.apps import snippets
+from packager.shipping.apps.server_settings import drafting_flags
 from packager.shipping.shipment import Shipment, free_place
 
 _LONGEST = 100
@@ -49,6 +50,7 @@ def write(
             let_all_read(raw)
         values = {
             **own.values(),
+            "drafting_flags": drafting_flags(shipment, f"FOLDER/{snippets.FOLDER}"),
             "device_type": name,
             "artifact": f"{slug(shipment.name)}-{own.version}",
             "tar_size": sink.size,
