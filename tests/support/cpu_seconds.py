@@ -1,5 +1,6 @@
-"""What every test file costs in each tier, in processor seconds of the test process and of the children
-that it waited for; and the table of them by which files are handed out, the longest first.
+"""What every test file costs in each tier, in processor seconds of the test process, of the children
+that it waited for, and of the jobs that were forked for it; and the table of them by which files are
+handed out, the longest first.
 
 python -m pytest -n 2 --dist loadfile -p tests.support.cpu_seconds        writes `cpu-seconds.jsonl`
 python -m tests.support.cpu_seconds cpu-seconds.jsonl           makes tests/support/cpu_seconds.json of it
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from packager import process
 from tests.support.tiers import is_thorough
 
 TABLE = Path(__file__).with_suffix(".json")
@@ -50,9 +52,18 @@ def longest_first(items: Iterable[pytest.Item]) -> list[pytest.Item]:
 
 
 def spent() -> tuple[float, float]:
-    """Processor seconds of this process so far, and of its children that have ended."""
+    """Processor seconds of this process so far; and of its children that have ended, of the servers
+    that jobs are forked from, and of those jobs."""
     times = os.times()
-    return times.user + times.system, times.children_user + times.children_system
+    warm = getattr(process._start, "__self__", None)
+    of_jobs = sum(map(spent_by, warm.servers)) if warm is not None else 0.0
+    return times.user + times.system, times.children_user + times.children_system + of_jobs
+
+
+def spent_by(pid: int) -> float:
+    """Processor seconds of a process that lives and of its children that have ended."""
+    times = Path("/proc", str(pid), "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return sum(map(int, times[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -64,7 +75,7 @@ def pytest_runtest_protocol(
     result = yield
     own, children = (now - then for now, then in zip(spent(), before, strict=True))
     if nextitem is None:
-        # The servers that jobs are forked from end with the last test: what they took is of all.
+        # The servers end with the last test and would count twice.
         children = 0.0
     row = {
         "test": item.nodeid,
