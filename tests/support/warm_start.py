@@ -46,6 +46,8 @@ CONVERTING = (
     "targets.onnxruntime.convert:",
     "tests.support.onnx_jobs:build",
     "tests.support.onnx_jobs:distances_to_transformers",
+    "tests.support.exporters:",
+    "tests.support.openvino_jobs:in_ways",
 )
 _BUILDING = (":build_and_compare", ":build_and_check", ":build_and_say", ":build_all")
 """Jobs in which the model builder is loaded: ten times what a tiny model takes to convert."""
@@ -143,6 +145,8 @@ class Warm:
 
     def __init__(self, folder: Path) -> None:
         self.on = True
+        self.servers: list[int] = []
+        """The processes that jobs are forked from, in the process that started them."""
         self._start = process._start
         self._environment, self._surroundings = json.loads(
             (folder / STARTED_IN).read_text(encoding="utf-8")
@@ -228,6 +232,7 @@ def servers() -> Iterator[Warm]:
                     pass_fds=(listening.fileno(),),
                     env=python_environment(thread_limits()),
                 )
+            warm.servers.append(server.pid)
             stack.callback(server.wait)
             stack.callback(server.kill)
         before, process._start = process._start, warm.start
