@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Generator, Iterable
 from functools import cache
@@ -27,6 +28,10 @@ RECORDED = "QWEN_PACK_CPU_SECONDS"
 
 UNKNOWN = 10.0
 """What a file counts that is not in the table: were it the longest, it would not be the last."""
+
+
+WAITING = 2
+"""Seconds by the clock that count as much as one of a processor: three workers share two."""
 
 
 @cache
@@ -71,7 +76,7 @@ def pytest_runtest_protocol(
     item: pytest.Item, nextitem: pytest.Item | None
 ) -> Generator[None, object, object]:
     """One line per test, with what its fixtures took."""
-    before = spent()
+    began, before = time.monotonic(), spent()
     result = yield
     own, children = (now - then for now, then in zip(spent(), before, strict=True))
     if nextitem is None:
@@ -82,6 +87,7 @@ def pytest_runtest_protocol(
         "thorough": is_thorough(item),
         "own": round(own, 2),
         "children": round(children, 2),
+        "wall": round(time.monotonic() - began, 2),
     }
     # Workers append to one file: a short line is written whole.
     with open(os.environ.get(RECORDED, "cpu-seconds.jsonl"), "a", encoding="utf-8") as file:
@@ -90,12 +96,13 @@ def pytest_runtest_protocol(
 
 
 def table_of(lines: Iterable[str]) -> dict[str, tuple[float, float]]:
-    """Seconds of both tiers by the name of a file, the longest first."""
+    """Seconds of both tiers by the name of a file, the longest first. A test that waits, for a
+    machine or a device, holds its worker too."""
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for line in lines:
         row = json.loads(line)
         file = Path(row["test"].split("::")[0]).name
-        sums[file][row["thorough"]] += row["own"] + row["children"]
+        sums[file][row["thorough"]] += max(row["own"] + row["children"], row["wall"] / WAITING)
     return {
         name: (round(fast, 1), round(thorough, 1))
         for name, (fast, thorough) in sorted(

@@ -97,12 +97,15 @@ _MAY_DIFFER = (
     *("QWEN_PACK_", "DYING", "PYTEST_", "NO_PROXY", "KMP_", "TORCHINDUCTOR_"),
     # The terminal's; readline tells children of its size.
     *("COLUMNS", "LINES", "NO_COLOR", "TERM"),
+    "ORT_LIB_PATH",  # set by onnxruntime when it is imported, which no server does
+    "OMP_WAIT_POLICY",  # how threads wait, and GOMP_SPINCOUNT has said that already
 )
 """Beginnings of names of variables that nothing reads while modules are imported, or that torch sets
 itself when it is."""
 _MAY_DIFFER_WITHOUT_ENGINES = (
     *(*_MAY_DIFFER, "HF_", "OMP_", "GGML_", "DNNL_", "ONEDNN_"),
     "TOKENIZERS_PARALLELISM",  # read with each call, and set by the trainings
+    *("PATH", "XDG_CACHE_HOME"),  # read where a program or a folder is looked up
 )
 """And of those that nothing reads before an engine or the hub's client is loaded."""
 _LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
