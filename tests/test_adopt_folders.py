@@ -4,11 +4,8 @@ in a sentence, or taken as they are."""
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +27,7 @@ from targets.openvino.adopted import AdoptedOpenVino
 from targets.openvino.adopted import recipe_of as openvino_recipe
 from tests.conftest import REPOSITORY
 from tests.support.building import command
+from tests.support.exporters import exported
 from tests.support.folder_damage import NOT_COMPARED, ONNX, OPENVINO, overwritten
 from tests.support.hub_server import COMMIT, Hub, serve
 from tests.support.make_checkpoint import Silent
@@ -39,25 +37,6 @@ from tests.support.tiers import thorough
 pytestmark = pytest.mark.engine
 
 MODEL = REPOSITORY / "tests" / "models" / "tiny-qwen3"
-QUIET = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "DO_NOT_TRACK": "1",
-    "CI": "true",
-    "NNCF_CI": "1",
-}
-
-
-def exported(*words: str) -> None:
-    """Run another converter, as a person runs it."""
-    done = subprocess.run(
-        [sys.executable, "-m", *words],
-        env={**os.environ, **QUIET},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +44,7 @@ def openvino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The trained model as optimum-intel exports it, in 4 bits."""
     folder = tmp_path_factory.mktemp("exported") / "tiny-int4-ov"
     exported(
+        folder.with_name("log"),
         *("optimum.commands.optimum_cli", "export", "openvino", "--model", str(MODEL)),
         *("--task", "text-generation-with-past", "--weight-format", "int4"),
         *("--group-size", "64", "--ratio", "1.0", "--sym", str(folder)),
@@ -77,6 +57,7 @@ def onnx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The trained model as the model builder makes it with its own defaults, in 4 bits."""
     home = tmp_path_factory.mktemp("builder")
     exported(
+        home / "log",
         *("onnxruntime_genai.models.builder", "-i", str(MODEL), "-o", str(home / "tiny-onnx")),
         *("-p", "int4", "-e", "cpu", "-c", str(home / "cache")),
     )

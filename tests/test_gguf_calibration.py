@@ -17,24 +17,11 @@ from targets.llama_cpp import LlamaCpp, ggml_tensor
 from targets.llama_cpp.build import build as build_job
 from targets.llama_cpp.calibration import collect
 from tests.support.gguf_checkpoints import SHAPES, build, checkpoint
+from tests.support.make_checkpoint import Notes
 
 pytestmark = pytest.mark.engine
 
 WORDS = "the quick brown fox jumps over a lazy dog while seven wizards pack boxes with liquor jugs "
-
-
-class Notes:
-    """A report that keeps its notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def progress(self, done: int, total: int | None, unit: str = "B") -> None: ...
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def text(self, piece: str) -> None: ...
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,7 @@ import base64
 import io
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,9 +30,8 @@ from packager.sounds.made import made
 from targets.gguf.convert import convert
 from targets.gguf.projector import convert_audio
 from targets.llama_cpp.audio import AudioSession, whole_seconds
-from tests.conftest import REPOSITORY
 from tests.support.audio import TOWER, claiming, louder, write_hearing
-from tests.support.building import words_of
+from tests.support.building import within, words_of
 from tests.support.serving import client_of, served_from_export
 from tests.test_projector import Quiet
 
@@ -217,21 +213,11 @@ class TestThePackage:
     def folder(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return tmp_path_factory.mktemp("package")
 
-    def command(self, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *words_of("packager.cli"), *words],
-            capture_output=True,
-            text=True,
-            cwd=REPOSITORY,
-            env={**os.environ, "QWEN_PACK_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"},
-            check=False,
-        )
-
     @pytest.fixture(scope="class")
     def built(self, folder: Path, checkpoint: Path) -> Path:
         out = folder / "package"
         own = ("--weights", str(checkpoint), "--out", str(out))
-        done = self.command(folder, "build", *self.FLAGS, *self.NEED, *own)
+        done = within(folder, "build", *self.FLAGS, *self.NEED, *own)
         assert done.returncode == 0, done.stderr
         return out
 
@@ -275,7 +261,7 @@ class TestThePackage:
         ):
             out = folder / form
             words = ("--format", form, "--out", str(out), "--accept-license", "unstated")
-            done = self.command(folder, "export", str(built), *words)
+            done = within(folder, "export", str(built), *words)
             assert done.returncode == 0, done.stderr
             endings = (".kt", ".swift", ".c", ".h", "", ".md")
             files = [path for path in out.rglob("*") if path.is_file() and path.suffix in endings]
@@ -289,7 +275,7 @@ class TestThePackage:
         assert "capital of France" not in (built / "README.md").read_text()
         out = folder / "ollama"
         words = ("--format", "ollama", "--out", str(out), "--accept-license", "unstated")
-        done = self.command(folder, "export", str(built), *words)
+        done = within(folder, "export", str(built), *words)
         assert done.returncode == 2 and "no field for sound" in done.stderr and not out.exists()
         found = manifest.read(built)
         own_entry = manifest.FileEntry(manifest.NAME, 0, "0" * 64)
@@ -305,15 +291,15 @@ class TestThePackage:
         soundfile = pytest.importorskip("soundfile", reason="the extra for sound")
         pytest.importorskip("soxr", reason="the extra for sound")
         soundfile.write(folder / "a.wav", made(11), RATE)
-        done = self.command(
+        done = within(
             folder, "run", str(built), "--audio", str(folder / "a.wav"), "--max-tokens", "4"
         )
         assert done.returncode == 0, done.stderr
         assert "The sound has 11 s: it is cut into pieces of at most 8." in done.stderr
         for words in (("Hello", "--image", "a.png", "--audio", "a.wav"), ()):
-            assert self.command(folder, "run", str(built), *words).returncode == 2
+            assert within(folder, "run", str(built), *words).returncode == 2
         (folder / "b.wav").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
-        wrong = self.command(folder, "run", str(built), "--audio", str(folder / "b.wav"))
+        wrong = within(folder, "run", str(built), "--audio", str(folder / "b.wav"))
         assert wrong.returncode == 6 and "is a picture" in wrong.stderr
 
     def test_it_is_served_and_what_is_no_sound_is_refused(self, built: Path, folder: Path) -> None:
@@ -338,7 +324,7 @@ class TestThePackage:
 
         (folder / "c.wav").write_bytes(data(made(5)))
         words = ("--audio", str(folder / "c.wav"), "--max-tokens", "6")
-        expected = self.command(folder, "run", str(built), *words).stdout.rstrip("\n")
+        expected = within(folder, "run", str(built), *words).stdout.rstrip("\n")
         greedy: dict[str, Any] = {"model": "any", "temperature": 0, "max_tokens": 6}
         with served_from_export(built, folder / "served") as address:
             create = client_of(address).chat.completions.create
@@ -391,5 +377,5 @@ class TestThePackage:
     def test_a_package_of_text_alone_refuses_sound(self, built: Path, folder: Path) -> None:
         data = json.loads((built / "manifest.json").read_text())
         assert data["workload"]["max_audio_seconds"] == 8
-        done = self.command(folder, "run", str(built), "What is it?", "--image", "a.png")
+        done = within(folder, "run", str(built), "What is it?", "--image", "a.png")
         assert done.returncode == 2 and "takes no pictures" in done.stderr

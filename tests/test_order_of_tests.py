@@ -47,12 +47,14 @@ def test_the_longest_file_comes_first_and_each_keeps_its_own_order(monkeypatch: 
 
 
 def test_the_table_is_the_sum_of_what_was_recorded() -> None:
-    rows = [
-        {"test": "tests/test_a.py::one", "thorough": False, "own": 0.5, "children": 1.0},
-        {"test": "tests/test_b.py::one", "thorough": False, "own": 2.0, "children": 0.0},
-        {"test": "tests/test_a.py::two[x::y]", "thorough": False, "own": 1.0, "children": 0.25},
-        {"test": "tests/test_b.py::two", "thorough": True, "own": 1.0, "children": 0.0},
+    keys = ("test", "thorough", "own", "children", "wall")
+    values = [
+        ("tests/test_a.py::one", False, 0.5, 1.0, 2.0),
+        ("tests/test_b.py::waits", False, 0.0, 0.0, 4.0),
+        ("tests/test_a.py::two[x::y]", False, 1.0, 0.25, 2.0),
+        ("tests/test_b.py::two", True, 1.0, 0.0, 1.0),
     ]
+    rows = [dict(zip(keys, row, strict=True)) for row in values]
     made = cpu_seconds.table_of(json.dumps(row) for row in rows)
     assert list(made.items()) == [("test_b.py", (2.0, 1.0)), ("test_a.py", (2.8, 0.0))]
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import shutil
 import ssl
-import subprocess
 import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 from packager.errors import ExitCode, PackError
 from packager.shipping.registry_auth import Challenge, challenge, check_realm
 from packager.shipping.registry_client import Repository
+from tests.support.certificates import self_signed
 from tests.support.registry_logins import (
     MANIFEST,
     SECRET,
@@ -143,26 +142,7 @@ def test_a_log_in_goes_to_the_registry_and_to_whom_the_user_allows(case: str) ->
 def test_a_redirect_takes_the_log_in_nowhere_else(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
-    name = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1,IP:127.0.0.2"]
-    made = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-keyout",
-        key,
-        "-out",
-        certificate,
-        *name,
-    ]
-    if not shutil.which("openssl"):
-        pytest.skip("needs openssl")
-    subprocess.run(made, check=True, capture_output=True)
+    certificate, key = self_signed(tmp_path, "127.0.0.1", "127.0.0.2")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)

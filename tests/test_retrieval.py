@@ -21,23 +21,9 @@ from targets.gguf.presets import preset_of
 from tests.support.make_checkpoint import Silent
 from tests.support.retrieval import built, edit, end_id, write_embedder, write_reranker
 
+pytest_plugins = ("tests.support.fixtures.retrieval",)
 TEXTS = ["hello", "what is a stone?", "ein langer Text " * 30, ""]
 DOCUMENTS = ["granite", "water is wet", "x" * 300]
-
-
-@pytest.fixture(scope="module")
-def embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_embedder(tmp_path_factory.mktemp("embedder") / "checkpoint")
-
-
-@pytest.fixture(scope="module")
-def reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_reranker(tmp_path_factory.mktemp("reranker") / "checkpoint", tied=False)
-
-
-@pytest.fixture(scope="module")
-def vectors_file(embedder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(embedder, tmp_path_factory.mktemp("gguf") / "model.gguf", "F16", "embed")
 
 
 def opened(path: Path, context: int = 1024) -> Any:

@@ -18,29 +18,15 @@ from packager.quality import retrieval as gate
 from packager.quality import retrieval_corpus, retrieval_limits, retrieval_verdict
 from packager.quality.verdict import check, refuse_incomplete, summary
 from tests.support.make_checkpoint import Silent
-from tests.support.retrieval import SHAPE, built, write_embedder, write_reranker
+from tests.support.retrieval import SHAPE, built
 
+pytest_plugins = ("tests.support.fixtures.retrieval",)
 SESSION = "targets.llama_cpp.retrieval:Session"
 FACTS: dict[str, Any] = {
     "parity": {"texts": 1, "tokens": 1},
     "text": {"name": "corpus", "sha256": "0"},
     "compare_seconds": 1.0,
 }
-
-
-@pytest.fixture(scope="module")
-def embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_embedder(tmp_path_factory.mktemp("embedder") / "checkpoint")
-
-
-@pytest.fixture(scope="module")
-def reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_reranker(tmp_path_factory.mktemp("reranker") / "checkpoint", tied=False)
-
-
-@pytest.fixture(scope="module")
-def vectors_file(embedder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(embedder, tmp_path_factory.mktemp("gguf") / "model.gguf", "F16", "embed")
 
 
 @pytest.fixture(scope="module")

@@ -27,22 +27,8 @@ from packager.shipping.patch_format import files_sha256
 from tests.support.patches import MODEL, NEW, OLD, delta, nothing, write
 from tests.support.shipping_packages import finish, tree
 
+pytest_plugins = ("tests.support.fixtures.patches",)
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture
-def old(tmp_path: Path) -> Path:
-    return write(tmp_path / "old", OLD)
-
-
-@pytest.fixture
-def new(tmp_path: Path) -> Path:
-    return write(tmp_path / "new", NEW)
-
-
-@pytest.fixture
-def patch(old: Path, new: Path, tmp_path: Path) -> Path:
-    return delta(old, new, tmp_path / "tiny.patch").path
 
 
 def test_an_old_package_and_a_patch_are_the_new_package(

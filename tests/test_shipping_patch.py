@@ -21,22 +21,8 @@ from packager.shipping.patch_format import Data, Header, Stretch, encode, files_
 from tests.support.patches import MODEL, NEW, OLD, delta, described, nothing, write
 from tests.support.shipping_packages import finish, tree
 
+pytest_plugins = ("tests.support.fixtures.patches",)
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture
-def old(tmp_path: Path) -> Path:
-    return write(tmp_path / "old", OLD)
-
-
-@pytest.fixture
-def new(tmp_path: Path) -> Path:
-    return write(tmp_path / "new", NEW)
-
-
-@pytest.fixture
-def patch(old: Path, new: Path, tmp_path: Path) -> Path:
-    return delta(old, new, tmp_path / "tiny.patch").path
 
 
 def test_another_old_package_is_refused_by_its_digest(

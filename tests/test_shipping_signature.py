@@ -21,22 +21,10 @@ from packager.package import manifest
 from packager.shipping import keys
 from packager.shipping.signature import Signer, Trust, check, sign
 from packager.shipping.versions import ordered
-from tests.support.make_package import body, write_package
+from tests.support.make_package import body
 
-pytestmark = pytest.mark.engine
-
-
-@pytest.fixture(autouse=True)
-def no_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("QWEN_PACK_KEY_PASSWORD", raising=False)
-
-
-@pytest.fixture
-def package(tmp_path: Path) -> Path:
-    (tmp_path / "tiny").mkdir(mode=0o755)
-    folder = write_package(tmp_path / "tiny")
-    manifest.write(folder, {**body(folder), "version": "1.4.0"})
-    return folder
+pytest_plugins = ("tests.support.fixtures.signing",)
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("no_password")]
 
 
 @pytest.fixture

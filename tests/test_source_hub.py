@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +16,12 @@ from packager.errors import ExitCode, PackError
 from packager.process import Progress, run_job
 from packager.sources import local
 from tests.support.hub_fetch import REPO, WEIGHTS, Fetch
-from tests.support.hub_server import COMMIT, Hub, repository, serve
+from tests.support.hub_server import COMMIT, Hub, repository
 from tests.support.make_checkpoint import Silent, tiny_shape, write_tiny
 from tests.support.tiers import thorough
 
+pytest_plugins = ("tests.support.fixtures.hub",)
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("published") / "tiny")
-
-
-@pytest.fixture
-def hub(checkpoint: Path) -> Iterator[Hub]:
-    with serve(Hub(REPO, repository(checkpoint))) as served:
-        yield served
-
-
-@pytest.fixture
-def fetch(tmp_path: Path, hub: Hub) -> Fetch:
-    return Fetch(tmp_path, hub.endpoint)
 
 
 def test_a_checkpoint_comes_with_its_commit_licence_sizes_and_digests(

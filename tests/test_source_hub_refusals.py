@@ -4,9 +4,6 @@ download."""
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,27 +12,13 @@ import pytest
 from packager import limits, sources
 from packager.errors import ExitCode, PackError
 from packager.process import run_job
+from tests.support.certificates import self_signed
 from tests.support.hub_fetch import REPO, WEIGHTS, Fetch
 from tests.support.hub_server import COMMIT, Hub, repository, serve
-from tests.support.make_checkpoint import tiny_shape, write_tiny
+from tests.support.make_checkpoint import tiny_shape
 
+pytest_plugins = ("tests.support.fixtures.hub",)
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("published") / "tiny")
-
-
-@pytest.fixture
-def hub(checkpoint: Path) -> Iterator[Hub]:
-    with serve(Hub(REPO, repository(checkpoint))) as served:
-        yield served
-
-
-@pytest.fixture
-def fetch(tmp_path: Path, hub: Hub) -> Fetch:
-    return Fetch(tmp_path, hub.endpoint)
 
 
 def test_an_unknown_repository_names_the_two_ways_on(fetch: Fetch) -> None:
@@ -99,28 +82,8 @@ def test_a_host_that_speaks_no_tls_is_one_sentence(hub: Hub, fetch: Fetch) -> No
     )
 
 
-@pytest.mark.skipif(
-    shutil.which("openssl") is None, reason="needs the openssl command to make a certificate"
-)
 def test_a_certificate_that_nobody_signed_is_named(checkpoint: Path, tmp_path: Path) -> None:
-    key, pem = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    make = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-keyout",
-        str(key),
-        "-out",
-        str(pem),
-        *subject,
-    ]
-    subprocess.run(make, check=True, capture_output=True)
+    pem, key = self_signed(tmp_path, "127.0.0.1")
     both = tmp_path / "both.pem"
     both.write_text(key.read_text() + pem.read_text())
     with serve(Hub(REPO, repository(checkpoint)), both) as hub:

@@ -19,25 +19,11 @@ from packager.package.content import content_sha256
 from packager.sources import modelscope
 from packager.sources.mirror import named
 from tests.support.hub_server import repository
-from tests.support.make_checkpoint import write_tiny
+from tests.support.make_checkpoint import Notes, write_tiny
 from tests.support.modelscope_server import COMMIT, ModelScope, serve
 
 REPO = "Qwen/Tiny-1.5"
 WEIGHTS = "model.safetensors"
-
-
-class Notes:
-    """A report that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def progress(self, done: int, total: int | None, unit: str = "B") -> None: ...
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def text(self, piece: str) -> None: ...
 
 
 @pytest.fixture(scope="module")

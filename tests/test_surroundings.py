@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -18,11 +19,18 @@ import pytest
 
 from packager.errors import ExitCode
 from packager.package.verify import verify
+from tests.support.building import words_of
 from tests.support.make_checkpoint import write_tiny
 from tests.support.make_package import write_package
 from tests.support.tiers import thorough
 
-QWEN_PACK = f"{sys.executable} -m packager.cli"
+COLD = [sys.executable, "-m", "packager.cli"]
+"""For what looks for the jobs by their command line, or has no streams to hand down."""
+
+
+def qwen_pack() -> list[str]:
+    """The program, whose jobs are forked from the servers of the suite."""
+    return [sys.executable, *words_of("packager.cli")]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +80,7 @@ def test_termination_and_a_closed_terminal_are_interruptions(
 ) -> None:
     # Tests that somebody runs in the background inherit that it is ignored.
     run = subprocess.Popen(
-        [sys.executable, "-m", "packager.cli", *build(checkpoint, tmp_path / "p")],
+        [*COLD, *build(checkpoint, tmp_path / "p")],
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
@@ -93,7 +101,7 @@ def test_termination_and_a_closed_terminal_are_interruptions(
 @pytest.mark.engine
 def test_a_hangup_that_the_caller_ignores_stays_ignored(checkpoint: Path, tmp_path: Path) -> None:
     run = subprocess.Popen(
-        ["nohup", sys.executable, "-m", "packager.cli", *build(checkpoint, tmp_path / "p")],
+        ["nohup", *qwen_pack(), *build(checkpoint, tmp_path / "p")],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -116,7 +124,7 @@ def test_a_reader_of_the_narration_who_goes_away_does_not_stop_a_build(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     run = shell(
-        f"{QWEN_PACK} {' '.join(build(checkpoint, tmp_path / 'p'))} 2>&1 | head -1; exit "
+        f"{shlex.join([*qwen_pack(), *build(checkpoint, tmp_path / 'p')])} 2>&1 | head -1; exit "
         f"${{PIPESTATUS[0]}}"
     )
     assert run.returncode == ExitCode.DONE, run.stderr
@@ -128,7 +136,7 @@ def test_a_reader_of_the_narration_who_goes_away_does_not_stop_a_build(
 def test_a_build_with_no_standard_stream_open_writes_a_whole_package(
     checkpoint: Path, tmp_path: Path
 ) -> None:
-    run = shell(f"{QWEN_PACK} {' '.join(build(checkpoint, tmp_path / 'p'))} <&- >&- 2>&-")
+    run = shell(f"{shlex.join([*COLD, *build(checkpoint, tmp_path / 'p')])} <&- >&- 2>&-")
     assert run.returncode == ExitCode.DONE
     assert verify(tmp_path / "p") == []
 
@@ -141,7 +149,7 @@ def test_papers_that_other_systems_cannot_hold_do_not_spoil_the_package(
     copy = Path(shutil.copytree(checkpoint, tmp_path / "copy"))
     for name in ("LICENSE", "License", "LICENSE\x1b"):
         (copy / name).write_text(name)
-    run = shell(f"{QWEN_PACK} {' '.join(build(copy, tmp_path / 'p'))}")
+    run = shell(shlex.join([*qwen_pack(), *build(copy, tmp_path / "p")]))
     assert run.returncode == ExitCode.DONE, run.stderr
     assert verify(tmp_path / "p") == []
     assert (
@@ -156,7 +164,7 @@ def test_papers_that_other_systems_cannot_hold_do_not_spoil_the_package(
 def test_two_builds_at_once_into_one_cache_and_one_folder_both_end_well(
     checkpoint: Path, tmp_path: Path
 ) -> None:
-    words = [sys.executable, "-m", "packager.cli", *build(checkpoint, tmp_path / "p")]
+    words = [*qwen_pack(), *build(checkpoint, tmp_path / "p")]
     runs = [
         subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
@@ -172,12 +180,10 @@ def test_what_somebody_puts_into_the_folder_while_it_is_built_again_is_kept(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     words = build(checkpoint, tmp_path / "p")
-    assert shell(f"{QWEN_PACK} {' '.join(words)}").returncode == ExitCode.DONE
+    assert shell(shlex.join([*qwen_pack(), *words])).returncode == ExitCode.DONE
     before = (tmp_path / "p" / "manifest.json").read_bytes()
     words[words.index("256")] = "128"
-    run = subprocess.Popen(
-        [sys.executable, "-m", "packager.cli", *words], stderr=subprocess.PIPE, text=True
-    )
+    run = subprocess.Popen([*qwen_pack(), *words], stderr=subprocess.PIPE, text=True)
     assert run.stderr is not None
     for line in run.stderr:
         if line.startswith("[2/"):
@@ -189,7 +195,7 @@ def test_what_somebody_puts_into_the_folder_while_it_is_built_again_is_kept(
 
 
 def test_a_reader_of_the_data_who_goes_away_is_no_error() -> None:
-    run = shell(f"(sleep 0.5; {QWEN_PACK} models --json) | true; exit ${{PIPESTATUS[0]}}")
+    run = shell(f"(sleep 0.5; {shlex.join(COLD)} models --json) | true; exit ${{PIPESTATUS[0]}}")
     assert (run.returncode, run.stderr) == (ExitCode.DONE, "")
 
 
@@ -197,7 +203,7 @@ def test_a_file_name_that_is_no_text_is_shown_escaped(tmp_path: Path) -> None:
     package = write_package(tmp_path / "p")
     Path(os.fsdecode(os.fsencode(package) + b"/\xff\x1b[31m")).write_text("x")
     for flags in ("", "--json"):
-        run = shell(f"{QWEN_PACK} verify {package} {flags}")
+        run = shell(f"{shlex.join(COLD)} verify {package} {flags}")
         assert run.returncode == ExitCode.INPUT, run.stderr
         assert "Traceback" not in run.stderr
         assert "\x1b" not in run.stdout
@@ -222,7 +228,7 @@ def test_a_terminal_that_is_gone_takes_no_words_and_the_exit_code_is_that_of_an_
             fcntl.ioctl(own, termios.TIOCSCTTY, 0)
 
         run = subprocess.Popen(
-            [sys.executable, "-m", "packager.cli", "pull", place],
+            [*COLD, "pull", place],
             stdin=own,
             stdout=own,
             stderr=own,

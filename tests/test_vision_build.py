@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +18,13 @@ from packager.shipping.apps import snippets
 from packager.shipping.shipment import Shipment
 from targets.llama_cpp.how_to_run import how_to_run
 from targets.llama_cpp.session import model_file
-from tests.conftest import REPOSITORY
-from tests.support.building import words_of
+from tests.support.building import within
 from tests.support.vision import SHAPES, write_seeing
 
 pytestmark = pytest.mark.engine
 
 FLAGS = ["--target", "laptop-cpu", "--recipe", "gguf:Q8_0", "--context", "256", "--prompt", "128"]
 SEEING = [*FLAGS, "--use-case", "vision", "--max-image-tokens", "64", "--max-ttft-ms", "1e8"]
-
-
-def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *words_of("packager.cli"), *words],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-        env={**os.environ, "QWEN_PACK_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"},
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +37,7 @@ def built(folder: Path) -> Path:
     """A package of a tiny Qwen3-VL."""
     checkpoint = write_seeing(folder / "tiny-vl", "qwen3_vl")
     (checkpoint / "LICENSE").write_text("CC0")
-    done = command(
+    done = within(
         folder,
         "build",
         *SEEING,
@@ -126,12 +111,12 @@ def test_a_role_that_is_unknown_is_refused(built: Path, tmp_path: Path) -> None:
 
 
 def test_a_rebuild_gives_both_files_again(built: Path, folder: Path) -> None:
-    done = command(folder, "verify", str(built), "--rebuild", "--weights", str(folder / "tiny-vl"))
+    done = within(folder, "verify", str(built), "--rebuild", "--weights", str(folder / "tiny-vl"))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_it_answers_text_as_any_package_does(built: Path, folder: Path) -> None:
-    done = command(folder, "run", str(built), "hello")
+    done = within(folder, "run", str(built), "hello")
     assert done.returncode == 0, done.stderr
 
 
@@ -142,7 +127,7 @@ def test_the_readme_and_every_export_name_both_files(built: Path, tmp_path: Path
     assert "FROM ./model/model.gguf\nFROM ./model/mmproj.gguf\n" in readme
     for form in ("ollama", "docker", "android", "ios", "embedded"):
         out = tmp_path / form
-        done = command(
+        done = within(
             tmp_path,
             *("export", str(built), "--format", form, "--out", str(out)),
             *("--accept-license", "unstated"),
@@ -189,7 +174,7 @@ def test_the_images_hold_the_tower_as_a_layer_of_its_own_kind(built: Path) -> No
 
 def test_text_alone_is_built_when_it_is_asked_for(built: Path, folder: Path) -> None:
     out = folder / "text"
-    done = command(
+    done = within(
         folder,
         "build",
         *(*FLAGS, "--use-case", "vision", "--modality", "text", "--max-ttft-ms", "1e8"),
@@ -211,7 +196,7 @@ def test_a_checkpoint_whose_tower_is_cut_off_is_refused_before_anything_is_built
 ) -> None:
     checkpoint = write_seeing(tmp_path / "tiny", "qwen2_vl")
     (checkpoint / "preprocessor_config.json").unlink()
-    done = command(
+    done = within(
         tmp_path,
         *("build", *SEEING, "--weights", str(checkpoint), "--out", str(tmp_path / "out")),
     )

@@ -36,6 +36,11 @@ def environment(cache: Path) -> dict[str, str]:
     return {**os.environ, "QWEN_PACK_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
 
 
+def within(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command with the cache `cache` of the folder, started in the repository."""
+    return command(*arguments, cache=folder / "cache", cwd=REPOSITORY)
+
+
 def command(
     *arguments: str, cache: Path, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,6 @@
-"""What every test file costs in each tier, in processor seconds of the test process and of the children
-that it waited for; and the table of them by which files are handed out, the longest first.
+"""What every test file costs in each tier, in processor seconds of the test process, of the children
+that it waited for, and of the jobs that were forked for it; and the table of them by which files are
+handed out, the longest first.
 
 python -m pytest -n 2 --dist loadfile -p tests.support.cpu_seconds        writes `cpu-seconds.jsonl`
 python -m tests.support.cpu_seconds cpu-seconds.jsonl           makes tests/support/cpu_seconds.json of it
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Generator, Iterable
 from functools import cache
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from packager import process
 from tests.support.tiers import is_thorough
 
 TABLE = Path(__file__).with_suffix(".json")
@@ -25,6 +28,10 @@ RECORDED = "QWEN_PACK_CPU_SECONDS"
 
 UNKNOWN = 10.0
 """What a file counts that is not in the table: were it the longest, it would not be the last."""
+
+
+WAITING = 2
+"""Seconds by the clock that count as much as one of a processor: three workers share two."""
 
 
 @cache
@@ -50,9 +57,18 @@ def longest_first(items: Iterable[pytest.Item]) -> list[pytest.Item]:
 
 
 def spent() -> tuple[float, float]:
-    """Processor seconds of this process so far, and of its children that have ended."""
+    """Processor seconds of this process so far; and of its children that have ended, of the servers
+    that jobs are forked from, and of those jobs."""
     times = os.times()
-    return times.user + times.system, times.children_user + times.children_system
+    warm = getattr(process._start, "__self__", None)
+    of_jobs = sum(map(spent_by, warm.servers)) if warm is not None else 0.0
+    return times.user + times.system, times.children_user + times.children_system + of_jobs
+
+
+def spent_by(pid: int) -> float:
+    """Processor seconds of a process that lives and of its children that have ended."""
+    times = Path("/proc", str(pid), "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return sum(map(int, times[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -60,17 +76,18 @@ def pytest_runtest_protocol(
     item: pytest.Item, nextitem: pytest.Item | None
 ) -> Generator[None, object, object]:
     """One line per test, with what its fixtures took."""
-    before = spent()
+    began, before = time.monotonic(), spent()
     result = yield
     own, children = (now - then for now, then in zip(spent(), before, strict=True))
     if nextitem is None:
-        # The servers that jobs are forked from end with the last test: what they took is of all.
+        # The servers end with the last test and would count twice.
         children = 0.0
     row = {
         "test": item.nodeid,
         "thorough": is_thorough(item),
         "own": round(own, 2),
         "children": round(children, 2),
+        "wall": round(time.monotonic() - began, 2),
     }
     # Workers append to one file: a short line is written whole.
     with open(os.environ.get(RECORDED, "cpu-seconds.jsonl"), "a", encoding="utf-8") as file:
@@ -79,12 +96,13 @@ def pytest_runtest_protocol(
 
 
 def table_of(lines: Iterable[str]) -> dict[str, tuple[float, float]]:
-    """Seconds of both tiers by the name of a file, the longest first."""
+    """Seconds of both tiers by the name of a file, the longest first. A test that waits, for a
+    machine or a device, holds its worker too."""
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for line in lines:
         row = json.loads(line)
         file = Path(row["test"].split("::")[0]).name
-        sums[file][row["thorough"]] += row["own"] + row["children"]
+        sums[file][row["thorough"]] += max(row["own"] + row["children"], row["wall"] / WAITING)
     return {
         name: (round(fast, 1), round(thorough, 1))
         for name, (fast, thorough) in sorted(

@@ -46,7 +46,7 @@ class Host:
 def ssh_host(folder: Path, variables: Mapping[str, str] | None = None) -> Iterator[Host]:
     """An sshd of this user with a host key and one client key, and a folder to put first in PATH
     whose `ssh` reads a configuration of its own instead of the user's. What is run there has these
-    variables."""
+    variables, and those of the suite by which threads wait asleep."""
     ssh, keygen = shutil.which("ssh"), shutil.which("ssh-keygen")
     if _SSHD is None or ssh is None or keygen is None:
         pytest.skip("needs OpenSSH's server and client (Debian: openssh-server)")
@@ -58,11 +58,13 @@ def ssh_host(folder: Path, variables: Mapping[str, str] | None = None) -> Iterat
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
+    waiting = {name: os.environ[name] for name in ("GOMP_SPINCOUNT",) if name in os.environ}
+    there = [f"{name}={value}" for name, value in {**waiting, **(variables or {})}.items()]
     (folder / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder / 'host'}\n"
         f"AuthorizedKeysFile {folder / 'allowed'}\nPidFile none\nStrictModes no\nUsePAM no\n"
         "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n"
-        + (f"SetEnv {' '.join(map('='.join, variables.items()))}\n" if variables else "")
+        + (f"SetEnv {' '.join(there)}\n" if there else "")
     )
     key = (folder / "host.pub").read_text().split()[:2]
     known = folder / "known_hosts"

@@ -30,6 +30,16 @@ class Silent:
         pass
 
 
+class Notes(Silent):
+    """A report that keeps its notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 def tiny_shape(
     model_type: str = "qwen3",
     *,

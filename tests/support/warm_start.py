@@ -46,6 +46,8 @@ CONVERTING = (
     "targets.onnxruntime.convert:",
     "tests.support.onnx_jobs:build",
     "tests.support.onnx_jobs:distances_to_transformers",
+    "tests.support.exporters:",
+    "tests.support.openvino_jobs:in_ways",
 )
 _BUILDING = (":build_and_compare", ":build_and_check", ":build_and_say", ":build_all")
 """Jobs in which the model builder is loaded: ten times what a tiny model takes to convert."""
@@ -95,12 +97,15 @@ _MAY_DIFFER = (
     *("QWEN_PACK_", "DYING", "PYTEST_", "NO_PROXY", "KMP_", "TORCHINDUCTOR_"),
     # The terminal's; readline tells children of its size.
     *("COLUMNS", "LINES", "NO_COLOR", "TERM"),
+    "ORT_LIB_PATH",  # set by onnxruntime when it is imported, which no server does
+    "OMP_WAIT_POLICY",  # how threads wait, and GOMP_SPINCOUNT has said that already
 )
 """Beginnings of names of variables that nothing reads while modules are imported, or that torch sets
 itself when it is."""
 _MAY_DIFFER_WITHOUT_ENGINES = (
     *(*_MAY_DIFFER, "HF_", "OMP_", "GGML_", "DNNL_", "ONEDNN_"),
     "TOKENIZERS_PARALLELISM",  # read with each call, and set by the trainings
+    *("PATH", "XDG_CACHE_HOME"),  # read where a program or a folder is looked up
 )
 """And of those that nothing reads before an engine or the hub's client is loaded."""
 _LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
@@ -143,6 +148,8 @@ class Warm:
 
     def __init__(self, folder: Path) -> None:
         self.on = True
+        self.servers: list[int] = []
+        """The processes that jobs are forked from, in the process that started them."""
         self._start = process._start
         self._environment, self._surroundings = json.loads(
             (folder / STARTED_IN).read_text(encoding="utf-8")
@@ -228,6 +235,7 @@ def servers() -> Iterator[Warm]:
                     pass_fds=(listening.fileno(),),
                     env=python_environment(thread_limits()),
                 )
+            warm.servers.append(server.pid)
             stack.callback(server.wait)
             stack.callback(server.kill)
         before, process._start = process._start, warm.start
