@@ -57,14 +57,14 @@ _SMALL = {
     "openvino:int8_asym": (4096,),
     "onnx:int4_asym_b32": (512, 4096),
 }
-_RETRIEVAL = {
-    recipe: (512, 2048)
-    for recipe in (
+_RETRIEVAL = dict.fromkeys(
+    (
         *("gguf:Q8_0", "gguf:Q4_K_M"),
         *("openvino:int8_asym", "openvino:int4_sym_g128"),
         *("onnx:int8_sym_b32", "onnx:int4_sym_b32"),
-    )
-}
+    ),
+    (512, 2048),
+)
 QUICK: Combinations = {"Qwen2.5-0.5B-Instruct": _SMALL, "Qwen3-0.6B": _SMALL}
 
 # What one runtime does at one width is no proof for another: every runtime at four widths, the

@@ -135,6 +135,18 @@ def test_what_a_recipe_writes_follows_from_its_checkpoint(
                 assert row["ways"] == {"ggml": 15}
 
 
+@pytest.mark.parametrize("weights", ["int8_sym", "q4_0"])
+def test_every_layer_has_one_product_of_its_name_where_an_adapter_looks_for_it(
+    artifacts: Path, weights: str
+) -> None:
+    graph = ElementTree.parse(artifacts / weights / "openvino_model.xml")
+    products = [row.get("name", "") for row in graph.iter("layer") if row.get("type") == "MatMul"]
+    for layer in range(QWEN2.layers):
+        for part in ("self_attn.q", "self_attn.k", "self_attn.v", "self_attn.o", "mlp.down"):
+            name = f"model.layers.{layer}.{part}_proj"
+            assert len([title for title in products if name in title]) == 1, name
+
+
 @pytest.mark.thorough("test_what_a_recipe_writes_follows_from_its_checkpoint")
 def test_experts_in_one_constant_are_compared_with_those_of_the_checkpoint(tmp_path: Path) -> None:
     experts = SHAPES["qwen2_moe"].experts

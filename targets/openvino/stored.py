@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from packager.errors import PackError, bad_input
 from packager.inspection.unsafe import shown, whole
+from packager.limits import EXPERTS
 from targets.openvino import given
 from targets.openvino.given import FLOATS, INDEXES, WIDENED, Layer, dimensions
 
@@ -187,6 +188,8 @@ def _rows(layers: Mapping[int, Layer], weights: Path) -> Iterator[StoredWeights]
 def _rows_of(name: str, shape: tuple[int, ...]) -> int:
     """The sizes before the columns, which may be divided into groups."""
     if _EXPERT in name:
+        if shape[0] > EXPERTS:
+            raise ValueError(f"{name} has {shape[0]} experts, and {EXPERTS} are the most")
         return prod(shape[:2])
     wide = [size for size in shape if size > 1]
     return 1 if len(wide) < 2 or name.endswith(_ONE_ROW) else wide[0]
