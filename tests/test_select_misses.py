@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from packager import catalog
 from packager.device.target import Target
 from packager.need.workload import Workload, merge
-from packager.select import choose, nearest_misses, steps
+from packager.select import candidates, choose, nearest_misses, steps
 from tests.support.plain_runtime import GB, PLAIN, chat, fit, target
 
 
@@ -77,7 +78,8 @@ def test_a_larger_device_is_proposed_for_what_would_be_asked_of_it() -> None:
 
 def test_a_licence_that_nobody_states_is_accepted_with_any() -> None:
     wish = replace(chat(), licenses=("apache-2.0",))
-    found = fit(target(), wish, "Qwen2.5-7B-Instruct-1M", named=True)
+    nameless = replace(catalog.find("Qwen2.5-7B-Instruct-1M"), license=None)
+    found = candidates(target(), wish, (nameless,), (PLAIN,), named=True)
     (miss,) = nearest_misses(target(), wish, found, (PLAIN,), named=True)
     assert (miss.flag, miss.then.passes) == ("--license any", True)
 
