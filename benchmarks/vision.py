@@ -38,8 +38,8 @@ from packager.cores import cores
 from packager.device.this_machine import describe_machine
 from packager.measure.noise import BUSY_CORES
 from packager.measure.pictures import made
+from packager.measure.session_settings import settings_of
 from packager.package import manifest
-from packager.pipeline.bench import settings_of
 
 TOKENS = (256, 1024)
 NEW_TOKENS = 2

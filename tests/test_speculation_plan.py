@@ -125,7 +125,7 @@ def test_auto_says_which_ways_do_not_fit_beside_the_model() -> None:
         assert found.speculate == tried and tuple(row.how for row in found.untried) == left
         assert found.heads is False and len(found.as_dict()["untried"]) == len(left)
         rows = [row.sentence() for row in found.untried]
-        assert all("was not tried: it does not fit beside the model" in row for row in rows)
+        assert all("was not tried: it does not fit in addition to the model" in row for row in rows)
     none = Speculation.of_none(found.untried)
     assert none.sentence() == " ".join(rows)
     assert Speculation.from_json(none.to_json()) == none

@@ -94,7 +94,9 @@ def _with_every_way(plan: Plan, known: Sequence[str]) -> Plan:
             continue
         one = with_drafting(with_heads(plan, way == "mtp"), way)
         if _crowded(one):
-            untried.append(Untried(how=way, why=f"it does not fit beside the model: {_needs(one)}"))
+            untried.append(
+                Untried(how=way, why=f"it does not fit in addition to the model: {_needs(one)}")
+            )
         else:
             ways.append(way)
             largest = one

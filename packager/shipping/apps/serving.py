@@ -67,8 +67,9 @@ def installed(own: snippets.Facts) -> tuple[str, ...]:
     """The distributions that the server of a package needs, that of the engine first."""
     if own.task != "generate":
         return _RETRIEVE[own.runtime]
-    files = (_SOUND if own.audio_seconds else _PICTURES) if own.projector else ()
-    return (*_ENGINES[own.runtime], *files)
+    if not own.projector:
+        return _ENGINES[own.runtime]
+    return (*_ENGINES[own.runtime], *(_SOUND if own.audio_seconds else _PICTURES))
 
 
 def write_modules(folder: Path, packages: Collection[snippets.Facts], *more: str) -> None:
