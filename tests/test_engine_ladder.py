@@ -124,6 +124,21 @@ def climbed() -> tuple[Any, list[str]]:
 
 
 @pytest.mark.usefixtures("own_outcomes")
+def test_a_reference_that_dies_is_not_taken_for_a_fault_of_the_engine(tell: Tell) -> None:
+    tell("check=SIGILL,breaks-numpy")
+    with pytest.raises(PackError) as caught:
+        climbed()
+    assert caught.value.exit_code is ExitCode.RESOURCE
+    assert (
+        f"numpy, which computes the numbers that it is compared with, died of SIGILL, {WORDS['SIGILL']}"
+        in str(caught.value)
+    )
+    assert "OPENBLAS_CORETYPE" in caught.value.hint
+    results = [(outcome.rung, outcome.result) for outcome in climb.checked(Dying())]
+    assert results == [("default", "died")], "of the way whose reference died nothing is kept"
+
+
+@pytest.mark.usefixtures("own_outcomes")
 def test_the_check_finds_every_death_and_wrong_numbers_and_the_first_way_that_is_right(
     tell: Tell, tmp_path: Path
 ) -> None:
