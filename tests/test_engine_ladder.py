@@ -28,7 +28,7 @@ from tests.support.tiers import thorough
 ALL = "SIGILL,SIGFPE,SIGSEGV,SIGBUS,assert"
 """One death for each degree of care but the last."""
 WORDS = {
-    "SIGILL": "an instruction that this processor does not know",
+    "SIGILL": "an instruction that this processor does not know or refuses",
     "SIGFPE": "an arithmetic error",
     "SIGSEGV": "an access to memory that is not its own",
     "SIGBUS": "a part of memory or of a file that is not there",
