@@ -153,7 +153,7 @@ def _tried(runtime: Runtime, ladder: Ladder, rung: Rung) -> Generator[Note, None
         except Died as death:
             if not death.death.crashed:
                 raise
-            if part == REFERENCE:
+            if part == REFERENCE and not death.death.hung:
                 raise _no_reference(death) from None
             return replace(_died(rung, death), part=part, seconds=time.monotonic() - began)
         except PackError as error:

@@ -4,8 +4,8 @@ told, until it is started with care.
 It is told by variables: `DYING` names stages (check, convert, measure, quality, run, behave), each
 with a word for every degree of care from 0 on, e.g. `convert=SIGILL,SIGFPE;check=wrong`: a signal
 to die of, `hang`, `refuses` with a sentence, `wrong` numbers, or `assert`, which says what ggml
-says and aborts; `breaks-numpy` lets the next reference die. Where the words end it is right. Whatever it is asked it writes down in the file
-`DYING_LOG`.
+says and aborts; `breaks-numpy` lets the next reference die. Where the words end it is right.
+Whatever it is asked it writes down in the file `DYING_LOG`.
 """
 
 from __future__ import annotations
