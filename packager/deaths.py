@@ -15,7 +15,7 @@ _TAIL_BYTES = 1 << 16
 _LONGEST = 300
 
 _WORDS = {
-    "SIGILL": "an instruction that this processor does not know",
+    "SIGILL": "an instruction that this processor does not know or refuses",
     "SIGFPE": "an arithmetic error such as a division by zero",
     "SIGSEGV": "an access to memory that is not its own",
     "SIGBUS": "an access to a part of memory or of a file that is not there",

@@ -28,7 +28,7 @@ from tests.support.tiers import thorough
 ALL = "SIGILL,SIGFPE,SIGSEGV,SIGBUS,assert"
 """One death for each degree of care but the last."""
 WORDS = {
-    "SIGILL": "an instruction that this processor does not know",
+    "SIGILL": "an instruction that this processor does not know or refuses",
     "SIGFPE": "an arithmetic error",
     "SIGSEGV": "an access to memory that is not its own",
     "SIGBUS": "a part of memory or of a file that is not there",
@@ -121,6 +121,21 @@ def climbed() -> tuple[Any, list[str]]:
             notes.append(next(work).text)
         except StopIteration as stop:
             return stop.value, notes
+
+
+@pytest.mark.usefixtures("own_outcomes")
+def test_a_reference_that_dies_is_not_taken_for_a_fault_of_the_engine(tell: Tell) -> None:
+    tell("check=SIGILL,breaks-numpy")
+    with pytest.raises(PackError) as caught:
+        climbed()
+    assert caught.value.exit_code is ExitCode.RESOURCE
+    assert (
+        f"numpy, which computes the numbers that it is compared with, died of SIGILL, {WORDS['SIGILL']}"
+        in str(caught.value)
+    )
+    assert "OPENBLAS_CORETYPE" in caught.value.hint
+    results = [(outcome.rung, outcome.result) for outcome in climb.checked(Dying())]
+    assert results == [("default", "died")], "of the way whose reference died nothing is kept"
 
 
 @pytest.mark.usefixtures("own_outcomes")

@@ -23,6 +23,9 @@ from packager.session import Session
 if TYPE_CHECKING:
     from packager.reference.arithmetic import Floats
 
+REFERENCE = "while computing the reference"
+"""The part that is no engine's: numpy alone computes, and may die on a processor by itself."""
+
 _DECODED = 2.5
 """How far below the best a decoded token may lie, in standard deviations of the logits: that often
 what the recipe's noise explains."""
@@ -91,7 +94,7 @@ def check(
                 model: Session = make(str(artifact), settings)
                 report.note(part)
                 try:
-                    alike, why = _agreement(model, known, at(trial, "least", float))
+                    alike, why = _agreement(report, model, known, at(trial, "least", float))
                 finally:
                     model.close()
                 agreement[recipe] = min(alike, agreement.get(recipe, 1.0))
@@ -126,17 +129,18 @@ class _Model:
         self.source = Checkpoint.open(tiny.write(_Quiet(), folder, shape))
         self._said: dict[tuple[int, ...], Floats] = {}
 
-    def logits(self, ids: Sequence[int]) -> Floats:
-        """The reference behind every one of `ids`."""
+    def logits(self, report: Report, ids: Sequence[int]) -> Floats:
+        """The reference behind every one of `ids`; announced by a note."""
         from packager.reference import Reference
 
+        report.note(REFERENCE)
         key = tuple(ids)
         if key not in self._said:
             self._said[key] = Reference.compute(self.source, [list(ids)], _Quiet()).logits(0)
         return self._said[key]
 
 
-def _agreement(model: Session, known: _Model, least: float) -> tuple[float, str]:
+def _agreement(report: Report, model: Session, known: _Model, least: float) -> tuple[float, str]:
     """The correlation of prompt logits with the reference's, and what is wrong, empty where nothing
     is."""
     import numpy as np
@@ -155,7 +159,7 @@ def _agreement(model: Session, known: _Model, least: float) -> tuple[float, str]
             f"{len(logits)} rows of logits for {len(ids)} tokens, and {len(answer)} tokens decoded "
             f"of {tiny.NEW_TOKENS}",
         )
-    wanted = known.logits([*ids, *answer])
+    wanted = known.logits(report, [*ids, *answer])
     alike = _correlation(logits, wanted[: len(ids)])
     if alike < least:
         return (

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from packager.cores import cores
 from packager.deaths import Died
 from packager.engine_check import identity, store
+from packager.engine_check.job import REFERENCE
 from packager.engine_check.ladder import OnAnEngine
 from packager.engine_check.outcome import DIED, FAILED, HUNG, RIGHT, WRONG, Outcome, Start
 from packager.errors import ExitCode, PackError
@@ -152,6 +153,8 @@ def _tried(runtime: Runtime, ladder: Ladder, rung: Rung) -> Generator[Note, None
         except Died as death:
             if not death.death.crashed:
                 raise
+            if part == REFERENCE and not death.death.hung:
+                raise _no_reference(death) from None
             return replace(_died(rung, death), part=part, seconds=time.monotonic() - began)
         except PackError as error:
             if error.exit_code is ExitCode.RESOURCE:
@@ -199,6 +202,18 @@ def _engine(runtime: Runtime, ladder: Ladder | None) -> str:
         f"{name} {version}" for name, version in identity.versions(ladder).items() if version
     )
     return f"{runtime.name} ({versions})" if versions else runtime.name
+
+
+def _no_reference(death: Died) -> PackError:
+    """The sentence for numpy that died where it computes what engines are compared with: it says
+    nothing of the engine, and nothing of it is kept."""
+    return PackError(
+        "The engine cannot be tried on this machine: numpy, which computes the numbers that it is "
+        f"compared with, died of {death.death.words()}.",
+        "numpy's OpenBLAS takes kernels that do not run on this processor. Name older ones with "
+        "OPENBLAS_CORETYPE=Haswell in the environment, or Nehalem on a processor without AVX2.",
+        ExitCode.RESOURCE,
+    )
 
 
 def no_way(runtime: Runtime, ladder: Ladder | None, tried: list[Outcome]) -> PackError:

@@ -4,8 +4,8 @@ told, until it is started with care.
 It is told by variables: `DYING` names stages (check, convert, measure, quality, run, behave), each
 with a word for every degree of care from 0 on, e.g. `convert=SIGILL,SIGFPE;check=wrong`: a signal
 to die of, `hang`, `refuses` with a sentence, `wrong` numbers, or `assert`, which says what ggml
-says and aborts. Where the words end it is right. Whatever it is asked it writes down in the file
-`DYING_LOG`.
+says and aborts; `breaks-numpy` lets the next reference die. Where the words end it is right.
+Whatever it is asked it writes down in the file `DYING_LOG`.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class DyingSession:
         # Late: numpy, as an engine.
         from packager.quality.reference_tokenizer import reference_tokenizer
 
-        self._wrong = live_or_die(stage()) == "wrong"
+        word = live_or_die(stage())
+        self._wrong, self._breaks_numpy = word == "wrong", word == "breaks-numpy"
         self._source = Checkpoint.open(Path(artifact))
         self._tokenizer = reference_tokenizer(self._source)
         self._ends = frozenset(self._source.generation_config["eos_token_id"])
@@ -119,6 +120,8 @@ class DyingSession:
                 break
             answer.append(token)
             on_token(token)
+        if self._breaks_numpy:
+            self._break_numpy()
         return answer
 
     def logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
@@ -128,6 +131,15 @@ class DyingSession:
 
     def close(self) -> None:
         pass
+
+    def _break_numpy(self) -> None:
+        """What asks for a reference from now on is ended as by a kernel of another processor."""
+        from packager.reference import Reference
+
+        def die(*arguments: Any) -> None:
+            os.kill(os.getpid(), signal.SIGILL)
+
+        Reference.compute = staticmethod(die)  # type: ignore[method-assign, assignment]
 
     def _logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         from packager.reference import Reference
