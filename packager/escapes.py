@@ -7,7 +7,6 @@ packager/shipping/apps/snippets.py.
 
 from __future__ import annotations
 
-import html as library
 import json
 import re
 import shlex
@@ -69,8 +68,10 @@ def words_of(error: Exception) -> str:
 def html(text: str) -> Safe:
     """Text or the value of an attribute in HTML and SVG; marks that turn the direction as
     escapes, for HTML has no others that keep them from it."""
-    shown = terminal(text).replace("\n", " ").replace("\t", " ")
-    return Safe(library.escape(shown))
+    # Late, for every command starts with this module: its table of entities takes a millisecond.
+    from html import escape
+
+    return Safe(escape(terminal(text).replace("\n", " ").replace("\t", " ")))
 
 
 def csv_cell(text: str) -> Safe:

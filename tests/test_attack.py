@@ -28,6 +28,8 @@ from tests.attack.tabs import Tabs
 from tests.conftest import REPOSITORY
 from tests.support.tiers import thorough
 
+pytestmark = pytest.mark.slow
+
 MUTANTS, ANSWERS, SEED = 900, 20, 7
 
 

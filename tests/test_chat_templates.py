@@ -188,6 +188,7 @@ def test_a_template_that_cannot_be_rendered_is_named_with_its_line(
     assert caught.value.exit_code == ExitCode.INPUT
 
 
+@pytest.mark.slow
 def test_a_template_that_does_not_end_with_tools_is_refused_and_one_that_takes_none_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

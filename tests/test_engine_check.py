@@ -315,6 +315,7 @@ def test_after(): pass
 """
 
 
+@pytest.mark.slow
 def test_a_test_that_takes_its_worker_down_or_hangs_is_one_failed_test_and_all_others_run(
     tmp_path: Path,
 ) -> None:

@@ -25,6 +25,8 @@ from tests.support.make_checkpoint import write_tiny
 from tests.support.plain_runtime import PLAIN
 from tests.support.tiers import thorough
 
+pytestmark = pytest.mark.slow
+
 ALL = "SIGILL,SIGFPE,SIGSEGV,SIGBUS,assert"
 """One death for each degree of care but the last."""
 WORDS = {

@@ -108,6 +108,7 @@ for step, _ in enumerate(push(Local(shlex.quote(sys.argv[2])), files)):
 """
 
 
+@pytest.mark.slow
 def test_a_push_that_is_killed_anywhere_leaves_no_wrong_file_and_the_next_one_ends_it(
     tmp_path: Path,
 ) -> None:
@@ -194,6 +195,7 @@ def test_a_link_that_changes_bytes_is_noticed_and_nothing_gets_a_name(tmp_path: 
     assert not list((tmp_path / "d").glob("*/*"))
 
 
+@pytest.mark.slow
 def test_a_push_over_ssh_that_loses_its_connection_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

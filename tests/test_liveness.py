@@ -58,6 +58,7 @@ def test_a_process_that_waits_for_what_never_comes_hangs() -> None:
         assert "computed, read and wrote nothing for " in asked(life, 30)
 
 
+@pytest.mark.slow
 def test_a_process_that_computes_lives_and_so_does_one_whose_child_computes() -> None:
     for code in (SPIN, GRANDCHILD):
         with child(code) as life:

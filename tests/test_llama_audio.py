@@ -31,7 +31,7 @@ from targets.gguf.convert import convert
 from targets.gguf.projector import convert_audio
 from targets.llama_cpp.audio import AudioSession, whole_seconds
 from tests.support.audio import TOWER, claiming, louder, write_hearing
-from tests.support.building import within, words_of
+from tests.support.building import within
 from tests.support.serving import client_of, served_from_export
 from tests.test_projector import Quiet
 

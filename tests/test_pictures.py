@@ -334,6 +334,7 @@ def test_a_file_larger_than_any_picture_is_not_read_whole(tmp_path: Path) -> Non
     assert caught.value.exit_code == ExitCode.INPUT
 
 
+@pytest.mark.slow
 def test_the_largest_picture_stays_within_the_memory_of_its_process(tmp_path: Path) -> None:
     """With transparency and a turn it takes the most; its address space is bounded besides."""
     exif = Image.Exif()

@@ -225,6 +225,7 @@ def swept(tmp_path: Path, name: str) -> tuple[list[Any], Run]:
     return through(inline.run(Work(plan, matrix(plan, house), folder, house, shared)))
 
 
+@pytest.mark.slow
 def test_another_machine_takes_a_conversion_over_and_measures_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

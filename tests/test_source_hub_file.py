@@ -118,6 +118,7 @@ def test_what_is_no_file_of_the_repository_is_a_sentence(
     assert caught.value.exit_code == code
 
 
+@pytest.mark.slow
 def test_other_bytes_than_the_hub_lists_are_not_kept(hub: Hub, tmp_path: Path) -> None:
     hub.altered["model-Q8_0.gguf"] = b"GGUF" + b"\1" * 8000
     with pytest.raises(PackError, match="does not have the digest") as caught:

@@ -30,6 +30,8 @@ from tests.support.adapters import QUERY, low_rank
 from tests.support.lab import agent_of_this_machine
 from tests.support.sweeps import dying, plan_of, through, tiny_plan, work_of
 
+pytestmark = pytest.mark.slow
+
 TRAINED = REPOSITORY / "tests" / "models" / "tiny-qwen3"
 
 

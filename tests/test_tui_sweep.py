@@ -62,6 +62,7 @@ def test_cells_go_from_waiting_to_done_and_the_end_is_foretold(tmp_path: Path) -
     assert follower.advance(Told("a word"), 22.0).lines[-1] == "a word"
 
 
+@pytest.mark.slow
 def test_a_sweep_is_followed_to_its_end_and_its_figures_are_those_of_the_rows(
     tmp_path: Path,
 ) -> None:
@@ -83,6 +84,7 @@ def test_a_sweep_is_followed_to_its_end_and_its_figures_are_those_of_the_rows(
         assert one.decode_tps == rows[one.cell.id].figures["decode_tps"] and not one.predicted
 
 
+@pytest.mark.slow
 def test_leaving_asks_and_stops_and_what_was_finished_stays(tmp_path: Path) -> None:
     work = work_of(tiny_plan(tmp_path, 1), tmp_path / "out")
 

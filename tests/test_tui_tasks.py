@@ -29,6 +29,8 @@ from tui.screens.result import ResultScreen
 from tui.widgets.candidates import CandidateTable
 from tui.widgets.lists import VimList
 
+pytestmark = pytest.mark.slow
+
 
 async def to_need(pilot: Pilot[Any], device: str) -> NeedScreen:
     first = await screen(pilot, DeviceScreen)

@@ -85,13 +85,13 @@ def command(
 
         origin = file_of_hub(model, hub_file, "hub", revision, offline)
         model = str(origin.path)
-    found = adoptable(model, registry.runtimes())
-    if found is None:
+    converted = adoptable(model, registry.runtimes())
+    if converted is None:
         raise usage(
             f"{model!r} is not a model that was converted already.",
             "Name a .gguf file or its folder; of the hub's repository, say which with --hub-file.",
         )
-    known = recognise(found, variant, origin=origin)
+    known = recognise(converted, variant, origin=origin)
     described = _described(known)
     if as_json:
         emit_json("adopt", {**known.as_dict(), **described})

@@ -56,12 +56,12 @@ def probe_on(
             "What runs through another program, such as an emulator, has the figures of no device.",
             "Leave --save out, or name a device with --on.",
         )
-    found = follow(_probed(address, agent, cool_c, name or "device"))
-    saved = new_file(found.target.name, device_text(found.target), Path.cwd()) if name else None
+    probed = follow(_probed(address, agent, cool_c, name or "device"))
+    saved = new_file(probed.target.name, device_text(probed.target), Path.cwd()) if name else None
     if as_json:
-        emit_json("probe", _payload(found, str(saved) if saved else None))
+        emit_json("probe", _payload(probed, str(saved) if saved else None))
     else:
-        _print(found)
+        _print(probed)
     if saved:
         say(f"Written: {saved}. Use it: qwen-pack fit --target {saved.name}", err=True)
     return ExitCode.DONE
@@ -107,14 +107,14 @@ def _probed(
             steps = elsewhere.measured(device, elsewhere.weight_bytes(snapshot))
             rates = yield from _noted(steps)
             yield StageFinished("probe", rates.measurement.seconds, False, "")
-            told = with_heat(device.through(), before, transport)
+            warmed = with_heat(device.through(), before, transport)
         finally:
             device.link.close()
         machine = elsewhere.facts(snapshot, here, free)
         there = elsewhere.identity(here)
         target = as_target(machine, rates.measurement, name, there)
         return Probed(
-            machine, rates, target, told or way, there.names, elsewhere.clusters(snapshot)
+            machine, rates, target, warmed or way, there.names, elsewhere.clusters(snapshot)
         )
 
 

@@ -72,32 +72,32 @@ def command(
     if any("\ud800" <= char <= "\udfff" for char in prompt):
         raise usage("The prompt is not valid UTF-8.", "Check the terminal's encoding.")
     runtime = registry.runtime(manifest.read(package).contents.runtime.name)
-    found = bench.whole(package, runtime)
-    if found.contents.task != "generate":
+    packaged = bench.whole(package, runtime)
+    if packaged.contents.task != "generate":
         raise usage(
             f"{package} gives no text.",
-            f"`qwen-pack {found.contents.task} {package} ...` asks it what it is made for.",
+            f"`qwen-pack {packaged.contents.task} {package} ...` asks it what it is made for.",
         )
     if adapters and (images or audio is not None):
         raise usage(
             "A question about pictures or sound takes no --adapter.",
             "Ask it without one of the two.",
         )
-    settings = bench.settings_with(found, package, runtime, adapters)
+    settings = bench.settings_with(packaged, package, runtime, adapters)
     logs = BuildCache()
     with logs.work_folder() as work:
         if images:
-            job, asked = _about_pictures(package, runtime, found, prompt, images, think, work)
+            job, asked = _about_pictures(package, runtime, packaged, prompt, images, think, work)
         elif audio is not None:
-            job, asked = _about_sound(package, runtime, found, prompt, audio, work)
+            job, asked = _about_sound(package, runtime, packaged, prompt, audio, work)
         else:
             job, asked = _about_text(package, runtime, prompt, think)
-            if found.contents.warm is not None and found.contents.warm.how == "file":
-                asked = {**asked, "prefix": _prefix(package, found, think)}
-            speculation = None if adapters else session_settings.speculation_of(found, package)
+            if packaged.contents.warm is not None and packaged.contents.warm.how == "file":
+                asked = {**asked, "prefix": _prefix(package, packaged, think)}
+            speculation = None if adapters else session_settings.speculation_of(packaged, package)
             if speculation is not None:
                 asked = {**asked, "speculation": speculation}
-        if found.contents.source.dummy:
+        if packaged.contents.source.dummy:
             narrate("The weights of this package are random: what follows means nothing.")
         arguments = {
             "artifact": str(package / MODEL),
@@ -109,7 +109,7 @@ def command(
             climb.on_ladder(
                 runtime,
                 "while it answered",
-                artifact_key(found),
+                artifact_key(packaged),
                 lambda start: run_job(job, arguments, logs.log("run"), start.environment),
             )
         )
@@ -224,19 +224,19 @@ def _said(answering: Generator[Any, None, Any]) -> None:
     from packager.process import Note, Text
 
     show = printable if sys.stdout.isatty() else str
-    said = False
+    written = False
     with closing(answering) as work:
         try:
             for message in work:
                 if isinstance(message, Text):
-                    said = True
+                    written = True
                     click.echo(show(message.piece), nl=False)
                 elif isinstance(message, Note):
                     # Where the engine died in the middle of an answer, the answer begins anew.
-                    if said:
+                    if written:
                         click.echo()
-                    said = False
+                    written = False
                     narrate(message.text)
         finally:
-            if said:
+            if written:
                 click.echo()

@@ -112,34 +112,36 @@ def run(
     errors are counted. Raises NotHere where the package is made for what
     this machine does not have.
     """
-    found = whole(package, runtime)
-    settings = settings_with(found, package, runtime, added)
+    packaged = whole(package, runtime)
+    settings = settings_with(packaged, package, runtime, added)
     if cool_c is not None:
         yield from cool(celsius, cool_c)
-    workload = found.contents.workload
+    workload = packaged.contents.workload
     prompt = (workload.prompt if workload else None) or at(settings, "context", int) // 2
-    task = found.contents.task
+    task = packaged.contents.task
     if task != "generate":
         job = retrieval_stage.benchmark(
             retrieval_stage.session_of(runtime), package / MODEL, settings, task, prompt
         )
     else:
         job = benchmark(runtime.session, package / MODEL, settings, prompt, sustained_s)
-        if pictures.sees(runtime, found):
-            job = with_pictures(job, runtime, most_of(found))
+        if pictures.sees(runtime, packaged):
+            job = with_pictures(job, runtime, most_of(packaged))
     with ExitStack() as held:
-        if found.contents.modality == "audio":
-            job = with_sound(job, runtime, sounds.most_of(found))
+        if packaged.contents.modality == "audio":
+            job = with_sound(job, runtime, sounds.most_of(packaged))
         if transcripts is not None:
-            recorded = _recorded(package, runtime, found, transcripts, held)
-            job = with_sound(job, runtime, sounds.most_of(found), recorded)
-        result = yield from run_alone(job, BuildCache().log("bench"), runtime, artifact_key(found))
+            recorded = _recorded(package, runtime, packaged, transcripts, held)
+            job = with_sound(job, runtime, sounds.most_of(packaged), recorded)
+        result = yield from run_alone(
+            job, BuildCache().log("bench"), runtime, artifact_key(packaged)
+        )
     if "not_measured" in result.value:
         raise NotHere(
             at(result.value, "not_measured", str), at_or_none(result.value, "hint", str) or ""
         )
     taken = Measurement.from_json(result.value)
-    place = of_package(found.data, here, claimed, taken.runs_on)
+    place = of_package(packaged.data, here, claimed, taken.runs_on)
     return taken.but(place=OnDevice(on_device=place.on_device, why=place.why))
 
 
@@ -182,10 +184,10 @@ def judged(contents: Contents, measured: Measurement) -> list[Verdict]:
 def save(package: Path, measured: Measurement) -> None:
     """Add a measurement to the package's manifest, beside the ones that are there; one of the
     device judges the budgets."""
-    found = manifest.read(package)
-    data = dict(found.data)
+    packaged = manifest.read(package)
+    data = dict(packaged.data)
     if data.get("verdicts"):
-        data["verdicts"] = [verdict.to_json() for verdict in judged(found.contents, measured)]
+        data["verdicts"] = [verdict.to_json() for verdict in judged(packaged.contents, measured)]
     data["measurements"] = [*list_at(data, "measurements"), measured.to_json()]
     manifest.write(package, data)
 

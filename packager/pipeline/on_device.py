@@ -65,20 +65,20 @@ def run(
     of other weights, 5 where the machine cannot be reached or goes away, 6 where the package is not
     whole, 7 where its disk, memory or instruction set does not suffice.
     """
-    found = intact(package)
-    settings = settings_of(found)
+    packaged = intact(package)
+    settings = settings_of(packaged)
     if checkpoint is not None:
         # Late: numpy and the tokenizer come with it.
         from packager.pipeline.device_quality import check, compared
 
-        check(found, checkpoint)
-    if found.contents.task != "generate":
+        check(packaged, checkpoint)
+    if packaged.contents.task != "generate":
         raise usage(
             "The agent measures models that answer in words, and this one makes "
-            f"{'vectors' if found.contents.task == 'embed' else 'scores'}.",
+            f"{'vectors' if packaged.contents.task == 'embed' else 'scores'}.",
             "Install qwen-pack on the device and run bench there.",
         )
-    files = model_files(package, found)
+    files = model_files(package, packaged)
     with temporary_folder() as held:
         snapshot = take(transport, held)
         if cool_c is not None:
@@ -95,7 +95,7 @@ def run(
     if cool_c is not None:
         yield from cool(lambda: celsius(transport), cool_c)
     before = celsius(transport)
-    workload = found.contents.workload
+    workload = packaged.contents.workload
     prompt = (workload.prompt if workload else None) or at(settings, "context", int) // 2
     there = {**settings, "gpu_layers": 0, "lab": reach.to_json()}
     job = benchmark(SESSION, package / MODEL, there, prompt, sustained_s)
@@ -105,7 +105,9 @@ def run(
             at(result.value, "not_measured", str), at_or_none(result.value, "hint", str) or ""
         )
     taken = Measurement.from_json(result.value)
-    place = _EMULATED if transport.prefix else of_package(found.data, here, claimed, taken.runs_on)
+    place = (
+        _EMULATED if transport.prefix else of_package(packaged.data, here, claimed, taken.runs_on)
+    )
     taken = taken.but(
         place=OnDevice(on_device=place.on_device, why=place.why),
         through=with_heat(taken.through, before, transport),
@@ -114,7 +116,9 @@ def run(
         return taken
     log_path = BuildCache().log(f"{log}-quality")
     return taken.but(
-        quality=(yield from compared(package / MODEL, found, checkpoint, SESSION, there, log_path))
+        quality=(
+            yield from compared(package / MODEL, packaged, checkpoint, SESSION, there, log_path)
+        )
     )
 
 

@@ -66,11 +66,11 @@ def write(
                 yield done, total
             entries.append(entry)
         for entry in _draft_entries(made):
-            place = folder / entry.path
-            place.parent.mkdir(parents=True, exist_ok=True)
+            copy = folder / entry.path
+            copy.parent.mkdir(parents=True, exist_ok=True)
             assert made.drafting is not None and made.drafting.draft is not None
             source = made.drafting.draft.folder / entry.path.removeprefix(_DRAFT)
-            for size in _copied(source, place, entry):
+            for size in _copied(source, copy, entry):
                 done += size
                 yield done, total
             entries.append(entry)

@@ -74,18 +74,18 @@ def lost(report: Report, model: AudioSession, encoder: AudioEncoder) -> SoundQua
         cosines.add(ours[:heard], theirs, theirs.mean(0))
         report.progress(number, len(SECONDS), "sounds")
     tokens, broken, mean, least = cosines.figures()
-    found = SoundQuality(
+    quality = SoundQuality(
         sounds=len(SECONDS), tokens=tokens, broken=broken, cosine_mean=mean, cosine_min=least
     )
     if not moved.published:
-        return found
-    found = found.but(
+        return quality
+    quality = quality.but(
         published_tokens=moved.published,
         answer_kl_mean=moved.divergence,
         answer_top1=moved.same_top,
     )
-    report.note(found.moved)
-    return found
+    report.note(quality.moved)
+    return quality
 
 
 class Moved:
@@ -159,8 +159,8 @@ def judged(facts: Mapping[str, Any]) -> tuple[SoundQuality | None, tuple[Quality
     where no sound was compared."""
     if not facts.get("sounds"):
         return None, ()
-    found = SoundQuality.from_json(facts["sounds"])
+    quality = SoundQuality.from_json(facts["sounds"])
     limits = picture_limits.limits(str(facts.get("tower_grade")), LIMITS)
     if limits is None:
-        return found, ()
-    return found, rows(found, limits, "audio")
+        return quality, ()
+    return quality, rows(quality, limits, "audio")

@@ -209,10 +209,10 @@ def audio_tower_of(config: Mapping[str, Any], decoder: Decoder, where: str) -> A
         raise fields.wrong("scale_embedding", "is true, and only false is computed")
 
     def width(key: str) -> int:
-        found = fields.count(key, _DEFAULTS[key])
-        if found > TOWER_WIDTH:
-            raise fields.wrong(key, f"is {found}, and no encoder has more than {TOWER_WIDTH}")
-        return found
+        width_read = fields.count(key, _DEFAULTS[key])
+        if width_read > TOWER_WIDTH:
+            raise fields.wrong(key, f"is {width_read}, and no encoder has more than {TOWER_WIDTH}")
+        return width_read
 
     hidden, heads = width("d_model"), width("encoder_attention_heads")
     # Qwen2-Audio's projector ends as wide as the decoder, and no key says so.

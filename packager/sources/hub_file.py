@@ -199,13 +199,13 @@ def _wanted(repo_id: str, name: str, listing: Listing) -> tuple[str, Callable[[s
     main = _main(repo_id, name, names)
     if main is None or main not in names:
         raise _nothing_of_that_name(repo_id, name, names)
-    place = PurePosixPath(main)
-    if place.name in _MAINS:
-        beside = {*_OF_FOLDER[place.name], *_TEXTS}
+    asked = PurePosixPath(main)
+    if asked.name in _MAINS:
+        beside = {*_OF_FOLDER[asked.name], *_TEXTS}
 
         def in_folder(other: str) -> bool:
             path = PurePosixPath(other)
-            return path.parent == place.parent and (path.name in beside or is_license(path.name))
+            return path.parent == asked.parent and (path.name in beside or is_license(path.name))
 
         return main, in_folder
     matched = _PART.fullmatch(main)

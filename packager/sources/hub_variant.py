@@ -60,8 +60,8 @@ def find(name: str, revision: str | None = None, offline: bool = False) -> Varia
     try:
         return on_hub(name, revision, offline)
     except PackError as error:
-        told = f"{unknown.message} {error.message}"
-        raise PackError(told, error.hint, error.exit_code) from error
+        sentences = f"{unknown.message} {error.message}"
+        raise PackError(sentences, error.hint, error.exit_code) from error
 
 
 def on_hub(name: str, revision: str | None, offline: bool) -> Variant:
@@ -90,8 +90,8 @@ def look_up(report: Report, *, repo_id: str, revision: str | None, offline: bool
         from huggingface_hub import snapshot_download
 
         with hub_errors(repo_id, revision):
-            found = snapshot_download(repo_id, revision=revision, local_files_only=True)
-        folder = Path(found)
+            snapshot = snapshot_download(repo_id, revision=revision, local_files_only=True)
+        folder = Path(snapshot)
     else:
         listing = list_checkpoint(repo_id, revision)
         license_id, bases = listing.license, list(listing.base_models)

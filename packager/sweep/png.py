@@ -36,8 +36,8 @@ def png(chart: Chart) -> bytes:
             case Label():
                 size = shape.size
                 fonts[size] = fonts.get(size) or ImageFont.load_default(many * size)
-                place = (many * shape.x, many * shape.y)
-                draw.text(place, shape.text, INK, fonts[size], _ANCHORS[shape.anchor])
+                corner = (many * shape.x, many * shape.y)
+                draw.text(corner, shape.text, INK, fonts[size], _ANCHORS[shape.anchor])
     small = image.resize((WIDTH * _SCALE, HEIGHT * _SCALE), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     small.save(out, "PNG", optimize=True)

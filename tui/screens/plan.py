@@ -311,9 +311,9 @@ class PlanScreen(StepScreen):
                 folder.value = str(plan.out)
         problem = self.query_one(Problem)
         if message.checked.problems:
-            found = message.checked.problems
-            text = "\n".join(f"{one.message} {one.hint}" for one in found)
-            many = "" if len(found) == 1 else f", for {len(found)} reasons"
+            problems = message.checked.problems
+            text = "\n".join(f"{one.message} {one.hint}" for one in problems)
+            many = "" if len(problems) == 1 else f", for {len(problems)} reasons"
             why = usage(f"This build cannot start{many}:", text)
             # The folder is where one goes by hand: a plan that is checked again must not take the
             # focus there.

@@ -138,14 +138,14 @@ class ProfileLines(Vertical):
     def checked(self) -> DeploymentProfile:
         """The same, its files read once. Raises PackError with the focus on the line that is
         wrong."""
-        found = self.value
+        value = self.value
         for name in _EXAMPLES:
             try:
-                DeploymentProfile(**{name: getattr(found, name)}).read()
+                DeploymentProfile(**{name: getattr(value, name)}).read()
             except PackError:
                 self.query_one(f"#{name.replace('_', '-')}", Input).focus()
                 raise
-        return found
+        return value
 
     def reset(self) -> None:
         """As the checkpoint has it."""
