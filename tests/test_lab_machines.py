@@ -171,13 +171,14 @@ def test_adb_is_the_users_own_then_that_of_the_sdk_then_the_one_that_pip_brings(
         (folder / "adb").chmod(0o755)
     (brought.parent / "__init__.py").write_text("raise AssertionError")
     monkeypatch.delitem(sys.modules, "adbutils", raising=False)
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if "site-packages" not in path])
+    outside = [path for path in sys.path if "site-packages" not in path]
+    monkeypatch.setattr(sys, "path", outside)
     monkeypatch.setenv("PATH", "/nowhere")
     for name in ("ANDROID_HOME", "ANDROID_SDK_ROOT"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(PackError, match="adb is not installed here"):
         parse("adb:x").argv("true")
-    monkeypatch.syspath_prepend(str(tmp_path / "pip"))
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "pip"), *outside])
     assert parse("adb:x").argv("true")[0] == str(brought / "adb")
     monkeypatch.setenv("ANDROID_HOME", str(sdk))
     assert parse("adb:x").argv("true")[0] == str(sdk / "platform-tools" / "adb")

@@ -4,6 +4,7 @@ the device's own; and whatever happens to the device ends in a sentence."""
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import threading
 import time
@@ -94,6 +95,18 @@ def test_an_agent_of_the_same_library_says_what_the_session_of_this_machine_says
     mine = np.concatenate([block.copy() for block in local.logits(long)])
     theirs = np.concatenate([block.copy() for block in remote.logits(long)])
     assert np.array_equal(mine, theirs)
+
+
+def test_the_library_takes_its_working_memory_from_the_agent_which_aligns_it(agent: Agent) -> None:
+    """Else the place of an array in the heap decides how long a prompt takes."""
+    environment = {**os.environ, "LD_DEBUG": "bindings", "LD_BIND_NOW": "1"}
+    done = subprocess.run(
+        [str(agent.path)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+    )
+    bound = done.stderr.decode("utf-8", "replace")
+    if "binding file" not in bound:
+        pytest.skip("this system's loader does not say what it binds")
+    assert re.search(rf"libggml-cpu\S* \[0\] to {re.escape(str(agent.path))} .*_Znam'", bound)
 
 
 def test_times_are_the_devices_own_and_a_slow_way_here_is_no_part_of_them(

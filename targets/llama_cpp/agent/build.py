@@ -279,7 +279,8 @@ def _linked(program: Path, log: Path) -> None:
     source = sources / "agent.cpp"
     command = [compiler, "-std=c++17", "-O2", str(source), f"-I{headers}", f"-L{lib}"]
     command += ["-lllama", "-lggml", "-lggml-base", f"-Wl,-rpath,{lib}", "-pthread"]
-    command += ["-o", str(program)]
+    # The library takes the program's own `new`, see agent.cpp.
+    command += ["-rdynamic", "-o", str(program)]
     command += ["-Wl,--allow-shlib-undefined"] if sys.platform == "linux" else []
     for _ in _run(command, log, dict(os.environ)):
         pass
