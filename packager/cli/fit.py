@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from packager.cli.additions import addition_options, additions_from
+from packager.cli.fit_json import payload_of
 from packager.cli.options import (
     MOST_TOKENS,
     Flags,
@@ -20,7 +21,6 @@ from packager.cli.options import (
 from packager.cli.output import emit_json, json_option
 from packager.cli.rate_limits import RateLimit, in_own_words, rate_limits
 from packager.errors import ExitCode, usage
-from packager.json_values import JsonDict, JsonObject
 from packager.recipe import split_id
 
 if TYPE_CHECKING:
@@ -200,9 +200,9 @@ def command(
     if as_json:
         emit_json(
             "fit",
-            _payload(answers[0])
+            payload_of(answers[0])
             if single
-            else {"results": [_payload(answer) for answer in answers]},
+            else {"results": [payload_of(answer) for answer in answers]},
         )
     elif single:
         chosen = {"--model": model, "--recipe": recipe}
@@ -376,27 +376,3 @@ def _answer_or_problem(target: Target, wish: _Wish) -> Answer:
         return Answer(
             target, workload_from(wish.flags, target, wish.model), (), None, (), None, str(error)
         )
-
-
-def _payload(answer: Answer) -> JsonObject:
-    """The fields of the contract for one target."""
-    payload: JsonDict = {
-        "target": answer.target.name,
-        "workload": answer.workload.as_dict(),
-        "chosen": answer.chosen.as_dict() if answer.chosen else None,
-        "candidates": [candidate.as_dict() for candidate in answer.found],
-    }
-    if answer.chosen is not None and (cost := answer.cost(answer.chosen)) is not None:
-        payload["chosen_cost_per_million"] = dict(zip(("cost", "low", "high"), cost, strict=True))
-    if answer.problem:
-        payload["problem"] = answer.problem
-    elif answer.chosen is None:
-        payload["nearest_misses"] = [miss.as_dict() for miss in answer.misses]
-        payload["elsewhere"] = answer.elsewhere.as_dict() if answer.elsewhere else None
-    if answer.steps is not None:
-        payload["steps"] = [step.as_dict() for step in answer.steps]
-    if answer.drafts:
-        payload["drafts"] = [draft.as_dict() for draft in answer.drafts]
-    if answer.instead is not None:
-        payload["instead"] = answer.instead.as_dict()
-    return payload
