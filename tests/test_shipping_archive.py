@@ -188,7 +188,7 @@ def test_random_weights_and_licences_that_ask_for_agreement_stop_an_export(
     )
     assert refusal("apache-2.0", ()) is None
     asking = [name for name, row in known().items() if row.get("agreement")]
-    assert asking == ["tongyi-qianwen", "tongyi-qianwen-research", "qwen", "qwen-research"]
+    assert {"tongyi-qianwen", "tongyi-qianwen-research", "qwen", "qwen-research"} <= set(asking)
     for name in asking:
         assert (
             name in str(refusal(name, ("apache-2.0",))) and refusal(name, (name.upper(),)) is None

@@ -7,6 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+_LEAST_S = 0.1
+"""Seconds over which a busy core is told: the counters of Linux advance in steps of 10 ms, so that
+one step in a shorter time would look like many cores."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -24,11 +28,12 @@ class Mark:
         return cls(time.monotonic(), other_cpu_seconds())
 
     def cores_since(self) -> float | None:
-        """Cores that others have kept busy since this mark, on average."""
+        """Cores that others have kept busy since this mark, on average; None where nobody tells, or
+        where too little time has passed for the machine's counters to say it."""
         now = (self.read or Mark.now)()
-        if self.others is None or now.others is None:
+        if self.others is None or now.others is None or now.at - self.at < _LEAST_S:
             return None
-        return max(0.0, now.others - self.others) / max(now.at - self.at, 1e-9)
+        return max(0.0, now.others - self.others) / (now.at - self.at)
 
 
 def other_cpu_seconds() -> float | None:

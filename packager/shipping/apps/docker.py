@@ -93,6 +93,8 @@ def _facts(
     if contents.task != "generate" and own.runtime == "onnxruntime":
         distribution = "onnxruntime"
     version = contents.tools.get(distribution)
+    # Adapters of llama.cpp are chosen by llama-server alone.
+    serves = serving.has_module(own) and not (added and own.runtime == "llama.cpp")
     return {
         "engine": Safe(_engine(own)),
         "tested": Safe(
@@ -110,7 +112,6 @@ def _facts(
         "thinking_off": profile is not None and profile.thinking == "off",
         "gpu_layers": (contents.offload.gpu_layers if contents.offload else None) or 0,
         "unit": unit(shipment),
-        # Adapters of llama.cpp are chosen by llama-server alone.
-        "serves": serving.has_module(own) and not (added and own.runtime == "llama.cpp"),
-        "installs": Safe(" ".join(serving.installed(own)[1:])),
+        "serves": serves,
+        "installs": Safe(" ".join(serving.installed(own)[1:]) if serves else ""),
     }
