@@ -370,17 +370,20 @@ def test_a_machine_is_looked_at_before_the_build_and_one_that_goes_away_after_it
     assert verify(out) == []
 
 
+@pytest.mark.engine
 def test_a_machine_without_a_thermometer_is_not_waited_for_and_nothing_is_sent_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("packager.lab.heat._ZONES", ":")
     package, out = write_trained(tmp_path / "p"), tmp_path / "out"
     build = ["build", "--target", "laptop-cpu", "--model", "Qwen3-0.6B", "--weights", "dummy"]
+    build += ["--out", str(out), "--on", "local:", "--recipe", "gguf:Q8_0"]
     for words in (
         ["bench", str(package), "--on", "local:"],
         ["bench", str(package), "--on", "local:", "--agent", "python"],
         ["probe", "--on", "local:"],
-        [*build, "--recipe", "gguf:Q8_0", "--out", str(out), "--on", "local:"],
+        build,
+        [*build, "--recipe", "gguf:Q4_K_M"],
     ):
         assert main([*words, "--cool", "40"]) == ExitCode.RESOURCE
         assert "reports no processor temperature" in capsys.readouterr().err

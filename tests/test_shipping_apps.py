@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import xml.etree.ElementTree as xml
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from packager.shipping.apps import android
 from packager.shipping.export import FORMATS, export
 from packager.shipping.oci import images, without_ollama
 from packager.shipping.shipment import prepare
+from tests.conftest import REPOSITORY
 from tests.support.make_package import write_package
 from tests.support.shipping_packages import (
     AGREED,
@@ -252,6 +254,33 @@ def test_the_dockerfile_serves_the_model_and_downloads_nothing(
     )
     bare = (exported(package, "docker", tmp_path / "bare") / "Dockerfile").read_text()
     assert instructions(bare)[0] == ("ARG", "BASE_IMAGE") and "--build-arg" in bare
+
+
+def test_the_server_in_a_container_says_which_python_it_takes(
+    package: Path, openvino: Path, tmp_path: Path
+) -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    wanted = f"Python {project['requires-python'].removeprefix('>=')} or newer"
+    for number, source in enumerate((package, openvino)):
+        folder = exported(source, "docker", tmp_path / str(number))
+        assert wanted in (folder / "README.md").read_text()
+
+
+def test_an_image_holds_what_it_copies_also_of_a_package_without_a_context(
+    tmp_path: Path,
+) -> None:
+    for runtime in ("llama.cpp", "openvino"):
+        package = gguf_package(
+            tmp_path / runtime, runtime={"name": runtime, "version": "1"}, workload={}
+        )
+        folder = exported(package, "docker", tmp_path / f"{runtime}-docker")
+        copied = [
+            rest.split()[0]
+            for name, rest in instructions((folder / "Dockerfile").read_text())
+            if name == "COPY"
+        ]
+        assert ("serve.py" in copied) == (runtime == "openvino")
+        assert all((folder / name).exists() for name in copied), copied
 
 
 def test_the_way_of_drafting_that_pays_is_told_to_every_server(tmp_path: Path) -> None:

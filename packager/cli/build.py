@@ -238,6 +238,8 @@ def command(
             f"{plan.chosen.variant.name} as "
             f"{', '.join(way.chosen.recipe.id for way in ways.plans)}: {plan.why()}"
         )
+        if elsewhere is not None and address is not None:
+            look(address, elsewhere.cool_c)
         events = comparison.run(ways)
     else:
         check(plan, available)

@@ -96,6 +96,8 @@ def check(
                 try:
                     alike, why = _agreement(report, model, known, at(trial, "least", float))
                 finally:
+                    # The reference is over: what dies from here on is the engine.
+                    report.note(part)
                     model.close()
                 agreement[recipe] = min(alike, agreement.get(recipe, 1.0))
                 if why:

@@ -4,7 +4,8 @@ told, until it is started with care.
 It is told by variables: `DYING` names stages (check, convert, measure, quality, run, behave), each
 with a word for every degree of care from 0 on, e.g. `convert=SIGILL,SIGFPE;check=wrong`: a signal
 to die of, `hang`, `refuses` with a sentence, `wrong` numbers, or `assert`, which says what ggml
-says and aborts; `breaks-numpy` lets the next reference die. Where the words end it is right.
+says and aborts; `breaks-numpy` lets the next reference die, and `closes` the closing of the session.
+Where the words end it is right.
 Whatever it is asked it writes down in the file `DYING_LOG`.
 """
 
@@ -88,6 +89,7 @@ class DyingSession:
 
         word = live_or_die(stage())
         self._wrong, self._breaks_numpy = word == "wrong", word == "breaks-numpy"
+        self._closes = word == "closes"
         self._source = Checkpoint.open(Path(artifact))
         self._tokenizer = reference_tokenizer(self._source)
         self._ends = frozenset(self._source.generation_config["eos_token_id"])
@@ -130,7 +132,8 @@ class DyingSession:
             yield found[start : start + 128]
 
     def close(self) -> None:
-        pass
+        if self._closes:
+            os.kill(os.getpid(), signal.SIGSEGV)
 
     def _break_numpy(self) -> None:
         """What asks for a reference from now on is ended as by a kernel of another processor."""

@@ -58,9 +58,10 @@ def module_of(own: snippets.Facts) -> str:
 
 
 def has_module(own: snippets.Facts) -> bool:
-    """Whether there is a module for the engine and task of a package, and the manifest says with
-    what context it is opened."""
-    return (_SERVER / f"{module_of(own)}.py").is_file() and own.context > 0
+    """Whether there is a module for the engine and task of a package, and for llama.cpp whether the
+    manifest says with what context it is opened."""
+    opens = own.context > 0 or own.runtime != "llama.cpp"
+    return opens and (_SERVER / f"{module_of(own)}.py").is_file()
 
 
 def installed(own: snippets.Facts) -> tuple[str, ...]:
