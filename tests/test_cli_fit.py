@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from packager.cli import main
+from packager.cli.rate_limits import per_sequence, rate_limits
 from packager.errors import ExitCode
 
 TINY = """
@@ -344,9 +345,19 @@ def test_a_limit_that_nothing_meets_is_mended_by_its_own_flag(
     asked = ["--target", "rtx-4090", "--model", "Qwen3-4B", *words]
     answer = fit_json(capsys, *asked, *limit, code=ExitCode.NOTHING_FITS)
     miss = next(one for one in answer["nearest_misses"] if one["flag"].startswith(limit[0]))
-    assert f"which is for {limit[0]}" in miss["change"] and "--min" not in miss["flag"]
+    assert miss["change"].endswith(f"(for {limit[0]})") and "--min" not in miss["flag"]
     again = fit_json(capsys, *asked, *miss["flag"].split(), "--recipe", miss["recipe"])
     assert again["chosen"]["recipe"] == miss["recipe"]
+
+
+def test_the_limit_that_is_said_for_a_rate_asks_for_no_more_than_that_rate() -> None:
+    for limits in (rate_limits(5e8, None, None), rate_limits(None, 0.05, 0.36)):
+        for rate in (0.07, 4.53, 28.67, 199.88):
+            for parallel in (1, 2, 7):
+                value = float(limits[0].at(rate * parallel).split()[1])
+                cost = limits[0].is_cost
+                said = rate_limits(None, value, 0.36) if cost else rate_limits(value, None, None)
+                assert 0.97 * rate < per_sequence(said, parallel) <= rate
 
 
 @pytest.mark.parametrize(

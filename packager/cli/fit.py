@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -19,7 +18,7 @@ from packager.cli.options import (
     workload_options,
 )
 from packager.cli.output import emit_json, json_option
-from packager.cli.rate_limits import RateLimit, in_own_words, rate_limits
+from packager.cli.rate_limits import RateLimit, in_own_words, per_sequence, rate_limits
 from packager.errors import ExitCode, usage
 from packager.recipe import split_id
 
@@ -279,9 +278,9 @@ def _flags(wish: _Wish, target: Target) -> Flags:
     """The flags, with the rate that a cost or a day's tokens ask of each sequence where that is
     more than is asked anyway."""
     workload = workload_from(wish.flags, target, wish.model)
-    each = max((limit.rate for limit in wish.limits), default=0.0) / workload.parallel
+    each = per_sequence(wish.limits, workload.parallel)
     return (
-        {**wish.flags, "min_decode_tps": ceil(each * 100) / 100}
+        {**wish.flags, "min_decode_tps": each}
         if each > (workload.min_decode_tps or 0.0)
         else wish.flags
     )

@@ -45,6 +45,13 @@ def rate_limits(
     return tuple(given())
 
 
+def per_sequence(limits: Sequence[RateLimit], parallel: int) -> float:
+    """Tokens a second that the limits ask of each sequence, with two decimals; 0 without limits."""
+    each = max((limit.rate for limit in limits), default=0.0) / parallel
+    # The day's tokens of a rate with two decimals ask for this rate, and not for a hundredth more.
+    return ceil(round(each * 100, 6)) / 100
+
+
 def in_own_words(
     misses: Sequence[Miss], limits: Sequence[RateLimit], parallel: int, least: float
 ) -> tuple[Miss, ...]:
@@ -63,8 +70,6 @@ def in_own_words(
             if least > rate:
                 flags.append(miss.flag)
             names = " and ".join(limit.flag for limit in asking)
-            yield replace(
-                miss, change=f"{miss.change}, which is for {names},", flag=" ".join(flags)
-            )
+            yield replace(miss, change=f"{miss.change} (for {names})", flag=" ".join(flags))
 
     return tuple(reworded())
