@@ -55,9 +55,9 @@ demo: $(VENV)/.demo
 
 # A file's tests stay together, so that what its fixtures build is built once. A worker that an engine takes down is one failed
 # test: so many may be replaced that an engine which dies at every use does not end the run.
-# One worker more than processors, four at most: tests wait for children that start and for screens that settle.
+# Two workers more than processors, four at most: tests wait for children that start and for screens that settle.
 # What is marked `thorough` is a variant of what a cheaper test proves; what must hold before a change lands is both (.ci/run).
-SUITE = $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))') --dist loadfile --max-worker-restart 400
+SUITE = $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(4, 2 + (os.cpu_count() or 1)))') --dist loadfile --max-worker-restart 400
 
 test: $(VENV)/.test
 	$(SUITE) -m 'not thorough'
