@@ -57,7 +57,8 @@ demo: $(VENV)/.demo
 # test: so many may be replaced that an engine which dies at every use does not end the run.
 # Two workers more than processors, four at most: tests wait for children that start and for screens that settle.
 # What is marked `thorough` is a variant of what a cheaper test proves; what must hold before a change lands is both (.ci/run).
-SUITE = $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(4, 2 + (os.cpu_count() or 1)))') --dist loadfile --max-worker-restart 400
+WORKERS = $$($(PYTHON) -c 'import os; print(min(4, 2 + (os.cpu_count() or 1)))')
+SUITE = $(BIN)/pytest -n $(WORKERS) --dist loadfile --max-worker-restart 400
 
 test: $(VENV)/.test
 	$(SUITE) -m 'not thorough'
@@ -92,7 +93,7 @@ types: $(QUICK)/.made
 	$(QUICK)/bin/mypy
 
 quick: $(QUICK)/.made
-	$(QUICK)/bin/pytest -n logical --maxprocesses 4 --dist loadfile --quick
+	$(QUICK)/bin/pytest -n logical --maxprocesses 3 --dist loadfile --quick
 
 check: $(VENV)/.test lint
 	$(BIN)/mypy

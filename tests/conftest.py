@@ -79,6 +79,25 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None
 
 
+_OF_ENGINES = ("gguf", "llama_cpp", "onnx", "onnxruntime", "openvino", "torch")
+"""What is installed with an engine alone."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Of the quick tests leave out a file that imports an engine which is absent."""
+    report = yield
+    call: Any = getattr(report, "call", None)
+    if report.failed and call is not None and collector.config.getoption("--quick"):
+        cause = call.excinfo.value.__cause__
+        if isinstance(cause, ModuleNotFoundError) and cause.name in _OF_ENGINES:
+            report.outcome = "skipped"
+            report.longrepr = (str(collector.path), 0, f"needs {cause.name}")
+    return report
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]

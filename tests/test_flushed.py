@@ -87,6 +87,7 @@ def test_a_package_is_on_the_disk_before_it_has_its_name(tmp_path: Path, flushes
     assert flushes.named == ["p", "p"] and flushes.lost == []
 
 
+@pytest.mark.engine
 def test_what_leaves_and_what_comes_in_is_on_the_disk_before_it_has_its_name(
     tmp_path: Path, flushes: Flushes
 ) -> None:

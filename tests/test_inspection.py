@@ -80,6 +80,7 @@ class Runtime:
     more_tools = ()
 
 
+@pytest.mark.engine
 def test_no_engine_opens_an_unsafe_package_and_it_neither_leaves_nor_comes_in(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,6 +143,7 @@ def test_an_unsafe_package_is_not_unpacked_and_leaves_nothing(tmp_path: Path) ->
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
 
 
+@pytest.mark.engine
 def test_an_unsafe_package_is_neither_pulled_nor_made_by_a_patch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

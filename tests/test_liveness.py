@@ -15,6 +15,8 @@ import pytest
 from packager import liveness
 from packager.liveness import Liveness
 
+pytestmark = pytest.mark.slow
+
 SPIN = "while True: pass"
 SLEEP = "import time; print(flush=True); time.sleep(600)"
 GRANDCHILD = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])"

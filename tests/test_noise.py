@@ -94,6 +94,7 @@ def test_what_is_noisy_is_measured_a_second_time_and_no_third_one_when_patience_
 
 
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="Linux tells the load")
+@pytest.mark.slow
 def test_with_a_busy_program_on_every_core_beside_it_a_measurement_is_noisy() -> None:
     busy = [
         subprocess.Popen([sys.executable, str(REPOSITORY / "tests" / "support" / "busy.py"), "60"])

@@ -102,6 +102,7 @@ def test_openvino_is_measured_with_its_own_kernels(tmp_path: Path) -> None:
     sensible(kernel)
 
 
+@pytest.mark.slow
 def test_numpy_stands_in_where_no_engine_can_be_driven(tmp_path: Path) -> None:
     (kernel,) = measured(tmp_path, "numpy").value["kernels"]
     assert (kernel["engine"], kernel["weights"]) == ("numpy", "float32")
@@ -117,6 +118,7 @@ def test_numpy_is_left_out_where_an_engine_was_measured(tmp_path: Path) -> None:
     } == {engine}
 
 
+@pytest.mark.slow
 def test_a_spent_budget_ends_the_measurement_after_the_kind_that_matters_most(
     tmp_path: Path,
 ) -> None:
@@ -124,6 +126,7 @@ def test_a_spent_budget_ends_the_measurement_after_the_kind_that_matters_most(
     assert len(measured(tmp_path, engine, budget_s=0.0).value["kernels"]) == 1
 
 
+@pytest.mark.slow
 def test_a_busy_machine_is_noticed(tmp_path: Path) -> None:
     spin = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
     try:

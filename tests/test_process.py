@@ -146,6 +146,7 @@ def test_a_watched_child_that_says_nothing_still_gives_a_sign_of_life_with_its_m
     assert all(sign.bytes > MB for sign in signs)
 
 
+@pytest.mark.slow
 def test_a_child_that_ignores_termination_is_killed(tmp_path: Path) -> None:
     work = start("ignore_termination", tmp_path / "log")
     assert next(work) == Note("deaf")

@@ -41,6 +41,7 @@ def answers(folder: Path) -> tuple[int, int]:
 # ---- the yardstick
 
 
+@pytest.mark.slow
 def test_vectors_of_the_reference_are_those_of_transformers(embedder: Path) -> None:
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     tokenizer = transformers.AutoTokenizer.from_pretrained(embedder)

@@ -133,6 +133,7 @@ def test_a_machine_that_would_take_an_hour_measures_less_and_says_so(
     ]
 
 
+@pytest.mark.slow
 def test_a_sustained_run_tells_the_rate_of_every_window() -> None:
     figures = run("Steady", sustained_s=2.0)["sustained"]
     assert len(figures["windows"]) == 2

@@ -70,6 +70,7 @@ def test_the_verdict_says_its_figure() -> None:
         (["--recipe", "gguf:Q8_0", "--speculate", "draft:Qwen9"], "Qwen9"),
     ],
 )
+@pytest.mark.engine
 def test_what_cannot_be_speculated_is_refused(
     flags: list[str],
     words: str,
@@ -81,6 +82,7 @@ def test_what_cannot_be_speculated_is_refused(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.engine
 def test_a_draft_that_does_not_fit_beside_the_model_is_refused() -> None:
     workload = replace(workload_for("chat"), context=256, max_memory_bytes=None)
     target, runtimes = registry.target("laptop-cpu"), registry.runtimes()

@@ -278,6 +278,7 @@ def test_memory_that_a_conversion_lacks_here_is_told_before_anything_starts(tmp_
     assert one.exit_code == ExitCode.RESOURCE
 
 
+@pytest.mark.engine
 def test_a_dry_run_shows_the_matrix_and_starts_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,7 @@ def options_of(name: str) -> set[str]:
     return found - {"--concurrent-users", "--languages"}
 
 
+@pytest.mark.slow
 def test_every_flag_of_a_build_and_of_a_fit_has_its_control_or_a_reason_why_it_has_none() -> None:
     known = {**NeedScreen.CONTROLS, **OptionsScreen.CONTROLS}
     flagged = options_of("build") | options_of("fit")

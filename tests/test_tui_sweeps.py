@@ -19,6 +19,8 @@ from tui.screens.sweep import SweepScreen
 from tui.screens.sweeps import SweepsScreen
 from tui.services import Services
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Services:

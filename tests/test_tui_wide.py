@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -20,6 +21,8 @@ from tui.screens.need import NeedScreen
 from tui.screens.plan import PlanScreen
 from tui.screens.shelf import ShelfScreen
 from tui.widgets.slider import Slider
+
+pytestmark = pytest.mark.slow
 
 
 def asking(asked: list[Ask]) -> Any:
