@@ -16,8 +16,9 @@ from packager.files import regular_files, sha256
 from packager.process import JobResult, Note, Progress
 from targets.onnxruntime import sizes
 from targets.onnxruntime.finish import set_context
+from tests.support.child_jobs import finish
 from tests.support.make_checkpoint import write_tiny
-from tests.support.onnx_engine import CONTEXT, QWEN2, RUNTIME, build_all, finish
+from tests.support.onnx_engine import CONTEXT, QWEN2, RUNTIME, build_all
 
 pytestmark = pytest.mark.engine
 

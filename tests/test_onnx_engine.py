@@ -17,8 +17,9 @@ from tokenizers import Tokenizer
 from packager.errors import ExitCode, PackError
 from packager.files import regular_files
 from targets.onnxruntime import data, sizes
+from tests.support.child_jobs import finish
 from tests.support.make_checkpoint import tiny_shape, write_tiny
-from tests.support.onnx_engine import CONTEXT, CPU, GPU, QWEN2, QWEN3, RUNTIME, build_all, finish
+from tests.support.onnx_engine import CONTEXT, CPU, GPU, QWEN2, QWEN3, RUNTIME, build_all
 from tests.support.shipping_packages import opens
 from tests.support.tiers import thorough
 

@@ -5,65 +5,31 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
 
 from packager.errors import ExitCode, PackError
 from packager.files import regular_files, sha256
-from packager.process import JobResult, Note, Progress, run_job
+from packager.process import JobResult, Note, Progress
 from targets.openvino import OpenVino, data, sizes
 from targets.openvino.stored import weights_of
-from tests.conftest import REPOSITORY
+from tests.support.child_jobs import finish
 from tests.support.folder_damage import overwritten
 from tests.support.gguf_checkpoints import SHAPES, checkpoint
-from tests.support.make_checkpoint import tiny_shape, write_tiny
+from tests.support.make_checkpoint import write_tiny
+from tests.support.openvino_engine import QWEN2, QWEN3, build
 from tests.support.shipping_packages import opens
 
 pytestmark = pytest.mark.engine
 
 RECIPES = [recipe.weights for recipe in OpenVino().recipes()]
-# 448 columns of the down projection are no multiple of 128: their group becomes 64.
-QWEN2 = tiny_shape(
-    "qwen2", hidden=256, heads=4, kv_heads=2, intermediate=448, vocab=4096, tied=True
-)
-QWEN3 = tiny_shape(
-    "qwen3", hidden=128, heads=4, kv_heads=2, head_dim=64, intermediate=256, vocab=4096, tied=False
-)
 Built = tuple[Path, JobResult, list[Progress | Note]]
 PROMPTS = [list(range(10, 40)), list(range(300, 340))]
-
-
-def finish(job: str, log: Path, **arguments: Any) -> tuple[JobResult, list[Progress | Note]]:
-    messages = []
-    # Children do not look into the current folder for modules, where the jobs of these tests lie.
-    work = run_job(job, arguments, log, {"PYTHONPATH": str(REPOSITORY)})
-    while True:
-        try:
-            messages.append(next(work))
-        except StopIteration as stop:
-            return stop.value, messages
-
-
-def build(
-    checkpoint: Path, weights: str, out: Path, log: Path
-) -> tuple[JobResult, list[Progress | Note]]:
-    recipe = asdict(OpenVino().recipe(weights))
-    return finish(
-        OpenVino.build_job,
-        log,
-        checkpoint=str(checkpoint),
-        recipe=recipe,
-        workload={},
-        out=str(out),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -372,72 +338,3 @@ def test_what_a_listener_raises_comes_out_and_the_session_lives_on(
         "tests.support.openvino_jobs:listen_badly", home / "log", artifact=str(artifacts / "bf16")
     )[0].value
     assert value == {"error": "enough", "heard": 3, "after": 4}
-
-
-def test_a_checkpoint_the_exporter_cannot_take_ends_in_one_sentence_and_leaves_nothing(
-    home: Path, tmp_path: Path
-) -> None:
-    broken = shutil.copytree(home / "qwen3", tmp_path / "broken")
-    config = json.loads((broken / "config.json").read_text())
-    (broken / "config.json").write_text(json.dumps({**config, "model_type": "llamalike"}))
-    with pytest.raises(PackError) as refused:
-        build(broken, "int8_asym", tmp_path / "place" / "out", home / "log")
-    assert refused.value.exit_code is ExitCode.INPUT
-    assert "model_type 'llamalike'" in refused.value.message and "\n" not in refused.value.message
-    assert list((tmp_path / "place").iterdir()) == []
-
-
-def test_a_cancelled_conversion_leaves_nothing(home: Path, tmp_path: Path) -> None:
-    recipe = asdict(OpenVino().recipe("int4_sym_g128"))
-    arguments = {
-        "checkpoint": str(home / "qwen3"),
-        "recipe": recipe,
-        "workload": {},
-        "out": str(tmp_path / "place" / "out"),
-    }
-    work = run_job(OpenVino.build_job, arguments, home / "log")
-    for message in work:
-        if message == Note("compressing the weights"):
-            break
-    assert list((tmp_path / "place").iterdir()) != []
-    work.close()
-    # Neither what was begun nor, as it would be if the conversion had gone on to its end, the whole.
-    assert list((tmp_path / "place").iterdir()) == []
-
-
-def test_a_full_disk_is_called_a_full_disk(home: Path, tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = [
-        "unshare",
-        "--user",
-        "--map-root-user",
-        "--mount",
-        "sh",
-        "-c",
-        f'mount -t tmpfs -o size=3m tmpfs {small} && exec "$@"',
-        "sh",
-    ]
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run([*mount, "true"], capture_output=True).returncode
-    ):
-        pytest.skip("needs a user namespace that may mount a small disk")
-    script = (
-        "from dataclasses import asdict; from packager.errors import PackError; from "
-        "tests.support.make_checkpoint import Silent\n"
-        "from targets.openvino import OpenVino; from targets.openvino.convert import convert\n"
-        "try:\n"
-        "    recipe = asdict(OpenVino().recipe('bf16'))\n"
-        f"    convert(Silent(), checkpoint={str(home / 'qwen2')!r}, recipe=recipe, workload={{}}, "
-        f"out={str(small / 'out')!r})\n"
-        "except PackError as error:\n"
-        "    print(int(error.exit_code), error.message)\n"
-    )
-    run = subprocess.run(
-        [*mount, sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY
-    )
-    assert (
-        run.stdout.splitlines()[-1]
-        == f"{int(ExitCode.RESOURCE)} The disk that holds {small} is full."
-    ), run.stderr

@@ -27,6 +27,7 @@ from packager.shipping.server.refused import Refused
 from packager.shipping.server.settings import Settings
 from tests.conftest import REPOSITORY
 from tests.support.retrieval import write_embedder, write_reranker
+from tests.support.serving import answering
 
 BUILDS = {"embed": ("openvino", "openvino:int8_asym"), "rerank": ("onnxruntime", "onnx:fp32")}
 TEXTS = ["a stone", "what is a stone? " * 4]
@@ -110,16 +111,8 @@ def serving(package: Path, out: Path) -> Iterator[str]:
     """Where serve.py of a package answers."""
     words = ["export", str(package), "--format", "docker", "--out", str(out)]
     assert main([*words, "--accept-license", "unstated"]) == ExitCode.DONE
-    process = subprocess.Popen(
-        [sys.executable, out / "serve.py", "--port", "0"], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    with answering(["serve.py", "--port", "0"], out, {}) as address:
+        yield address
 
 
 def post(url: str, body: Any) -> tuple[int, Any]:

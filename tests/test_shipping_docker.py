@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.request
@@ -22,6 +20,7 @@ from packager.chat import speech
 from packager.process import run_job
 from targets import registry
 from tests.conftest import REPOSITORY
+from tests.support.serving import answering
 from tests.support.shipping_packages import exported, finish, write
 from tests.support.tiers import thorough
 from training.questions import held_out
@@ -64,16 +63,8 @@ def server(
         **chat,
     }
     out = exported(write(place / "package", files, more), "docker", place / "out")
-    process = subprocess.Popen(
-        [sys.executable, out / "serve.py", "--port", "0"], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    with answering(["serve.py", "--port", "0"], out, {}) as address:
+        yield address
 
 
 def post(url: str, body: Any) -> tuple[int, Any]:

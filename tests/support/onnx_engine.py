@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from packager.process import JobResult, run_job
 from targets.onnxruntime import OnnxRuntime
-from tests.conftest import REPOSITORY
+from tests.support.child_jobs import finish
 from tests.support.make_checkpoint import tiny_shape
 
 RUNTIME = OnnxRuntime()
@@ -22,18 +20,6 @@ QWEN3 = tiny_shape(
     "qwen3", hidden=128, heads=4, kv_heads=2, head_dim=64, intermediate=256, vocab=4096, tied=False
 )
 CONTEXT = 96
-
-
-def finish(job: str, log: Path, **arguments: Any) -> tuple[JobResult, list[Any]]:
-    messages: list[Any] = []
-    # Fixtures of a module come before those of a test, which would say where the jobs of the tests
-    # lie.
-    work = run_job(job, arguments, log, {"PYTHONPATH": str(REPOSITORY)})
-    while True:
-        try:
-            messages.append(next(work))
-        except StopIteration as stop:
-            return stop.value, messages
 
 
 def build_all(home: Path, checkpoint: str, recipes: list[str], out: str) -> Path:

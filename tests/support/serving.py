@@ -19,18 +19,20 @@ from tests.support.shipping_packages import exported
 def served(package: Path, cache: Path) -> Any:
     """Where `qwen-pack serve` answers."""
     words = ["-m", "packager.cli", "serve", str(package), "--port", "0"]
-    return _answering(words, REPOSITORY, {"QWEN_PACK_CACHE": str(cache)})
+    return answering(words, REPOSITORY, {"QWEN_PACK_CACHE": str(cache)})
 
 
 def served_from_export(package: Path, out: Path) -> Any:
     """Where the serve.py of an export answers, which has no other code of qwen-pack than its
     own."""
     exported(package, "docker", out)
-    return _answering(["serve.py", "--port", "0"], out, {})
+    return answering(["serve.py", "--port", "0"], out, {})
 
 
 @contextmanager
-def _answering(words: list[str], folder: Path, more: dict[str, str]) -> Iterator[str]:
+def answering(words: list[str], folder: Path, more: dict[str, str]) -> Iterator[str]:
+    """Where a server answers that Python is started with by these words in a folder, by the line
+    that it prints first; it is ended afterwards."""
     process = subprocess.Popen(
         [sys.executable, *words],
         stdout=subprocess.PIPE,
