@@ -324,6 +324,10 @@ def test_a_machine_without_a_thermometer_is_not_waited_for_and_nothing_is_sent_t
     ):
         assert main([*words, "--cool", "40"]) == ExitCode.RESOURCE
         assert "reports no processor temperature" in capsys.readouterr().err
+    # Of several engines each must be one that the agent can measure, whichever is kept.
+    several = [*build[: build.index("--recipe")], "--runtime", "all"]
+    assert main(several) == ExitCode.USAGE
+    assert "The agent runs GGUF packages" in capsys.readouterr().err
     assert not (tmp_path / "there" / "qwen-pack-device").exists() and not out.exists()
 
 

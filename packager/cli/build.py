@@ -239,6 +239,8 @@ def command(
             f"{', '.join(way.chosen.recipe.id for way in ways.plans)}: {plan.why()}"
         )
         if elsewhere is not None and address is not None:
+            for way in ways.plans:
+                refuse_runtime(way.runtime.name, elsewhere.agent)
             look(address, elsewhere.cool_c)
         events = comparison.run(ways)
     else:

@@ -109,6 +109,26 @@ class Speculation(Record, frozen=True, kw_only=True):
         ]
         return min(known, default=None)
 
+    def llama_server_options(self, folder: str = "") -> list[str]:
+        """What llama-server is told of the way that pays, for the package in that folder; nothing
+        where none does. Names of options: common/arg.cpp of the llama.cpp that llama-cpp-python
+        0.3.36 brings."""
+        if not self.pays or self.drafted is None:
+            return []
+        most = str(self.drafted)
+        if self.how == "mtp":
+            return ["--spec-type", "draft-mtp", "--spec-draft-n-max", most]
+        if self.draft is not None:
+            draft = f"{folder}/{self.draft.files[0]}" if folder else self.draft.files[0]
+            return [
+                *("--model-draft", draft),
+                *("--spec-type", "draft-simple", "--spec-draft-n-max", most),
+            ]
+        return [
+            *("--spec-type", "ngram-simple", "--spec-ngram-simple-size-n", str(self.ngram)),
+            *("--spec-ngram-simple-size-m", most),
+        ]
+
     @property
     def name(self) -> str:
         """The way of drafting, as the beginning of a sentence."""

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from packager.json_values import JsonObject, at, at_or_none, object_or_empty, texts_at
 from packager.need.usecases import use_case
 from packager.recipe import Recipe
+from packager.records.speculation import Speculation
 from targets.gguf.presets import DEFAULT_KV, PROJECTOR
 from targets.llama_cpp import how_to_retrieve
 
@@ -229,15 +230,7 @@ def _drafting(known: JsonObject) -> str:
     """Flags for the way of drafting that was found to pay; nothing where none does."""
     if not known:
         return ""
-    how, most = at(known, "how", str), at(known, "drafted", int)
-    if how == "mtp":
-        return f" --spec-type draft-mtp --spec-draft-n-max {most}"
-    if how == "draft":
-        files = texts_at(object_or_empty(known, "draft"), "files")
-        return f" --model-draft {files[0]} --spec-type draft-simple --spec-draft-n-max {most}"
-    length = at(known, "ngram", int)
-    sizes = f"--spec-ngram-simple-size-n {length} --spec-ngram-simple-size-m {most}"
-    return f" --spec-type ngram-simple {sizes}"
+    return "".join(f" {word}" for word in Speculation.from_json(known).llama_server_options())
 
 
 def _warm(model: str, seeing: str, server: str, workload: JsonObject) -> str:

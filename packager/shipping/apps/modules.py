@@ -49,8 +49,8 @@ def tree(first: Sequence[str]) -> dict[PurePosixPath, bytes]:
         assert path is not None, module
         modules, data = _needed(module)
         waiting += modules
-        for one in (path, *data):
-            files[PurePosixPath(one.relative_to(_ROOT).as_posix())] = one.read_bytes()
+        for source in (path, *data):
+            files[PurePosixPath(source.relative_to(_ROOT).as_posix())] = source.read_bytes()
     for place in list(files):
         for parent in list(place.parents)[:-1]:
             files.setdefault(parent / "__init__.py", b"")
@@ -62,8 +62,8 @@ def _file(module: str) -> Path | None:
     if not _OURS.fullmatch(module):
         return None
     place = _ROOT.joinpath(*module.split("."))
-    found = (place / "__init__.py", place.with_suffix(".py"))
-    return next((path for path in found if path.is_file()), None)
+    files = (place / "__init__.py", place.with_suffix(".py"))
+    return next((path for path in files if path.is_file()), None)
 
 
 @cache
@@ -90,9 +90,9 @@ def _needed(module: str) -> tuple[tuple[str, ...], tuple[Path, ...]]:
     return tuple(sorted(modules)), tuple(sorted(beside - programs))
 
 
-def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
+def _nodes(parsed: ast.AST) -> Iterator[ast.AST]:
     """All nodes of a module but those that only checkers of types read."""
-    for node in ast.iter_child_nodes(tree):
+    for node in ast.iter_child_nodes(parsed):
         typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         if not typing:
             yield node

@@ -86,18 +86,7 @@ def _retrieval(shipment: Shipment) -> JsonObject:
 
 
 def drafting_flags(shipment: Shipment, package: str) -> list[str]:
-    """What llama-server is told of the way of drafting that pays, for the package in that folder;
-    nothing where none does. Names of options: common/arg.cpp of the llama.cpp that
-    llama-cpp-python 0.3.36 brings."""
+    """What llama-server is told of the way of drafting that pays, for the package in that
+    folder."""
     speculation = shipment.manifest.contents.speculation
-    if speculation is None or not speculation.pays or speculation.drafted is None:
-        return []
-    most = str(speculation.drafted)
-    if speculation.how == "mtp":
-        return ["--spec-type", "draft-mtp", "--spec-draft-n-max", most]
-    if speculation.draft is not None:
-        draft = f"{package}/{speculation.draft.files[0]}"
-        more = ["--spec-type", "draft-simple", "--spec-draft-n-max", most]
-        return ["--model-draft", draft, *more]
-    sizes = ["--spec-ngram-simple-size-n", str(speculation.ngram), "--spec-ngram-simple-size-m"]
-    return ["--spec-type", "ngram-simple", *sizes, most]
+    return speculation.llama_server_options(package) if speculation else []
