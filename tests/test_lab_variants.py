@@ -26,7 +26,8 @@ from targets.llama_cpp.agent.variants import agents, fitting
 from targets.machine.here import here as this_machine
 from tests.support import gguf_checkpoints
 from tests.support.trained_package import TRAINED
-from tests.test_lab_session import CONTEXT, run, settings
+from tests.test_lab_next_agent import run
+from tests.test_lab_session import CONTEXT, settings
 
 pytestmark = pytest.mark.engine
 
