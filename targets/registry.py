@@ -104,7 +104,7 @@ def target(name_or_path: str) -> Target:
     if name_or_path.endswith(".toml"):
         return tuned(read_target(Path(name_or_path), nameable_runtimes()))
     if name_or_path in target_names():
-        return tuned(read_target(DEVICES / f"{name_or_path}.toml", nameable_runtimes()))
+        return _built_in(name_or_path)
     if name_or_path == HERE:
         return tuned(_this_machine())
     also = next((target for target in targets() if name_or_path in target.aliases), None)
@@ -115,6 +115,10 @@ def target(name_or_path: str) -> Target:
         f"{name_or_path!r}.{did_you_mean(name_or_path, (*target_names(), HERE))}",
         "`qwen-pack targets` lists all; your own device file ends in .toml.",
     )
+
+
+def _built_in(name: str) -> Target:
+    return tuned(read_target(DEVICES / f"{name}.toml", nameable_runtimes()))
 
 
 def _this_machine() -> Target:
@@ -133,7 +137,7 @@ def _this_machine() -> Target:
 
 def targets() -> tuple[Target, ...]:
     """Every built-in target, in the order of the names."""
-    return tuple(target(name) for name in target_names())
+    return tuple(map(_built_in, target_names()))
 
 
 def environment_of(engines: list[str]) -> dict[str, str]:

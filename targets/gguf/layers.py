@@ -150,9 +150,9 @@ def _sum(part: Bytes) -> int:
 
 @cache
 def _table() -> dict[str, JsonObject]:
-    table: dict[str, JsonObject] = (
-        json.loads(TABLE.read_text(encoding="utf-8"))["shapes"] if TABLE.exists() else {}
-    )
+    if not TABLE.exists():
+        return {}
+    table: dict[str, JsonObject] = msgspec.json.decode(TABLE.read_bytes())["shapes"]
     return table
 
 
