@@ -158,8 +158,8 @@ def command(
     if together is not None:
         one_device = len(targets) == 1 and model is None and recipe is None
         return _together(targets, together, flags, one_device, as_json)
-    rates = _Rates(tokens_per_day, max_cost_per_million, price_per_hour, watts, price_per_kwh)
-    wish = _wish(flags, model, recipe, (show_all, show_steps), rates)
+    rated = _Rates(tokens_per_day, max_cost_per_million, price_per_hour, watts, price_per_kwh)
+    wish = _wish(flags, model, recipe, (show_all, show_steps), rated)
     return _show(targets, _answers(targets, wish), wish, as_json)
 
 

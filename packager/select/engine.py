@@ -253,6 +253,7 @@ class _Judge:
             forecast = speed_rules.waiting(predicted, variant, self._case)
             seconds = speed_rules.machine_seconds(predicted, variant, self._case, self._workload)
             bits = 8 * size.artifact / shape.parameters()
+            too_slow = tuple(speed_rules.of_speed(forecast, self._workload))
             reasons = (
                 *reasons,
                 *device_rules.of_size(
@@ -264,9 +265,9 @@ class _Judge:
                     size.split,
                 ),
                 *device_rules.file_size(size.least_file, self._workload, way.runtime.name),
-                *speed_rules.of_speed(forecast, self._workload),
+                *too_slow,
             )
-            may_miss = tuple(speed_rules.may_miss(forecast, self._workload))
+            may_miss = tuple(speed_rules.may_miss(forecast, self._workload, too_slow))
         verdict: Verdict = "may miss" if may_miss else "fits"
         return Candidate(
             variant=variant,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -54,16 +54,18 @@ def of_speed(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
     yield from _of_texts(forecast, workload, best=True)
 
 
-def may_miss(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
+def may_miss(
+    forecast: Forecast, workload: Workload, surely: Collection[Reason]
+) -> Iterator[Reason]:
     """Those that the forecast misses while its range reaches them: how far off it is, and between
-    what it lies."""
-    surely = {reason.rule for reason in of_speed(forecast, workload)}
+    what it lies. `surely` are those of `of_speed`."""
     missed = (
         *decode(forecast, workload, forecast.decode_tps),
         *first_token(forecast, workload, forecast.ttft_ms),
         *_of_texts(forecast, workload, best=False),
     )
-    reasons = [reason for reason in missed if reason.rule not in surely]
+    rules = {reason.rule for reason in surely}
+    reasons = [reason for reason in missed if reason.rule not in rules]
     if not reasons:
         return
     texts, query = forecast.documents_per_second(workload.prompt), forecast.text_ms(QUERY_TOKENS)

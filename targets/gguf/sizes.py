@@ -22,7 +22,6 @@ import msgspec
 from packager.errors import usage
 from packager.shape import Shape, heads
 from targets.gguf.presets import IMATRIX_DECIDES, PRESETS, Preset
-from targets.gguf.tensors import padded
 
 if TYPE_CHECKING:
     from packager.catalog import Variant
@@ -179,7 +178,12 @@ def _with_head(shape: Shape, decoder: Sizes) -> Sizes:
 
 def head_bytes(shape: Shape) -> int:
     """Bytes of the two rows that a reranker keeps of its output matrix; 0 for everything else."""
-    return padded(_ANSWERS * shape.hidden * _FLOAT) if shape.task == "rerank" else 0
+    if shape.task != "rerank":
+        return 0
+    # Late, as in `ask`: the table needs no tensors.
+    from targets.gguf.tensors import padded
+
+    return padded(_ANSWERS * shape.hidden * _FLOAT)
 
 
 class _Entry(msgspec.Struct):
@@ -235,7 +239,7 @@ def ask(
     from targets.gguf import header, kernels, metadata, mix
     from targets.gguf.arch import architecture
     from targets.gguf.tensor_types import part_of
-    from targets.gguf.tensors import place
+    from targets.gguf.tensors import padded, place
 
     converter = architecture(shape.to_config())
     specs = list(tensors(shape))

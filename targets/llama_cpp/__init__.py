@@ -16,16 +16,18 @@ from packager.predict.forecast import Speed
 from packager.predict.memory import Drafting, Footprint, kv_cache_bytes
 from packager.predict.offload import Split
 from packager.recipe import REPACK, Recipe, repacked_recipe
+from packager.remembered import last_answer
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import Shape
 from packager.shape.heads import LAYERS as DRAFT_LAYERS
 from packager.shape.names import TEXT_TYPES
-from targets.gguf import layers, sizes, tensors, tower
+from targets.gguf import layers, sizes
 from targets.gguf.presets import (
     DEFAULT_KV,
     KV_BITS,
     PRESETS,
     PROJECTOR,
+    ROOM,
     Preset,
     preset_of,
     projector_type,
@@ -161,7 +163,7 @@ class LlamaCpp:
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """The weights and the keys to the byte; the vocabulary as dense as Qwen's."""
         stored = self._sizes(shape, recipe)
-        text = stored.data + stored.table + sizes.vocabulary_bytes(shape) + tensors.ROOM
+        text = stored.data + stored.table + sizes.vocabulary_bytes(shape) + ROOM
         return text + projector_bytes(shape, recipe)
 
     def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
@@ -242,7 +244,7 @@ class LlamaCpp:
         text = (
             sizes.largest_tensor(shape, self._sizes(shape, recipe))
             + sizes.vocabulary_bytes(shape)
-            + tensors.ROOM
+            + ROOM
         )
         # The engine opens a tower in one file alone.
         return max(text, projector_bytes(shape, recipe))
@@ -303,9 +305,13 @@ def projector_bytes(shape: Shape, recipe: Recipe) -> int:
     found = shape.vision or shape.audio
     if found is None:
         return 0
-    return tower.file_bytes(found, projector_type(recipe.weights), tensors.ROOM)
+    # Late: most models take text alone.
+    from targets.gguf import tower
+
+    return tower.file_bytes(found, projector_type(recipe.weights), ROOM)
 
 
+@last_answer
 def _sizes(shape: Shape, recipe: Recipe) -> sizes.Sizes:
     """Of the text decoder, with the heads that are built with it."""
     text = shape.without_towers
