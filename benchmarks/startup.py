@@ -3,6 +3,7 @@
     python benchmarks/startup.py [--runs 15] [--before FOLDER]
 
 The last line is one JSON object. `python -c pass` runs in between: what is left above it is ours.
+Every command runs once before, so that no run compiles modules.
 With --before the same commands of another checkout run in turns with these, by the same interpreter
 with the same libraries, and each command has its ratio: below 1 it became faster. For example:
 
@@ -38,21 +39,25 @@ def seconds_of(words: list[str], checkout: Path) -> float:
     """One run, from start to end. The checkout's own modules come before installed ones. Raises
     subprocess.CalledProcessError."""
     variables = {**os.environ, "PYTHONPATH": str(checkout)}
+    # Where it is set, every process would compile all modules again.
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
     started = time.perf_counter()
     subprocess.run(words, stdout=subprocess.DEVNULL, check=True, cwd=checkout, env=variables)
     return time.perf_counter() - started
 
 
 def medians_of(checkouts: list[Path], runs: int) -> list[dict[str, float]]:
-    """The median seconds of every command, per checkout; all of them in turns."""
+    """The median seconds of every command, per checkout; all of them in turns, and once before."""
     times: list[dict[str, list[float]]] = [
         {name: [] for name in (NOTHING, *COMMANDS)} for _ in checkouts
     ]
-    for _ in range(runs):
+    for number in range(runs + 1):
         for name in (NOTHING, *COMMANDS):
             words = ["-m", "packager.cli", *COMMANDS[name]] if name in COMMANDS else ["-c", "pass"]
             for checkout, taken in zip(checkouts, times, strict=True):
-                taken[name].append(seconds_of([sys.executable, *words], checkout))
+                seconds = seconds_of([sys.executable, *words], checkout)
+                if number:
+                    taken[name].append(seconds)
     return [{name: statistics.median(values) for name, values in taken.items()} for taken in times]
 
 

@@ -102,10 +102,10 @@ def _contexts(ask: Ask, plan: Plan, runtime: Runtime) -> tuple[Candidate, ...]:
     return tuple(found)
 
 
-def _too_long(one: Candidate) -> str:
+def _too_long(candidate: Candidate) -> str:
     """The rule for which a context does not fit, empty where it does. A wait that is longer than
     asked is no such rule: a prompt need not fill the context."""
-    return next((reason.rule for reason in one.reasons if reason.rule in _BOUNDS), "")
+    return next((reason.rule for reason in candidate.reasons if reason.rule in _BOUNDS), "")
 
 
 def contexts(rows: Sequence[Candidate], own: int, width: int) -> explain.Parts:

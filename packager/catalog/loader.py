@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from packager.catalog import own, schema
 from packager.catalog.schema import check, source_text, wrong
@@ -20,11 +20,13 @@ from packager.foreign import load_toml
 from packager.shape import Experts, Hybrid, Shape, Tower
 from packager.shape.audio import HEARING, AudioTower
 
+Table: TypeAlias = dict[str, Any]
+"""A table of TOML. Any: `check` has held each of its keys against the kind that it has."""
+
 FOLDER = Path(__file__).parent
 VARIANT_FILES = "qwen*.toml"
 # What transformers' configuration classes take where config.json is silent.
 DEFAULTS = {"rope_theta": 10_000.0, "rms_eps": 1e-6, "context": 32_768}
-# Any in the tables below: TOML, each key of which `check` has held against its kind.
 _GEOMETRY = ("hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate", "vocab")
 
 
@@ -82,11 +84,11 @@ def read_own(licenses: Mapping[str, Any]) -> list[Variant]:
     return all_variants
 
 
-def _read_shapes(path: Path) -> dict[str, dict[str, Any]]:
+def _read_shapes(path: Path) -> dict[str, Table]:
     return _shapes_of(schema.read(path), str(path))
 
 
-def _shapes_of(read: Any, path: str) -> dict[str, dict[str, Any]]:
+def _shapes_of(read: Any, path: str) -> dict[str, Table]:
     document = check(read, {"sources": dict, "shapes": dict}, ("sources", "shapes"), path)
     for name, table in document["shapes"].items():
         where = f"{path}: shapes.{name}"
@@ -103,18 +105,18 @@ def _shapes_of(read: Any, path: str) -> dict[str, dict[str, Any]]:
         if "hybrid" in table:
             check(table["hybrid"], schema.HYBRID, tuple(schema.HYBRID), f"{where}.hybrid")
             table["hybrid"] = Hybrid(**table["hybrid"])
-    shapes: dict[str, dict[str, Any]] = document["shapes"]
+    shapes: dict[str, Table] = document["shapes"]
     return shapes
 
 
-def _read_towers(path: Path) -> dict[str, dict[str, Any]]:
+def _read_towers(path: Path) -> dict[str, Table]:
     document = check(
         schema.read(path),
         {"sources": dict, "towers": dict, "audio": dict},
         ("sources", "towers"),
         str(path),
     )
-    towers: dict[str, dict[str, Any]] = document["towers"]
+    towers: dict[str, Table] = document["towers"]
     for name, table in document.get("audio", {}).items():
         where = f"{path}: audio.{name}"
         widths = ("generation", "hidden", "intermediate", "depth", "heads", "source")
@@ -125,11 +127,11 @@ def _read_towers(path: Path) -> dict[str, dict[str, Any]]:
         needed = ("generation", "hidden", "intermediate", "depth", "heads", "patch", "source")
         check(table, schema.TOWER, needed, where)
         table["source"] = source_text(table["source"], document["sources"], f"{where}.source")
-    encoders: dict[str, dict[str, Any]] = document.get("audio", {})
+    encoders: dict[str, Table] = document.get("audio", {})
     return towers | encoders
 
 
-def read_licenses(path: Path = FOLDER / "licenses.toml") -> dict[str, dict[str, Any]]:
+def read_licenses(path: Path = FOLDER / "licenses.toml") -> dict[str, Table]:
     """Every licence by its id; PackError names file and key of the first mistake."""
     document = check(schema.read(path), {"licenses": dict}, ("licenses",), str(path))
     for name, table in document["licenses"].items():
@@ -139,7 +141,7 @@ def read_licenses(path: Path = FOLDER / "licenses.toml") -> dict[str, dict[str, 
             ("name", "research_only", "spdx", "source"),
             f"{path}: licenses.{name}",
         )
-    licenses: dict[str, dict[str, Any]] = document["licenses"]
+    licenses: dict[str, Table] = document["licenses"]
     return licenses
 
 
@@ -188,7 +190,7 @@ def _variants_of(
 
 
 def _variant(
-    row: dict[str, Any],
+    row: Table,
     sources: Mapping[str, str],
     shapes: Mapping[str, Any],
     towers: Mapping[str, Any],
@@ -251,18 +253,16 @@ def _variant(
     )
 
 
-def _geometry(row: dict[str, Any], shapes: Mapping[str, Any], where: str) -> dict[str, Any] | None:
+def _geometry(row: Table, shapes: Mapping[str, Any], where: str) -> Table | None:
     if "shape" not in row:
         return None
     if row["shape"] not in shapes:
         raise wrong(f"{where}.shape", f"is {row['shape']!r}, which shapes.toml does not define.")
-    geometry: dict[str, Any] = shapes[row["shape"]]
+    geometry: Table = shapes[row["shape"]]
     return geometry
 
 
-def _tower(
-    row: dict[str, Any], geometry: dict[str, Any], towers: Mapping[str, Any], where: str
-) -> Tower | None:
+def _tower(row: Table, geometry: Table, towers: Mapping[str, Any], where: str) -> Tower | None:
     """The tower with the width of the decoder; its weights must be as many as the row says."""
     if "tower" not in row:
         return None
@@ -279,7 +279,7 @@ def _tower(
 
 
 def _audio_tower(
-    row: dict[str, Any], geometry: dict[str, Any], towers: Mapping[str, Any], where: str
+    row: Table, geometry: Table, towers: Mapping[str, Any], where: str
 ) -> AudioTower | None:
     """The audio encoder likewise."""
     if "audio_tower" not in row:
@@ -294,7 +294,7 @@ def _audio_tower(
     return tower
 
 
-def _shape(row: dict[str, Any], geometry: dict[str, Any]) -> Shape:
+def _shape(row: Table, geometry: Table) -> Shape:
     return Shape(
         model_type=row["model_type"],
         **{key: geometry[key] for key in _GEOMETRY},

@@ -72,7 +72,7 @@ def command(
     from targets import registry
 
     additions = parse(imatrix, None, tensor_types)
-    found = follow(
+    attested = follow(
         attest(
             model,
             against,
@@ -84,47 +84,48 @@ def command(
         )
     )
     if as_json:
-        emit_json("attest", found.as_dict())
+        emit_json("attest", attested.as_dict())
     else:
-        _show(found)
-    return ExitCode.DONE if found.follows == "exactly" else ExitCode.BUDGET
+        _show(attested)
+    return ExitCode.DONE if attested.follows == "exactly" else ExitCode.BUDGET
 
 
-def _show(found: Attested) -> None:
+def _show(attested: Attested) -> None:
     """The verdict first, then what differs."""
     from packager.json_values import at
 
-    equal, count = at(found.facts, "equal", int), at(found.facts, "tensors", int)
-    from_there = f"{found.location} as {found.recipe}"
+    equal, count = at(attested.facts, "equal", int), at(attested.facts, "tensors", int)
+    from_there = f"{attested.location} as {attested.recipe}"
     say(
         {
-            "exactly": f"{found.model.name} follows from {from_there}: all {count} tensors are "
+            "exactly": f"{attested.model.name} follows from {from_there}: all {count} tensors are "
             "the same.",
-            "nearly": f"{found.model.name} was made from {from_there}, but with other numbers: "
+            "nearly": f"{attested.model.name} was made from {from_there}, but with other numbers: "
             f"{equal} of {count} tensors are the same, and the others are as near to the weights "
             "as that type usually is.",
-            "another recipe": f"{found.model.name} was made from {found.location}, but not as "
-            f"{found.recipe}: {equal} of {count} tensors are the same, others have other types.",
-            "not": f"{found.model.name} does not follow from {from_there}: {equal} of {count} "
+            "another recipe": f"{attested.model.name} was made from {attested.location}, but not "
+            f"as {attested.recipe}: {equal} of {count} tensors are the same, others have other "
+            "types.",
+            "not": f"{attested.model.name} does not follow from {from_there}: {equal} of {count} "
             "tensors are the same.",
-        }[found.follows]
+        }[attested.follows]
     )
-    told = _how(found)
-    if told is not None:
-        say(told)
-    if found.different:
-        share = "bytes" if found.model.kind == "gguf" else "numbers"
+    how = _how(attested)
+    if how is not None:
+        say(how)
+    if attested.different:
+        share = "bytes" if attested.model.kind == "gguf" else "numbers"
         emit_table(
             "Tensors that differ, distances relative to the weights",
             ("tensor", "type", "wanted", share, "distance", "error", "usual"),
-            [_row(row) for row in found.different[:_SHOWN]],
+            [_row(row) for row in attested.different[:_SHOWN]],
             right=(share, "distance", "error", "usual"),
         )
-        if len(found.different) > _SHOWN:
-            narrate(f"{len(found.different) - _SHOWN} more; --json lists all of them.")
+        if len(attested.different) > _SHOWN:
+            narrate(f"{len(attested.different) - _SHOWN} more; --json lists all of them.")
     for title, rows in (
-        ("Keys of network and vocabulary", found.network),
-        ("Keys that describe the model", found.description),
+        ("Keys of network and vocabulary", attested.network),
+        ("Keys that describe the model", attested.description),
     ):
         if rows:
             cells = [[str(row[name]) for name in ("key", "file", "recipe")] for row in rows]
@@ -140,13 +141,13 @@ _WAYS = {
 }
 
 
-def _how(found: Attested) -> str | None:
+def _how(attested: Attested) -> str | None:
     """How the weights were quantized: by what each tensor was nearest to, or with which importance
     matrix; None where nothing tells, and where other types were made than the model has."""
     from packager.json_values import object_or_empty
 
-    ways, importance = object_or_empty(found.facts, "ways"), found.facts.get("importance")
-    if ways and found.follows != "another recipe":
+    ways, importance = object_or_empty(attested.facts, "ways"), attested.facts.get("importance")
+    if ways and attested.follows != "another recipe":
         counts = ", ".join(f"{_WAYS.get(name, name)} ({ways[name]} tensors)" for name in ways)
         return f"Quantizers that give the nearest numbers: {counts}."
     if not isinstance(importance, dict):

@@ -17,6 +17,8 @@ from packager.errors import ExitCode
 from packager.json_values import JsonObject
 
 if TYPE_CHECKING:
+    from packager.cli.reach import Way
+    from packager.package.manifest import Manifest
     from packager.records import Measurement, Sustained, Verdict
 
 
@@ -72,8 +74,8 @@ def command(
     is kept. With --adapter the figures are those of PACKAGE with the adapter, and only --save keeps
     them, in the adapter's manifest.
     """
+    from packager.cli import reach
     from packager.cli.progress import follow
-    from packager.cli.reach import Way, measure_on
     from packager.errors import usage
     from packager.package import manifest
     from packager.pipeline import bench
@@ -91,21 +93,15 @@ def command(
             "Measure without --save, or copy the package.",
         )
     runtime = registry.runtime(package_manifest.contents.runtime.name)
-    way = Way(agent, claimed, sustained, cool, checkpoint)
+    way = reach.Way(agent, claimed, sustained, cool, checkpoint)
     if len(machines) > 1:
         from packager.cli.bench_machines import bench_machines
 
         return bench_machines(package_manifest, package, machines, way, save, as_json)
     if machines:
-        now = follow(measure_on(package, runtime.name, machines[0], way))
-    elif agent is not None:
-        raise usage("--agent works only with --on.", "Name the machine with --on.")
-    elif checkpoint is not None:
-        raise usage(
-            "--quality works only with --on.",
-            "For this machine the build has compared the package: see quality in its manifest.",
-        )
+        now = follow(reach.measure_on(package, runtime.name, machines[0], way))
     else:
+        _refuse_flags_of_others(way)
         now = follow(
             bench.run(package, runtime, here(), claimed, sustained, cool, adapters, transcripts)
         )
@@ -113,32 +109,48 @@ def command(
     wanted = save or (first and not adapters)
     if wanted and writable:
         bench.save(destination, now)
-    before = package_manifest.contents.telling
-    verdicts = bench.judged(package_manifest.contents, now) if now.on_device else []
-    failed = [verdict for verdict in verdicts if verdict.failed]
-    if as_json:
-        fields: JsonObject = {
-            "measured": now.to_json(),
-            "manifest": before.to_json() if before else {},
-            "rows": [row.as_dict() for row in bench.beside(before, now)],
-            "verdicts": [verdict.to_json() for verdict in verdicts],
-        }
-        emit_json(
-            "bench",
-            {
-                "package": str(package),
-                "name": package_manifest.name,
-                **fields,
-                "saved": wanted and writable,
-            },
-        )
-    else:
-        _show(package_manifest.name, before, now, verdicts)
+    code = _outcome(package, package_manifest, now, wanted and writable, as_json)
     if wanted and not writable:
         narrate(
             f"{package} is not writable: the figures of the device were not added to its manifest."
         )
-    return ExitCode.BUDGET if failed or lost(now) else ExitCode.DONE
+    return code
+
+
+def _refuse_flags_of_others(way: Way) -> None:
+    """Raises PackError (usage) for what only another machine is measured with."""
+    from packager.errors import usage
+
+    if way.agent is not None:
+        raise usage("--agent works only with --on.", "Name the machine with --on.")
+    if way.checkpoint is not None:
+        raise usage(
+            "--quality works only with --on.",
+            "For this machine the build has compared the package: see quality in its manifest.",
+        )
+
+
+def _outcome(package: Path, known: Manifest, now: Measurement, saved: bool, as_json: bool) -> int:
+    """Print the figures, and give the exit code of the budgets and of the quality."""
+    from packager.pipeline import bench
+
+    before = known.contents.telling
+    verdicts = bench.judged(known.contents, now) if now.on_device else []
+    if as_json:
+        fields: JsonObject = {
+            "package": str(package),
+            "name": known.name,
+            "measured": now.to_json(),
+            "manifest": before.to_json() if before else {},
+            "rows": [row.as_dict() for row in bench.beside(before, now)],
+            "verdicts": [verdict.to_json() for verdict in verdicts],
+            "saved": saved,
+        }
+        emit_json("bench", fields)
+    else:
+        _show(known.name, before, now, verdicts)
+    missed = any(verdict.failed for verdict in verdicts)
+    return ExitCode.BUDGET if missed or lost(now) else ExitCode.DONE
 
 
 def _place(package: Path, adapters: tuple[Path, ...], save: bool, elsewhere: bool) -> Path:

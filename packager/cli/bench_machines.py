@@ -41,7 +41,7 @@ class _Outcome:
         failed = failed or (self.now is not None and lost(self.now))
         return ExitCode.BUDGET if failed else ExitCode.DONE
 
-    def to_json(self, found: Manifest) -> JsonObject:
+    def to_json(self, known: Manifest) -> JsonObject:
         """A row of `devices`."""
         from packager.pipeline import bench
 
@@ -49,7 +49,7 @@ class _Outcome:
         return {
             "machine": self.machine,
             "measured": self.now.to_json() if self.now else None,
-            "rows": [row.as_dict() for row in bench.beside(found.contents.telling, self.now)]
+            "rows": [row.as_dict() for row in bench.beside(known.contents.telling, self.now)]
             if self.now
             else [],
             "verdicts": [verdict.to_json() for verdict in self.verdicts],
@@ -65,7 +65,7 @@ class _Outcome:
 
 
 def bench_machines(
-    found: Manifest, package: Path, machines: Sequence[str], way: Way, save: bool, as_json: bool
+    known: Manifest, package: Path, machines: Sequence[str], way: Way, save: bool, as_json: bool
 ) -> int:
     """Measure on all of them at once. A machine that fails is a row with its sentence; the others
     are kept. Returns the exit code of the first that has one."""
@@ -73,26 +73,26 @@ def bench_machines(
     if len(set(addresses)) != len(addresses):
         raise usage("A machine is named twice.", "Name each once with --on.")
     # What is wrong with one is said before any is measured.
-    refuse_runtime(found.contents.runtime.name, way.agent)
+    refuse_runtime(known.contents.runtime.name, way.agent)
     for address in addresses:
         refuse_way(address, way.agent)
-    results = _measured(found, package, machines, way)
-    outcomes = _kept(found, package, machines, results, save)
+    results = _measured(known, package, machines, way)
+    outcomes = _kept(known, package, machines, results, save)
     if as_json:
-        rows = [outcome.to_json(found) for outcome in outcomes]
-        emit_json("bench", {"package": str(package), "name": found.name, "devices": rows})
+        rows = [outcome.to_json(known) for outcome in outcomes]
+        emit_json("bench", {"package": str(package), "name": known.name, "devices": rows})
     else:
-        _show(found, outcomes)
+        _show(known, outcomes)
     codes = [outcome.exit_code for outcome in outcomes if outcome.exit_code != ExitCode.DONE]
     return codes[0] if codes else ExitCode.DONE
 
 
 def _measured(
-    found: Manifest, package: Path, machines: Sequence[str], way: Way
+    known: Manifest, package: Path, machines: Sequence[str], way: Way
 ) -> list[Measurement | PackError]:
     """The figures or the error of each, in their order. Ctrl-C ends all of them."""
     leave = threading.Event()
-    runtime = found.contents.runtime.name
+    runtime = known.contents.runtime.name
 
     def measure(place: int) -> Measurement | PackError:
         try:
@@ -142,7 +142,7 @@ def _followed(work: Any, machine: str, leave: threading.Event) -> Measurement:
 
 
 def _kept(
-    found: Manifest,
+    known: Manifest,
     package: Path,
     machines: Sequence[str],
     results: Sequence[Measurement | PackError],
@@ -151,7 +151,7 @@ def _kept(
     """The outcomes, and into the manifest what belongs there, one after another."""
     from packager.pipeline import bench
 
-    seen = found.contents.seen_on_device
+    seen = known.contents.seen_on_device
     writable = os.access(package, os.W_OK)
     outcomes = []
     for machine, result in zip(machines, results, strict=True):
@@ -164,17 +164,17 @@ def _kept(
             bench.save(package, result)
         elif wanted:
             narrate(f"{package} is not writable: the figures of {machine} were not added.")
-        verdicts = tuple(bench.judged(found.contents, result)) if result.on_device else ()
+        verdicts = tuple(bench.judged(known.contents, result)) if result.on_device else ()
         outcomes.append(_Outcome(machine, result, verdicts, wanted and writable))
     return outcomes
 
 
-def _show(found: Manifest, outcomes: Sequence[_Outcome]) -> None:
+def _show(known: Manifest, outcomes: Sequence[_Outcome]) -> None:
     """One table with a column for each machine that answered, then budgets and errors."""
     from packager.report import figures
     from packager.report.budgets import sentence
 
-    before = found.contents.telling
+    before = known.contents.telling
     columns = [("manifest", before)] if before else []
     columns += [(outcome.machine, outcome.now) for outcome in outcomes if outcome.now]
     texts = [
@@ -188,7 +188,7 @@ def _show(found: Manifest, outcomes: Sequence[_Outcome]) -> None:
         rows.append((label, *(column[name][1] if name in column else "" for column in texts)))
     titles = tuple(title for title, _ in columns)
     if any(outcome.now for outcome in outcomes):
-        emit_table(found.name, ("", *titles), rows, right=titles)
+        emit_table(known.name, ("", *titles), rows, right=titles)
     marks = {True: "passed", False: "missed", None: "open"}
     for outcome in outcomes:
         for verdict in outcome.verdicts:

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import click
 
 from packager.cli.additions import addition_options, additions_from
 from packager.cli.adoption import adoption_options, file_of_hub
+from packager.cli.build_outcome import show_outcome
 from packager.cli.options import (
+    Flags,
     Number,
     machine_options,
     sustained_option,
     workload_from,
     workload_options,
 )
-from packager.cli.output import emit_json, emit_table, json_option, narrate, say
+from packager.cli.output import json_option, narrate
 from packager.cli.profile import profile_from, profile_options
-from packager.cli.quality import show_quality
 from packager.cli.shared_options import out_option
 from packager.errors import ExitCode, PackError, usage
 from packager.escapes import sh
 
 if TYPE_CHECKING:
     from packager.cli.reach import Way
+    from packager.device.target import Target
+    from packager.events import Event
     from packager.package.package import Package
-    from packager.records import Contents, Verdict
+    from packager.plan.plan import Plan
+    from packager.quality.gate import Gate
+    from packager.runtime import Runtime
+
+    Events: TypeAlias = Generator[Event, None, Package]
 
 
 @click.command("build")
@@ -123,34 +131,7 @@ if TYPE_CHECKING:
 @profile_options
 @workload_options
 @json_option
-def command(
-    target: str | None,
-    model: str | None,
-    runtimes: tuple[str, ...],
-    recipes: tuple[str, ...],
-    weights: str,
-    against: str | None,
-    tokenizer: str | None,
-    hub_file: str | None,
-    loras: tuple[str, ...],
-    adapter: str | None,
-    base: Path | None,
-    revision: str | None,
-    out: Path | None,
-    offline: bool,
-    sustained: float,
-    version: str | None,
-    quality_text: Path | None,
-    quality_tokens: int | None,
-    allow_quality_loss: bool,
-    warm: bool,
-    speculate: str,
-    as_json: bool,
-    address: str | None,
-    agent: str | None,
-    cool: float | None,
-    **flags: Any,
-) -> int:
+def command(**flags: Any) -> int:
     """Choose, fetch, convert, measure and package for a target.
 
     \b
@@ -163,98 +144,34 @@ def command(
     qwen-pack build --target raspberry-pi-5-8gb --on ssh://pi@pi5    built here, measured there
     """
     from packager.cli.progress import follow
-    from packager.cli.reach import look, refuse_runtime
-    from packager.pipeline import comparison, warm_stage
-    from packager.pipeline.preflight import check
-    from packager.pipeline.run import run
-    from packager.plan.choose import make_plan
     from packager.plan.draft import parse, speculating
     from packager.quality.gate import Gate
-    from packager.report.budgets import SET_BY
     from packager.shipping.versions import ordered
-    from packager.units import human_bytes
     from targets import registry
-    from targets.machine import limits as machine
-    from targets.machine.here import here
 
-    asked = parse(speculate)
-    if version is not None:
-        ordered(version)
-    gate = Gate(quality_text, quality_tokens, allow_quality_loss)
-    if adapter is not None or base is not None:
-        from packager.cli.build_adapter import build_adapter
-
-        return build_adapter(adapter, base, weights, out, gate, version, offline, as_json)
-    if target is None:
+    asked = _Asked(**{name: flags.pop(name) for name in _Asked._fields})
+    drafting = parse(asked.speculate)
+    if asked.version is not None:
+        ordered(asked.version)
+    gate = Gate(asked.quality_text, asked.quality_tokens, asked.allow_quality_loss)
+    if asked.adapter is not None or asked.base is not None:
+        return _build_adapter(asked, gate)
+    if asked.target is None:
         raise click.MissingParameter(param_hint="'--target'", param_type="option")
-    elsewhere = _elsewhere(address, agent, cool)
+    elsewhere = _elsewhere(asked.address, asked.agent, asked.cool)
     profile = profile_from(flags)
-    device = registry.target(target)
-    taken = None
-    if hub_file is not None:
-        taken = file_of_hub(model, hub_file, weights, revision, offline)
-        model, revision = None, None
-    adapters = (
-        comparison.served(device, registry.runtimes(), runtimes)
-        if runtimes
-        else registry.runtimes()
-    )
-    several = len(runtimes) > 1 or comparison.ALL in runtimes or len(recipes) > 1
-    plan = make_plan(
-        device,
-        workload_from(flags, device, model),
-        adapters,
-        model=model,
-        recipe=recipes[0] if len(recipes) == 1 and not several else None,
-        weights=weights,
-        lora=loras,
-        against=against,
-        tokenizer=tokenizer,
-        hub_file=taken,
-        revision=revision,
-        offline=offline,
-        out=out,
-        version=version,
-        here=here(),
-        gate=gate,
-        additions=additions_from(flags),
-        enforced=frozenset(rule for flag, rule in SET_BY.items() if flags.get(flag) is not None),
-    )
-    if plan.recognised is not None and several:
-        raise usage(
-            f"{plan.recognised.model.place.name} is taken as it is, in one runtime.",
-            "Name one --runtime at most.",
-        )
-    plan = replace(plan, sustained_s=sustained, profile=profile, warm=warm)
-    plan = speculating(plan, asked, adapters)
+    device = registry.target(asked.target)
+    adapters = _adapters(asked, device)
+    plan = _plan(asked, flags, device, adapters, gate)
+    plan = replace(plan, sustained_s=asked.sustained, profile=profile, warm=asked.warm)
+    plan = speculating(plan, drafting, adapters)
     for row in plan.untried:
         narrate(row.sentence())
-    available = machine.memory().available
-    if several:
-        ways = comparison.check(
-            comparison.compare(plan, device, adapters, runtimes, recipes), available
-        )
-        narrate(
-            f"{plan.chosen.variant.name} as "
-            f"{', '.join(way.chosen.recipe.id for way in ways.plans)}: {plan.why()}"
-        )
-        if elsewhere is not None and address is not None:
-            for way in ways.plans:
-                refuse_runtime(way.runtime.name, elsewhere.agent)
-            look(address, elsewhere.cool_c)
-        events = comparison.run(ways)
-    else:
-        check(plan, available)
-        if elsewhere is not None and address is not None:
-            refuse_runtime(plan.runtime.name, elsewhere.agent)
-            look(address, elsewhere.cool_c)
-        narrate(f"{plan.name}: {plan.why()}")
-        if plan.warm:
-            narrate(
-                "The state of the fixed prefix takes at most "
-                f"{human_bytes(warm_stage.planned_bytes(plan))} on the device."
-            )
-        events = run(plan)
+    events = (
+        _comparing(plan, asked, device, adapters, elsewhere)
+        if asked.several
+        else _building(plan, asked, elsewhere)
+    )
     try:
         package = follow(events)
     except KeyboardInterrupt:
@@ -263,22 +180,157 @@ def command(
             "Run the same command again to continue.",
             ExitCode.INTERRUPTED,
         ) from None
-    if elsewhere is not None and address is not None:
-        package = _measured_on(package, address, elsewhere, sustained)
-    if as_json:
-        emit_json("build", {"package": str(package.path), "manifest": package.manifest.data})
-    else:
-        if package.contents.alternatives:
-            from packager.cli.comparison_table import show_comparison
+    if elsewhere is not None and asked.address is not None:
+        package = _measured_on(package, asked.address, elsewhere, asked.sustained)
+    return show_outcome(package, asked.as_json)
 
-            show_comparison(package.contents)
-        show(package)
-    failed = package.failed
-    if failed:
-        from packager.report.budgets import sentence
 
-        narrate("Missed: " + "; ".join(sentence(row) for row in failed) + ".")
-    return ExitCode.BUDGET if failed else ExitCode.DONE
+class _Asked(NamedTuple):
+    """The options of this command alone; those that it shares are flags."""
+
+    target: str | None
+    model: str | None
+    runtimes: tuple[str, ...]
+    recipes: tuple[str, ...]
+    weights: str
+    against: str | None
+    tokenizer: str | None
+    hub_file: str | None
+    loras: tuple[str, ...]
+    adapter: str | None
+    base: Path | None
+    revision: str | None
+    out: Path | None
+    offline: bool
+    sustained: float
+    version: str | None
+    quality_text: Path | None
+    quality_tokens: int | None
+    allow_quality_loss: bool
+    warm: bool
+    speculate: str
+    as_json: bool
+    address: str | None
+    agent: str | None
+    cool: float | None
+
+    @property
+    def several(self) -> bool:
+        """Whether several ways are built, of which the best measured is kept."""
+        from packager.pipeline.comparison import ALL
+
+        return len(self.runtimes) > 1 or ALL in self.runtimes or len(self.recipes) > 1
+
+
+def _build_adapter(asked: _Asked, gate: Gate) -> int:
+    from packager.cli.build_adapter import build_adapter
+
+    return build_adapter(
+        asked.adapter,
+        asked.base,
+        asked.weights,
+        asked.out,
+        gate,
+        asked.version,
+        asked.offline,
+        asked.as_json,
+    )
+
+
+def _adapters(asked: _Asked, device: Target) -> Sequence[Runtime]:
+    """The runtimes that are chosen among."""
+    from packager.pipeline import comparison
+    from targets import registry
+
+    known = registry.runtimes()
+    return comparison.served(device, known, asked.runtimes) if asked.runtimes else known
+
+
+def _plan(
+    asked: _Asked,
+    flags: Flags,
+    device: Target,
+    adapters: Sequence[Runtime],
+    gate: Gate,
+) -> Plan:
+    """What is built, and from what; of several ways, the one that would be chosen."""
+    from packager.plan.choose import make_plan
+    from packager.report.budgets import SET_BY
+    from targets.machine.here import here
+
+    model, revision, taken = asked.model, asked.revision, None
+    if asked.hub_file is not None:
+        taken = file_of_hub(model, asked.hub_file, asked.weights, revision, asked.offline)
+        model, revision = None, None
+    plan = make_plan(
+        device,
+        workload_from(flags, device, model),
+        adapters,
+        model=model,
+        recipe=asked.recipes[0] if len(asked.recipes) == 1 and not asked.several else None,
+        weights=asked.weights,
+        lora=asked.loras,
+        against=asked.against,
+        tokenizer=asked.tokenizer,
+        hub_file=taken,
+        revision=revision,
+        offline=asked.offline,
+        out=asked.out,
+        version=asked.version,
+        here=here(),
+        gate=gate,
+        additions=additions_from(flags),
+        enforced=frozenset(rule for flag, rule in SET_BY.items() if flags.get(flag) is not None),
+    )
+    if plan.recognised is not None and asked.several:
+        raise usage(
+            f"{plan.recognised.model.place.name} is taken as it is, in one runtime.",
+            "Name one --runtime at most.",
+        )
+    return plan
+
+
+def _comparing(
+    plan: Plan, asked: _Asked, device: Target, adapters: Sequence[Runtime], elsewhere: Way | None
+) -> Events:
+    """Build every way that was asked for, and keep the best."""
+    from packager.cli.reach import look, refuse_runtime
+    from packager.pipeline import comparison
+    from targets.machine import limits as machine
+
+    ways = comparison.check(
+        comparison.compare(plan, device, adapters, asked.runtimes, asked.recipes),
+        machine.memory().available,
+    )
+    recipes = ", ".join(way.chosen.recipe.id for way in ways.plans)
+    narrate(f"{plan.chosen.variant.name} as {recipes}: {plan.why()}")
+    if elsewhere is not None and asked.address is not None:
+        for way in ways.plans:
+            refuse_runtime(way.runtime.name, elsewhere.agent)
+        look(asked.address, elsewhere.cool_c)
+    return comparison.run(ways)
+
+
+def _building(plan: Plan, asked: _Asked, elsewhere: Way | None) -> Events:
+    """Build the one way of the plan."""
+    from packager.cli.reach import look, refuse_runtime
+    from packager.pipeline import warm_stage
+    from packager.pipeline.preflight import check
+    from packager.pipeline.run import run
+    from packager.units import human_bytes
+    from targets.machine import limits as machine
+
+    check(plan, machine.memory().available)
+    if elsewhere is not None and asked.address is not None:
+        refuse_runtime(plan.runtime.name, elsewhere.agent)
+        look(asked.address, elsewhere.cool_c)
+    narrate(f"{plan.name}: {plan.why()}")
+    if plan.warm:
+        narrate(
+            "The state of the fixed prefix takes at most "
+            f"{human_bytes(warm_stage.planned_bytes(plan))} on the device."
+        )
+    return run(plan)
 
 
 def _elsewhere(machine: str | None, agent: str | None, cool: float | None) -> Way | None:
@@ -319,70 +371,3 @@ def _measured_on(package: Package, machine: str, way: Way, sustained_s: float) -
         ) from None
     bench.save(package.path, now)
     return Package(package.path, manifest.read(package.path))
-
-
-def show(package: Package) -> None:
-    """The result table: predicted beside measured, then the budgets, and where the figures come
-    from."""
-    from packager.report import figures
-    from packager.report.budgets import sentence
-
-    contents = package.contents
-    here = (
-        "measured here"
-        if contents.measured is None or contents.measured.on_device
-        else "measured here, not on the device"
-    )
-    columns = ("", f"predicted for {contents.target}", here, "error")
-    emit_table(
-        contents.name,
-        columns,
-        [(row.label, *row.texts()) for row in figures.rows_of(contents)],
-        right=columns[1:],
-    )
-    show_quality(contents.quality)
-    if contents.warm is not None:
-        say(contents.warm.sentence())
-    if contents.speculation is not None:
-        say(contents.speculation.sentence())
-    for verdict in contents.verdicts:
-        say(f"{_mark(verdict)}: {sentence(verdict)}")
-    _where(contents)
-    say(f"Package: {package.path}")
-
-
-def _mark(verdict: Verdict) -> str:
-    """The outcome of a budget in a word or two."""
-    if verdict.passed is None:
-        return "open"
-    if verdict.passed:
-        return "passed"
-    return "missed" if verdict.enforced else "missed on this machine"
-
-
-def _where(contents: Contents) -> None:
-    """On which machine the figures were taken, and whether that is the device."""
-    from packager.cli.bench import narrate_long_run
-    from packager.device.identity import NOT_YET
-
-    measured = contents.measured
-    if measured is None:
-        say(f"{NOT_YET.capitalize()}: {contents.not_measured}")
-    else:
-        machine = measured.machine
-        on = f", on {machine.processor}, {machine.cores} cores" if machine else ""
-        say(f"Measured on {(measured.measured_at or '')[:10]}{on}.")
-        narrate_long_run(measured.sustained)
-        for text in measured.left_out:
-            narrate(f"Left out: {text}.")
-        if measured.noisy:
-            narrate(
-                f"This measurement is {measured.noise}; the same build, or `qwen-pack bench`, "
-                "measures again."
-            )
-        if measured.place is None or measured.place.on_device:
-            return
-        say(f"{NOT_YET.capitalize()}: {measured.place.why}. What was measured here is a check.")
-    narrate(
-        f"`qwen-pack bench` on {contents.target} adds its figures and judges the budgets there."
-    )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from packager.cli.output import emit_json, json_option, say
 from packager.cli.shared_options import consent_options, out_option, package_argument
 from packager.errors import ExitCode, usage
+
+if TYPE_CHECKING:
+    from packager.shipping.export import Exported
 
 
 @click.command("export")
@@ -90,7 +94,7 @@ def command(
     from packager.cli.progress import follow
     from packager.shipping.export import export
     from packager.shipping.signature import Signer
-    from packager.units import human_bytes, parse_bytes
+    from packager.units import parse_bytes
 
     if key is None and (certificate or chain):
         raise usage(
@@ -98,11 +102,8 @@ def command(
         )
     signer = Signer(key, certificate, chain) if key else None
     limit = parse_bytes(max_file_size) if max_file_size else None
-    settings = {
-        key: value
-        for key, value in {"base_image": base_image, "device_type": device_type}.items()
-        if value is not None
-    }
+    given = {"base_image": base_image, "device_type": device_type}
+    settings = {setting: value for setting, value in given.items() if value is not None}
     work = export(
         package,
         name,
@@ -129,16 +130,21 @@ def command(
             },
         )
     else:
-        say(
-            f"{done.path}: {done.files} file{'s' if done.files > 1 else ''}, "
-            f"{human_bytes(done.bytes)}"
-        )
-        for row in done.added:
-            entry = row.shipment.entry(row.file)
-            say(f"{row.name}: {human_bytes(entry.size)}, sha256 {entry.sha256}")
-        if done.signature:
-            say(
-                f"{done.signature}: the signature; `qwen-pack verify DIR --key {key}.pub "
-                f"--signature {done.signature.name}`"
-            )
+        _show(done, key)
     return ExitCode.DONE
+
+
+def _show(done: Exported, key: Path | None) -> None:
+    """What was written, and how its signature is checked."""
+    from packager.units import human_bytes
+
+    files = "1 file" if done.files == 1 else f"{done.files} files"
+    say(f"{done.path}: {files}, {human_bytes(done.bytes)}")
+    for row in done.added:
+        entry = row.shipment.entry(row.file)
+        say(f"{row.name}: {human_bytes(entry.size)}, sha256 {entry.sha256}")
+    if done.signature:
+        say(
+            f"{done.signature}: the signature; `qwen-pack verify DIR --key {key}.pub "
+            f"--signature {done.signature.name}`"
+        )

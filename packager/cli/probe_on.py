@@ -132,46 +132,46 @@ def _noted(steps: Generator[str, None, Rates]) -> Generator[Event, None, Rates]:
         steps.close()
 
 
-def _payload(found: Probed, saved: str | None) -> JsonObject:
+def _payload(probed: Probed, saved: str | None) -> JsonObject:
     """The fields of `probe`, and what is told of a machine that was reached."""
     import msgspec
 
-    measurement = found.rates.measurement
+    measurement = probed.rates.measurement
     return {
-        "machine": asdict(found.machine),
+        "machine": asdict(probed.machine),
         "measurement": asdict(measurement),
         "noisy": measurement.noisy,
-        "device": found.target.as_dict()["device"],
-        "available_bytes": found.target.device.available_bytes,
+        "device": probed.target.as_dict()["device"],
+        "available_bytes": probed.target.device.available_bytes,
         "saved": saved,
         "kept": None,
-        "names": list(found.names),
-        "clusters": [dict(row) for row in found.clusters],
-        "read_bytes_per_s": round(found.rates.read),
-        "through": msgspec.to_builtins(found.through),
+        "names": list(probed.names),
+        "clusters": [dict(row) for row in probed.clusters],
+        "read_bytes_per_s": round(probed.rates.read),
+        "through": msgspec.to_builtins(probed.through),
     }
 
 
-def _print(found: Probed) -> None:
+def _print(probed: Probed) -> None:
     """What `probe` prints of this machine, and what only a device tells."""
     from packager.units import human_bytes
 
-    rows = rows_of(found.machine, found.rates.measurement, found.target)
+    rows = rows_of(probed.machine, probed.rates.measurement, probed.target)
     kinds = ", ".join(
         f"{row['cores']} at {row['mhz']:.0f} MHz" if row["mhz"] else f"{row['cores']}"
-        for row in found.clusters
+        for row in probed.clusters
     )
-    heat = (found.through.temperature_before_c, found.through.temperature_after_c)
-    rows[1:1] = [("name", " / ".join(found.names))] if found.names else []
+    heat = (probed.through.temperature_before_c, probed.through.temperature_after_c)
+    rows[1:1] = [("name", " / ".join(probed.names))] if probed.names else []
     rows += [
         ("kinds of cores", kinds),
-        ("memory reads", f"{human_bytes(found.rates.read)}/s"),
-        ("agent", f"{found.through.agent_for}, by {found.through.transport}"),
+        ("memory reads", f"{human_bytes(probed.rates.read)}/s"),
+        ("agent", f"{probed.through.agent_for}, by {probed.through.transport}"),
     ]
     if None not in heat:
         rows.append(("temperature", f"{heat[0]:.0f} °C before, {heat[1]:.0f} °C after"))
-    rows += [(key, text) for key, text in _state(found.through) if text]
-    say_rows(rows, found.rates.measurement)
+    rows += [(key, text) for key, text in _state(probed.through) if text]
+    say_rows(rows, probed.rates.measurement)
 
 
 def _state(through: Through) -> tuple[tuple[str, str | None], ...]:

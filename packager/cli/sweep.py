@@ -179,13 +179,13 @@ def _pace(root: Path) -> Any:
     return learnt(Folder(root)) if (root / MARK).is_file() else Pace()
 
 
-def _work(plan: SweepPlan, found: Matrix, root: Path, known: Known, shared: str | None) -> Work:
+def _work(plan: SweepPlan, matrix: Matrix, root: Path, known: Known, shared: str | None) -> Work:
     from packager.sweep.building import Work, cache_with
     from packager.sweep.folder import Folder
 
-    for note in found.notes:
+    for note in matrix.notes:
         narrate(note)
-    return Work(plan, found, Folder.made(root.absolute(), plan), known, cache_with(shared))
+    return Work(plan, matrix, Folder.made(root.absolute(), plan), known, cache_with(shared))
 
 
 def follow_to_the_end(work: Work, address: str | None, screen: bool = False) -> None:
@@ -264,14 +264,14 @@ def _report(folder: Path | None, as_json: bool) -> int:
     return ExitCode.DONE
 
 
-def _show_matrix(plan: SweepPlan, found: Matrix, as_json: bool) -> None:
+def _show_matrix(plan: SweepPlan, matrix: Matrix, as_json: bool) -> None:
     from packager.sweep.forecast import as_dict, columns, rows, sentences
 
     if as_json:
-        emit_json("sweep", as_dict(plan, found))
+        emit_json("sweep", as_dict(plan, matrix))
         return
-    emit_table(plan.name, columns(), rows(found), right=columns()[3:-1])
-    for line in sentences(found):
+    emit_table(plan.name, columns(), rows(matrix), right=columns()[3:-1])
+    for line in sentences(matrix):
         narrate(line)
 
 

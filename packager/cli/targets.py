@@ -142,7 +142,7 @@ def new(name: str, source: str, as_json: bool) -> None:
         )
 
 
-def _list(found: tuple[Target, ...]) -> None:
+def _list(targets: tuple[Target, ...]) -> None:
     from packager.units import human_bytes
 
     emit_table(
@@ -158,7 +158,7 @@ def _list(found: tuple[Target, ...]) -> None:
                 each.device.confidence,
                 ", ".join(each.runtimes),
             )
-            for each in found
+            for each in targets
         ],
         right=("for a model", "bandwidth", "compute"),
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -12,7 +13,10 @@ from packager.cli.shared_options import package_argument
 from packager.errors import ExitCode, PackError, usage
 
 if TYPE_CHECKING:
+    from packager.json_values import JsonObject
+    from packager.package.floor import EngineVerdict
     from packager.package.manifest import Manifest
+    from packager.package.verify import Finding
     from packager.pipeline.rebuild import Rebuilt
 
 
@@ -124,7 +128,6 @@ def command(
     from packager.package.floor import verdicts
     from packager.package.verify import verify
     from packager.shipping.signature import ENDING, check, trusted
-    from packager.units import human_bytes
 
     trust = trusted(key, chain, identity, issuer)
     if trust is None and (signature or min_version):
@@ -132,85 +135,117 @@ def command(
             "A signature is checked against a key, and none was named.",
             "Name one with --key or --certificate-chain.",
         )
-    if trust is None:
-        findings = verify(package)
-    else:
-        findings = check(
-            package, signature or package.with_name(f"{package.name}{ENDING}"), trust, min_version
-        )
     if (weights or loras or imatrix or calibration) and not again:
         raise usage(
             "--weights, --lora, --imatrix and --calibration are for a rebuild.",
             "Add --rebuild, or leave them out.",
         )
+    if trust is None:
+        findings = verify(package)
+    else:
+        detached = signature or package.with_name(f"{package.name}{ENDING}")
+        findings = check(package, detached, trust, min_version)
     rebuilt = None
     if again and not findings:
         rebuilt = _rebuild(package, weights, loras, imatrix, calibration)
-    if rebuilt is not None:
         findings = list(rebuilt.findings)
     known = manifest.read(package)
     engines = verdicts(known.contents.runtime.minimum, engine_versions)
     unsafe = _unsafe(package, known)
-    size = sum(entry.size for entry in known.files)
+    result = _Verified(package, known, findings, rebuilt, engines, trust is not None, unsafe)
     if as_json:
-        rows = [finding.as_dict() for finding in findings]
-        emit_json(
-            "verify",
-            {
-                "package": str(package),
-                "name": known.name,
-                "ok": not findings,
-                "files": len(known.files),
-                "bytes": size,
-                "findings": rows,
-                "signed": trust is not None and not findings,
-                "unsafe": unsafe,
-                "content_sha256": known.contents.content_sha256,
-                "rebuilt": None if rebuilt is None else rebuilt.as_dict(),
-                "engines": [verdict.as_dict() for verdict in engines],
-            },
-        )
-    elif findings:
-        for finding in findings:
+        emit_json("verify", result.as_dict())
+    else:
+        result.show()
+    for verdict in engines:
+        (say if verdict.reads else narrate)(printable(verdict.sentence()))
+    if unsafe is not None:
+        narrate(f"The content matches the manifest, but is not safe to open: {unsafe}")
+    return result.exit_code()
+
+
+class _Verified(NamedTuple):
+    """What was found out about a package. `rebuilt` is None where nothing was built again, `unsafe`
+    where every engine may open it."""
+
+    package: Path
+    manifest: Manifest
+    findings: Sequence[Finding]
+    rebuilt: Rebuilt | None
+    engines: Sequence[EngineVerdict]
+    signature_checked: bool
+    unsafe: str | None
+
+    def as_dict(self) -> JsonObject:
+        """The fields of the contract."""
+        return {
+            "package": str(self.package),
+            "name": self.manifest.name,
+            "ok": not self.findings,
+            "files": len(self.manifest.files),
+            "bytes": self._bytes(),
+            "findings": [finding.as_dict() for finding in self.findings],
+            "signed": self.signature_checked and not self.findings,
+            "unsafe": self.unsafe,
+            "content_sha256": self.manifest.contents.content_sha256,
+            "rebuilt": None if self.rebuilt is None else self.rebuilt.as_dict(),
+            "engines": [verdict.as_dict() for verdict in self.engines],
+        }
+
+    def exit_code(self) -> ExitCode:
+        """Differences of the toolchain alone, and an engine that is too old, are what this machine
+        lacks; every other finding is a fault of the package."""
+        if self.rebuilt is not None and self.rebuilt.undecided:
+            return ExitCode.RESOURCE
+        if self.findings:
+            return ExitCode.INPUT
+        reads = all(verdict.reads for verdict in self.engines)
+        return ExitCode.DONE if reads else ExitCode.RESOURCE
+
+    def show(self) -> None:
+        """For people."""
+        if not self.findings:
+            self._show_intact()
+            return
+        for finding in self.findings:
             say(printable(f"{finding.kind}: {finding.path} {finding.message}"))
-        count = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}"
-        if rebuilt is not None and rebuilt.undecided:
-            narrate(
-                f"{package} is as its manifest says, but was built by another toolchain, so a "
-                "rebuild here cannot give the same bytes."
-            )
-            for part, (there, here) in rebuilt.toolchain.items():
-                narrate(printable(f"{part}: {there} there, {here} here."))
-            narrate(
-                "Rebuild it where these are the same, or with quantizers that round every product: "
-                "docs/systems.md."
-            )
+        if self.rebuilt is not None and self.rebuilt.undecided:
+            self._show_undecided(self.rebuilt)
         else:
-            narrate(
-                f"{package} is not what {'a rebuild gives' if rebuilt else 'its manifest says'}: "
-                f"{count}."
-            )
-        for name, (then, now) in (rebuilt.tools if rebuilt else {}).items():
+            count = f"{len(self.findings)} finding{'s' if len(self.findings) > 1 else ''}"
+            wanted = "a rebuild gives" if self.rebuilt else "its manifest says"
+            narrate(f"{self.package} is not what {wanted}: {count}.")
+        for name, (then, now) in (self.rebuilt.tools if self.rebuilt else {}).items():
             narrate(
                 printable(
                     f"It was built with {name} {then or 'unknown'}; here it is {now or 'missing'}."
                 )
             )
-    else:
-        ending = f"{', signed' if trust else ''}{'; a rebuild gives the same' if rebuilt else ''}"
+
+    def _show_intact(self) -> None:
+        from packager.units import human_bytes
+
+        signed = ", signed" if self.signature_checked else ""
+        same = "; a rebuild gives the same" if self.rebuilt else ""
         say(
-            f"{known.name}: {len(known.files)} files, {human_bytes(size)}, all as the manifest "
-            f"says{ending}."
+            f"{self.manifest.name}: {len(self.manifest.files)} files, "
+            f"{human_bytes(self._bytes())}, all as the manifest says{signed}{same}."
         )
-    for verdict in engines:
-        (say if verdict.reads else narrate)(printable(verdict.sentence()))
-    if unsafe is not None:
-        narrate(f"The content matches the manifest, but is not safe to open: {unsafe}")
-    if rebuilt is not None and rebuilt.undecided:
-        return ExitCode.RESOURCE
-    if findings:
-        return ExitCode.INPUT
-    return ExitCode.DONE if all(verdict.reads for verdict in engines) else ExitCode.RESOURCE
+
+    def _show_undecided(self, rebuilt: Rebuilt) -> None:
+        narrate(
+            f"{self.package} is as its manifest says, but was built by another toolchain, so a "
+            "rebuild here cannot give the same bytes."
+        )
+        for part, (there, here) in rebuilt.toolchain.items():
+            narrate(printable(f"{part}: {there} there, {here} here."))
+        narrate(
+            "Rebuild it where these are the same, or with quantizers that round every product: "
+            "docs/systems.md."
+        )
+
+    def _bytes(self) -> int:
+        return sum(entry.size for entry in self.manifest.files)
 
 
 def _unsafe(package: Path, known: Manifest) -> str | None:

@@ -180,10 +180,10 @@ def _difference(device: Identity, here: Here) -> str | None:
     return _memory("memory", device.memory_bytes, here.memory_bytes)
 
 
-def _memory(what: str, wanted: int, found: int) -> str | None:
-    if _LEAST_MEMORY * wanted <= found <= _MOST_MEMORY * wanted:
+def _memory(what: str, wanted: int, has: int) -> str | None:
+    if _LEAST_MEMORY * wanted <= has <= _MOST_MEMORY * wanted:
         return None
-    return f"the device has {human_bytes(wanted)} of {what}, this machine {human_bytes(found)}"
+    return f"the device has {human_bytes(wanted)} of {what}, this machine {human_bytes(has)}"
 
 
 def _known_by(device: Identity) -> tuple[str, ...]:

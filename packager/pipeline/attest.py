@@ -98,22 +98,7 @@ def attest(
     known = recognise(model, None, against, revision, offline)
     model = known.model
     wanted = recipe or model.recipe.id
-    prefix, weights, _ = split_id(wanted)
-    if prefix != model.recipe.prefix:
-        raise usage(
-            f"{wanted} is not a recipe of {model.recipe.prefix}.",
-            f"Take one that begins with {model.recipe.prefix}.",
-        )
-    if model.kind != "gguf" and (flags := added.flags()):
-        raise usage(
-            f"{flags[0]} is for a GGUF, and {model.name} is a folder for {model.recipe.prefix}.",
-            "Leave it out.",
-        )
-    if IMATRIX in model.recipe.marks and added.imatrix is None:
-        raise usage(
-            f"{model.files[0].name} was quantized with an importance matrix.",
-            "Name it with --imatrix: without it other numbers come out.",
-        )
+    weights = _weights_of(wanted, model, added)
     folder = expanded(against)
     local = folder.is_dir()
     source = sources.parse(
@@ -123,14 +108,7 @@ def attest(
         offline,
     )
     work_cache = cache or BuildCache()
-    copies = _COPIES if model.kind == "gguf" else 0
-    needed = copies * sum(path.stat().st_size for path in model.files)
-    if needed > free_bytes(work_cache.root):
-        raise no_room(
-            f"Attesting needs {human_bytes(needed)} of disk below {work_cache.root} and "
-            f"{human_bytes(free_bytes(work_cache.root))} are free.",
-            "Free some space, or choose another place with QWEN_PACK_CACHE.",
-        )
+    _refuse_without_room(model, work_cache.root)
     shape = known.variant.shape
     assert shape is not None
     with work_cache.work_folder() as work:
@@ -156,3 +134,38 @@ def attest(
     commit = at_or_none(fetched, "revision", str)
     location = folder.resolve().name if local else against
     return Attested(model, wanted, source.kind, location, commit, facts)
+
+
+def _weights_of(wanted: str, model: Adopted, added: Additions) -> str:
+    """The weights of the recipe that the checkpoint is converted with. Raises PackError (usage) for
+    one of another runtime, and for files that are too many or too few for it."""
+    prefix, weights, _ = split_id(wanted)
+    if prefix != model.recipe.prefix:
+        raise usage(
+            f"{wanted} is not a recipe of {model.recipe.prefix}.",
+            f"Take one that begins with {model.recipe.prefix}.",
+        )
+    if model.kind != "gguf" and (flags := added.flags()):
+        raise usage(
+            f"{flags[0]} is for a GGUF, and {model.name} is a folder for {model.recipe.prefix}.",
+            "Leave it out.",
+        )
+    if IMATRIX in model.recipe.marks and added.imatrix is None:
+        raise usage(
+            f"{model.files[0].name} was quantized with an importance matrix.",
+            "Name it with --imatrix: without it other numbers come out.",
+        )
+    return weights
+
+
+def _refuse_without_room(model: Adopted, folder: Path) -> None:
+    """Raises PackError (exit code 7) where the copies that are compared do not fit."""
+    copies = _COPIES if model.kind == "gguf" else 0
+    needed = copies * sum(path.stat().st_size for path in model.files)
+    free = free_bytes(folder)
+    if needed > free:
+        raise no_room(
+            f"Attesting needs {human_bytes(needed)} of disk below {folder} and "
+            f"{human_bytes(free)} are free.",
+            "Free some space, or choose another place with QWEN_PACK_CACHE.",
+        )

@@ -24,14 +24,14 @@ from packager.scratch import temporary_folder
 _STAGE = "quality"
 
 
-def check(found: Manifest, checkpoint: Path) -> None:
+def check(known: Manifest, checkpoint: Path) -> None:
     """Raise PackError before anything is measured: exit code 6 for a folder that is not a
     checkpoint, 2 where its weights are not those that the manifest names. Weights that an adapter
     was merged into are named nowhere, and compared with nothing."""
     Checkpoint.open(checkpoint)
-    if found.contents.source.adapters:
+    if known.contents.source.adapters:
         return
-    for row in objects_at(object_at(found.data, "source"), "files"):
+    for row in objects_at(object_at(known.data, "source"), "files"):
         file = checkpoint / at(row, "path", str)
         if file.suffix != ".safetensors":
             continue
@@ -45,7 +45,7 @@ def check(found: Manifest, checkpoint: Path) -> None:
 
 
 def compared(
-    model: Path, found: Manifest, checkpoint: Path, session: str, settings: JsonObject, log: Path
+    model: Path, known: Manifest, checkpoint: Path, session: str, settings: JsonObject, log: Path
 ) -> Generator[Event, None, Quality]:
     """Yield the events of both jobs, and return what the package lost on that machine against
     `checkpoint`, the unquantized folder that it was made from.
@@ -59,9 +59,9 @@ def compared(
         "checkpoint": str(checkpoint.absolute()),
         "text": None,
         "tokens": tokens_for(source.shape.parameters()),
-        "context": found.contents.context,
+        "context": known.contents.context,
     }
-    before = found.contents.quality
+    before = known.contents.quality
     with temporary_folder() as kept:
         (kept / "out").mkdir()
         arguments = {**read, "out": str(kept / "out")}
@@ -75,7 +75,7 @@ def compared(
             "settings": settings,
             "reference": None if why_not else str(kept / "out"),
             "stops": not why_not,
-            "profile": _profile(found),
+            "profile": _profile(known),
         }
         job = Job(_STAGE, "packager.quality.job:compare", arguments, needs_out=False)
         facts = (yield from run_alone(job, log)).value
@@ -85,7 +85,7 @@ def compared(
     return judged(facts, limits(grade), str(why_not) if why_not else None, False)
 
 
-def _profile(found: Manifest) -> JsonObject | None:
+def _profile(known: Manifest) -> JsonObject | None:
     """The profile that the package was built with, see packager.chat.profile."""
-    chat = found.contents.chat
+    chat = known.contents.chat
     return object_at(chat.to_json(), "profile") if chat and chat.profile else None

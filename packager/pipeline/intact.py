@@ -14,11 +14,11 @@ from packager.package.verify import verify
 from packager.scratch import remove_abandoned
 
 
-def artifact_key(found: Manifest) -> str:
+def artifact_key(known: Manifest) -> str:
     """What names the package's model files on this machine: where an engine died with them, it is
     not asked again."""
     return key_of(
-        [[entry.path, entry.sha256] for entry in found.files if entry.path.startswith(f"{MODEL}/")]
+        [[entry.path, entry.sha256] for entry in known.files if entry.path.startswith(f"{MODEL}/")]
     )
 
 

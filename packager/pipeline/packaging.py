@@ -245,17 +245,14 @@ def _describe(
     entries: tuple[FileEntry, ...],
     losers: Sequence[JsonObject],
 ) -> JsonObject:
-    chosen, variant, versions = plan.chosen, plan.chosen.variant, plan.versions
+    chosen, variant = plan.chosen, plan.chosen.variant
     fetched, converted, measured = made.fetched, made.converted, made.measurement(plan)
     artifact_bytes = sum(entry.size for entry in entries if entry.path.startswith(f"{MODEL}/"))
     text = next((entry.sha256 for entry in entries if entry.path == "chat_template.jinja"), None)
     predicted = chosen.predicted()
     goal = limits(plan.workload, plan.target.device, plan.enforced)
     rows = verdicts(goal, artifact_bytes, measured, made.drafting_peak)
-    # Older entries of the cache do not say, and were converted on a machine like this one.
-    toolchain = object_or_empty(converted.facts, "toolchain") or {
-        "architecture": platform.machine()
-    }
+    generates = plan.shape.task == "generate"
     data: JsonObject = {
         "schema": manifest.SCHEMA,
         "name": plan.name,
@@ -271,27 +268,9 @@ def _describe(
             "license": _licence(plan, made),
             "spdx": spdx(_licence(plan, made)),
         },
-        "source": {
-            "kind": plan.source.kind,
-            "location": plain_name(Path(plan.source.location).name)
-            if plan.source.kind == "local" or plan.source.adopted
-            else plan.source.location,
-            "files": fetched.facts["files"],
-            # What config.json says and the weights do not bear out.
-            **({"notes": fetched.facts["notes"]} if fetched.facts.get("notes") else {}),
-            **_endpoint(plan, fetched.facts),
-            **_changed(fetched.facts),
-            **_adopted(plan, fetched.facts),
-        },
+        "source": _source(plan, fetched.facts),
         "recipe": {"id": chosen.recipe.id, **asdict(chosen.recipe)},
-        "runtime": {
-            "name": plan.runtime.name,
-            "version": versions.get(plan.runtime.distributions[0])
-            if plan.runtime.distributions
-            else None,
-            "settings": made.start.settings() if made.start else None,
-            "minimum": [row.to_json() for row in made.minimum(plan)],
-        },
+        "runtime": _runtime(plan, made),
         "files": [entry.as_dict() for entry in entries],
         "artifact_bytes": artifact_bytes,
         "offload": chosen.split.as_dict() if chosen.split else None,
@@ -303,23 +282,11 @@ def _describe(
         "verdicts": [verdict.to_json() for verdict in rows],
         "alternatives": list(losers),
         "why": {"sentence": plan.why(), "smaller": plan.smaller()},
-        "build": {
-            "convert_seconds": converted.facts["seconds"],
-            "convert_peak_bytes": converted.facts["peak_bytes"],
-            "importance": converted.facts.get("importance"),
-            **({"repacked": taken} if (taken := converted.facts.get("repacked")) else {}),
-        },
-        "tools": {
-            "qwen-pack": __version__,
-            "python": platform.python_version(),
-            **versions,
-            **toolchain,
-        },
+        "build": _conversion(converted.facts),
+        "tools": _tools(plan, converted.facts),
         "chat_template_sha256": text,
-        "sampling": _sampling(plan, checkpoint_of(fetched))
-        if plan.shape.task == "generate"
-        else None,
-        "chat": _chat(plan, made) if plan.shape.task == "generate" else None,
+        "sampling": _sampling(plan, checkpoint_of(fetched)) if generates else None,
+        "chat": _chat(plan, made) if generates else None,
         "retrieval": retrieval_of(plan, made),
         "modality": plan.shape.modality,
         "vision": vision_of(plan, made),
@@ -333,4 +300,54 @@ def _describe(
         "errors_percent": figures.errors_percent(
             measured, artifact_bytes, Predicted.from_json(predicted)
         ),
+    }
+
+
+def _source(plan: Plan, facts: JsonObject) -> JsonObject:
+    """Where the weights came from; of a folder of the user's the name alone."""
+    source = plan.source
+    own = source.kind == "local" or source.adopted
+    return {
+        "kind": source.kind,
+        "location": plain_name(Path(source.location).name) if own else source.location,
+        "files": facts["files"],
+        # What config.json says and the weights do not bear out.
+        **({"notes": facts["notes"]} if facts.get("notes") else {}),
+        **_endpoint(plan, facts),
+        **_changed(facts),
+        **_adopted(plan, facts),
+    }
+
+
+def _runtime(plan: Plan, made: Made) -> JsonObject:
+    """The engine, how it was started here, and the oldest versions that read the artifact."""
+    distributions = plan.runtime.distributions
+    return {
+        "name": plan.runtime.name,
+        "version": plan.versions.get(distributions[0]) if distributions else None,
+        "settings": made.start.settings() if made.start else None,
+        "minimum": [row.to_json() for row in made.minimum(plan)],
+    }
+
+
+def _conversion(facts: JsonObject) -> JsonObject:
+    """What converting took, and what it went by besides the recipe."""
+    repacked = facts.get("repacked")
+    return {
+        "convert_seconds": facts["seconds"],
+        "convert_peak_bytes": facts["peak_bytes"],
+        "importance": facts.get("importance"),
+        **({"repacked": repacked} if repacked else {}),
+    }
+
+
+def _tools(plan: Plan, facts: JsonObject) -> JsonObject:
+    """The versions of all that took part, and the toolchain that the bytes depend on."""
+    # Older entries of the cache do not say, and were converted on a machine like this one.
+    toolchain = object_or_empty(facts, "toolchain") or {"architecture": platform.machine()}
+    return {
+        "qwen-pack": __version__,
+        "python": platform.python_version(),
+        **plan.versions,
+        **toolchain,
     }

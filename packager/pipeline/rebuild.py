@@ -100,18 +100,7 @@ def rebuild(
     here; 5 where the hub does not answer; 7 where disk does not suffice.
     """
     known = manifest.read(package)
-    if known.contents.source.adopted is not None:
-        raise usage(
-            f"{known.name} cannot be built again: its model was converted by somebody else and "
-            "taken as it came.",
-            "`qwen-pack attest` compares it with a checkpoint, tensor by tensor.",
-        )
-    if known.contents.adapter is not None:
-        raise usage(
-            f"{known.name} is an adapter, which --rebuild does not convert again.",
-            "Build it again with `qwen-pack build --adapter DIR --base PACKAGE`, and compare "
-            "the content_sha256 of both.",
-        )
+    _refuse_what_is_not_built(known)
     recorded = object_at(known.data, "recipe")
     added = _additions(recorded, additions or Additions())
     runtime = _runtime(known, runtimes, added)
@@ -151,15 +140,7 @@ def rebuild(
         if different:
             return Rebuilt(tuple(different), tools)
         checkpoint = _called(Path(at(fetched, "folder", str)), known, work)
-        profile = _profile(known)
-        inputs: JsonDict = {"origin": _origin(known), "checkpoint_key": key_of(inputs_of(fetched))}
-        inputs |= {"profile": profile.as_dict()} if profile else {}
-        modality = known.contents.modality
-        inputs |= {"modality": modality} if modality != "text" else {}
-        inputs |= {"heads": True} if _heads(known) else {}
-        inputs |= {"task": known.contents.task} if known.contents.task != "generate" else {}
-        files = {"imatrix": added.imatrix, "calibration": added.calibration}
-        inputs |= {name: str(path.absolute()) for name, path in files.items() if path is not None}
+        inputs = _inputs(known, fetched, added)
         job = Job(
             "convert",
             runtime.build_job,
@@ -177,6 +158,34 @@ def rebuild(
             known, _made(known, checkpoint, work), another=bool(toolchain)
         )
         return Rebuilt(tuple(findings), tools, toolchain)
+
+
+def _refuse_what_is_not_built(known: Manifest) -> None:
+    """Raises PackError (usage) for a package whose model was not converted here."""
+    if known.contents.source.adopted is not None:
+        raise usage(
+            f"{known.name} cannot be built again: its model was converted by somebody else and "
+            "taken as it came.",
+            "`qwen-pack attest` compares it with a checkpoint, tensor by tensor.",
+        )
+    if known.contents.adapter is not None:
+        raise usage(
+            f"{known.name} is an adapter, which --rebuild does not convert again.",
+            "Build it again with `qwen-pack build --adapter DIR --base PACKAGE`, and compare "
+            "the content_sha256 of both.",
+        )
+
+
+def _inputs(known: Manifest, fetched: JsonObject, added: Additions) -> JsonDict:
+    """What a conversion goes by besides the recipe, as the build had it."""
+    contents, profile = known.contents, _profile(known)
+    inputs: JsonDict = {"origin": _origin(known), "checkpoint_key": key_of(inputs_of(fetched))}
+    inputs |= {"profile": profile.as_dict()} if profile else {}
+    inputs |= {"modality": contents.modality} if contents.modality != "text" else {}
+    inputs |= {"heads": True} if _heads(known) else {}
+    inputs |= {"task": contents.task} if contents.task != "generate" else {}
+    files = {"imatrix": added.imatrix, "calibration": added.calibration}
+    return inputs | {name: str(path.absolute()) for name, path in files.items() if path is not None}
 
 
 def _additions(recorded: JsonObject, given: Additions) -> Additions:

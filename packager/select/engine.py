@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from packager.device.target import Target
 from packager.errors import usage
@@ -104,6 +104,17 @@ def _nearness(candidate: Candidate) -> tuple[object, ...]:
         *recipe_order(candidate),
         candidate.variant.repo_id,
     )
+
+
+class _Running(NamedTuple):
+    """What one way to run a variant comes to on the device; the rules that it fails there."""
+
+    reasons: tuple[Reason, ...]
+    forecast: Forecast
+    alone: Alone | None = None
+    may_miss: tuple[Reason, ...] = ()
+    bits_per_weight: float = 0.0
+    machine_seconds: float = 0.0
 
 
 class _Judge:
@@ -233,42 +244,9 @@ class _Judge:
         scores: dict[str, float],
         quality: float | None,
     ) -> Candidate:
-        shape = variant.shape
-        reasons = (*reasons, *self._reasons_of(way))
-        forecast = self._no_forecast
-        alone: Alone | None = None
-        seconds = 0.0
-        may_miss: tuple[Reason, ...] = ()
-        bits = 0.0
-        if shape is None or size.obstacle is not None:
-            has = (size.obstacle or "").rstrip(".")
-            reasons = (
-                *reasons,
-                Reason(
-                    "runtime", f"a variant that {way.runtime.name} builds as {way.recipe.id}", has
-                ),
-            )
-        else:
-            predicted, alone = self._sizes.forecast(shape, size, way)
-            forecast = speed_rules.waiting(predicted, variant, self._case)
-            seconds = speed_rules.machine_seconds(predicted, variant, self._case, self._workload)
-            bits = 8 * size.artifact / shape.parameters()
-            too_slow = tuple(speed_rules.of_speed(forecast, self._workload))
-            reasons = (
-                *reasons,
-                *device_rules.of_size(
-                    size.footprint,
-                    size.artifact,
-                    self._target.device,
-                    self._workload,
-                    self._available,
-                    size.split,
-                ),
-                *device_rules.file_size(size.least_file, self._workload, way.runtime.name),
-                *too_slow,
-            )
-            may_miss = tuple(speed_rules.may_miss(forecast, self._workload, too_slow))
-        verdict: Verdict = "may miss" if may_miss else "fits"
+        running = self._running(variant, way, size)
+        reasons = (*reasons, *self._reasons_of(way), *running.reasons)
+        verdict: Verdict = "may miss" if running.may_miss else "fits"
         return Candidate(
             variant=variant,
             runtime=way.runtime.name,
@@ -278,18 +256,49 @@ class _Judge:
             reasons=reasons,
             footprint=size.footprint,
             artifact_bytes=size.artifact,
-            forecast=forecast,
+            forecast=running.forecast,
             scores=scores,
             quality=quality,
-            bits_per_weight=bits,
+            bits_per_weight=running.bits_per_weight,
             coarse=way.coarse,
             sized=size.obstacle is None,
             notes=(*notes, way.note) if way.note else notes,
             rank=way.rank,
             order=way.order,
             split=size.split,
-            may_miss=may_miss,
+            may_miss=running.may_miss,
             crowded=self._sizes.crowded(size),
-            alone=alone,
-            machine_seconds=seconds,
+            alone=running.alone,
+            machine_seconds=running.machine_seconds,
+        )
+
+    def _running(self, variant: Variant, way: Way, size: Size) -> _Running:
+        """What the device makes of it: its bytes against the device's, and its speed."""
+        shape, workload = variant.shape, self._workload
+        if shape is None or size.obstacle is not None:
+            wanted = f"a variant that {way.runtime.name} builds as {way.recipe.id}"
+            has = (size.obstacle or "").rstrip(".")
+            return _Running((Reason("runtime", wanted, has),), self._no_forecast)
+        predicted, alone = self._sizes.forecast(shape, size, way)
+        forecast = speed_rules.waiting(predicted, variant, self._case)
+        too_slow = tuple(speed_rules.of_speed(forecast, workload))
+        too_large = device_rules.of_size(
+            size.footprint,
+            size.artifact,
+            self._target.device,
+            workload,
+            self._available,
+            size.split,
+        )
+        return _Running(
+            (
+                *too_large,
+                *device_rules.file_size(size.least_file, workload, way.runtime.name),
+                *too_slow,
+            ),
+            forecast,
+            alone,
+            tuple(speed_rules.may_miss(forecast, workload, too_slow)),
+            8 * size.artifact / shape.parameters(),
+            speed_rules.machine_seconds(predicted, variant, self._case, workload),
         )

@@ -138,10 +138,10 @@ class Sizes:
         if splits(device) and isinstance(runtime, Offloads):
             room = device_rules.room(workload, self._available, device.gpus)
             split = best_split(runtime, shape, recipe, context, filled, device, room, count)
-            one = split
+            single = split
             if count > 1:
                 many = {"gpus": device.gpus} if device.gpus > 1 else {}
-                one = runtime.split(shape, recipe, context, filled, split.gpu_layers, **many)
+                single = runtime.split(shape, recipe, context, filled, split.gpu_layers, **many)
             return Size(
                 None,
                 artifact,
@@ -151,8 +151,8 @@ class Sizes:
                 split,
                 least_file,
                 split.sequences(count, cached),
-                one.device,
-                one,
+                single.device,
+                single,
             )
         footprint = runtime.footprint(shape, recipe, context)
         return Size(
