@@ -105,13 +105,7 @@ def run_job(
     started. Raises the job's own PackError, or one that says how the child died: a
     packager.deaths.Died where a signal ended it, or where it hung and was ended here.
     """
-    if not hasattr(os, "killpg"):
-        raise no_room(
-            "This system cannot run models here: a stage of a build is a process group that can be "
-            "stopped as a whole.",
-            "Use Linux, macOS, or WSL on Windows; fit, models, targets, verify and unpack work "
-            "everywhere.",
-        )
+    _refuse_without_groups()
     started = time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
     read_end, write_end = os.pipe()
@@ -119,11 +113,7 @@ def run_job(
         order: JsonObject = {"job": job, "arguments": arguments}
         child = _start(order, write_end, log_file, env)
         os.close(write_end)
-        if niceness and hasattr(os, "setpriority"):
-            with contextlib.suppress(OSError):
-                os.setpriority(
-                    os.PRIO_PROCESS, child.pid, os.getpriority(os.PRIO_PROCESS, 0) + niceness
-                )
+        _let_others_first(child, niceness)
         try:
             assert child.stdin is not None
             with contextlib.suppress(BrokenPipeError):
@@ -140,16 +130,8 @@ def run_job(
                 elif hang := life.hang():
                     raise hang_of(job, hang, peak, log)
                 match message["kind"]:
-                    case "progress":
-                        yield Progress(
-                            at(message, "done", int),
-                            at_or_none(message, "total", int),
-                            at(message, "unit", str),
-                        )
-                    case "note":
-                        yield Note(at(message, "text", str))
-                    case "text":
-                        yield Text(at(message, "piece", str))
+                    case "progress" | "note" | "text":
+                        yield _reported(message)
                     case "peak":
                         peak = max(peak, at(message, "bytes", int))
                         if watch and time.monotonic() - watched >= _WATCH_S:
@@ -158,11 +140,7 @@ def run_job(
                     case "value":
                         value = object_at(message, "value")
                     case "error":
-                        error = PackError(
-                            at(message, "message", str),
-                            at(message, "hint", str),
-                            ExitCode(at(message, "exit_code", int)),
-                        )
+                        error = _error_of(message)
             code = child.wait()
         finally:
             os.close(read_end)
@@ -172,6 +150,42 @@ def run_job(
     if value is None:
         raise death_of(job, code, peak, log)
     return JobResult(value, time.monotonic() - started, peak)
+
+
+def _refuse_without_groups() -> None:
+    if not hasattr(os, "killpg"):
+        raise no_room(
+            "This system cannot run models here: a stage of a build is a process group that can be "
+            "stopped as a whole.",
+            "Use Linux, macOS, or WSL on Windows; fit, models, targets, verify and unpack work "
+            "everywhere.",
+        )
+
+
+def _let_others_first(child: subprocess.Popen[bytes], niceness: int) -> None:
+    if niceness and hasattr(os, "setpriority"):
+        with contextlib.suppress(OSError):
+            nicer = os.getpriority(os.PRIO_PROCESS, 0) + niceness
+            os.setpriority(os.PRIO_PROCESS, child.pid, nicer)
+
+
+def _reported(message: JsonObject) -> Progress | Note | Text:
+    """What a job has told its Report."""
+    if message["kind"] == "note":
+        return Note(at(message, "text", str))
+    if message["kind"] == "text":
+        return Text(at(message, "piece", str))
+    done, total = at(message, "done", int), at_or_none(message, "total", int)
+    return Progress(done, total, at(message, "unit", str))
+
+
+def _error_of(message: JsonObject) -> PackError:
+    """The PackError that a job ended with."""
+    return PackError(
+        at(message, "message", str),
+        at(message, "hint", str),
+        ExitCode(at(message, "exit_code", int)),
+    )
 
 
 def value_within(job: str, arguments: JsonObject, log: Path, seconds: float) -> JsonObject | None:

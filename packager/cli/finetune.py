@@ -71,8 +71,32 @@ def finetune(targets: Sequence[Target], variant: Variant | None, wish: Wish, as_
 
     Raises PackError (usage) where none of the targets has a GPU that these methods run on.
     """
-    from packager import catalog
+    able = _able(targets)
+    trials = [
+        _trial(target, listed, wish)
+        for target in able
+        for listed in ((variant,) if variant else _trainable(wish))
+        if listed.shape is not None
+    ]
+    if not trials:
+        raise usage(
+            f"No source states the shape of {variant.name if variant else 'any variant'}, so its "
+            "memory is not known."
+        )
+    trials.sort(key=_rank)
+    if as_json:
+        results = [trial.as_dict() for trial in trials]
+        emit_json("fit", {"finetune": wish.method, "results": results})
+    elif variant is not None and len(able) == 1:
+        _show_one(trials[0], None if trials[0].verdict == "fits" else _least(trials[0], wish))
+    else:
+        _show_many(trials, wish)
+    fits = any(trial.verdict != "rejected" for trial in trials)
+    return ExitCode.DONE if fits else ExitCode.NOTHING_FITS
 
+
+def _able(targets: Sequence[Target]) -> list[Target]:
+    """Those with a GPU that these methods run on. Raises PackError (usage) where there is none."""
     able = [
         target
         for target in targets
@@ -84,50 +108,26 @@ def finetune(targets: Sequence[Target], variant: Variant | None, wish: Wish, as_
             f"Fine-tuning needs a CUDA GPU, and {names} has none.",
             "`qwen-pack targets` lists the devices: rtx-4090 and a100-80gb are two.",
         )
-    pool = (
-        (variant,)
-        if variant
-        else tuple(
-            listed
-            for listed in catalog.load()
-            if listed.base == (wish.method == "lora-emb") or wish.method == "full"
-        )
-    )
-    trials = [
-        _trial(target, listed, wish)
-        for target in able
-        for listed in pool
-        if listed.shape is not None
+    return able
+
+
+def _trainable(wish: Wish) -> list[Variant]:
+    """The variants that one begins with: base models where the embeddings are trained too, tuned
+    ones otherwise; training in full takes any."""
+    from packager import catalog
+
+    return [
+        variant
+        for variant in catalog.load()
+        if variant.base == (wish.method == "lora-emb") or wish.method == "full"
     ]
-    if not trials:
-        raise usage(
-            f"No source states the shape of {variant.name if variant else 'any variant'}, so its "
-            "memory is not known."
-        )
-    trials.sort(
-        key=lambda listed: (
-            listed.target.name,
-            listed.verdict == "rejected",
-            listed.verdict != "fits",
-            # The largest that can be trained, and of the others those that lack least.
-            listed.training.each
-            if listed.verdict == "rejected"
-            else -(listed.variant.params_total or 0),
-        )
-    )
-    if as_json:
-        emit_json(
-            "fit", {"finetune": wish.method, "results": [listed.as_dict() for listed in trials]}
-        )
-    elif variant is not None and len(able) == 1:
-        _show_one(trials[0], None if trials[0].verdict == "fits" else _least(trials[0], wish))
-    else:
-        _show_many(trials, wish)
-    return (
-        ExitCode.DONE
-        if any(listed.verdict != "rejected" for listed in trials)
-        else ExitCode.NOTHING_FITS
-    )
+
+
+def _rank(trial: _Trial) -> tuple[str, bool, bool, int]:
+    """By device; the largest that can be trained first, and of the others those that lack least."""
+    rejected = trial.verdict == "rejected"
+    size = trial.training.each if rejected else -(trial.variant.params_total or 0)
+    return (trial.target.name, rejected, trial.verdict != "fits", size)
 
 
 def _trial(target: Target, variant: Variant, wish: Wish) -> _Trial:

@@ -24,7 +24,7 @@ from packager.json_values import (
 from packager.names import did_you_mean
 from packager.need.languages import codes
 from packager.need.usecases import MODALITIES, benchmark, use_case
-from packager.need.workload import workload_for
+from packager.need.workload import Workload, workload_for
 from targets.devices.device_schema import (
     ARCHITECTURES,
     EXTENSIONS,
@@ -313,65 +313,55 @@ def _check_licences(words: list[str], problems: _Problems) -> None:
 
 def _target(data: JsonObject, path: str) -> Target:
     """The checked data as objects."""
-    named = object_at(data, "device")
-    # Any: the fields of a Device, each checked against the schema before.
-    facts: dict[str, Any] = dict(named)
-    facts["isa"] = " ".join(texts_at(named, "isa"))
-    facts["known_by"] = tuple(texts_at(named, "known_by"))
-    for key in (
-        "memory_bytes",
-        "reserve_bytes",
-        "process_cap_bytes",
-        "cores",
-        "storage_bytes",
-        "gpu_memory_bytes",
-        "gpu_reserve_bytes",
-        "gpus",
-    ):
-        if key in facts:
-            facts[key] = int(facts[key])
-    for key in (
-        "bandwidth",
-        "compute",
-        "host_bandwidth",
-        "host_compute",
-        "link_bandwidth",
-        "storage_bandwidth",
-        "npu_ops",
-        "operation_seconds",
-    ):
-        if key in facts:
-            facts[key] = float(facts[key])
-    # Any: as above, those of a Workload.
-    wish: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in object_or_empty(data, "workload").items()
-    }
-    for key in (
-        *("context", "prompt", "max_artifact_bytes", "max_memory_bytes", "parallel"),
-        "max_image_tokens",
-    ):
-        if key in wish:
-            wish[key] = int(wish[key])
-    if "languages" in wish:
-        wish["languages"] = codes(wish["languages"])
-    # What the file does not say comes from its use case.
-    workload = replace(workload_for(wish.get("use_case", "chat")), **wish)
-    if "prompt" not in wish and workload.prompt >= workload.context:
-        workload = replace(workload, prompt=workload.context // 2)
-    device = Device(
-        **{"process_cap_bytes": None, "storage_bytes": None, **facts},
-        sources={key: str(text) for key, text in object_or_empty(data, "source").items()},
-    )
     target = object_at(data, "target")
     return Target(
         name=at(data, "name", str),
         summary=at(data, "summary", str),
         kind=at(data, "kind", str),
-        device=device,
+        device=_device(object_at(data, "device"), object_or_empty(data, "source")),
         runtimes=tuple(texts_at(target, "runtimes")),
         recipes=tuple(texts_at(target, "recipes")),
-        workload=workload,
+        workload=_workload(object_or_empty(data, "workload")),
         path=path,
         aliases=tuple(texts_at(data, "aliases")),
     )
+
+
+_WHOLE = (
+    *("memory_bytes", "reserve_bytes", "process_cap_bytes", "cores", "storage_bytes"),
+    *("gpu_memory_bytes", "gpu_reserve_bytes", "gpus"),
+)
+_RATES = (
+    *("bandwidth", "compute", "host_bandwidth", "host_compute", "link_bandwidth"),
+    *("storage_bandwidth", "npu_ops", "operation_seconds"),
+)
+"""Numbers of a Device; TOML may have each with a decimal point or without."""
+_WHOLE_WISHES = (
+    *("context", "prompt", "max_artifact_bytes", "max_memory_bytes", "parallel"),
+    "max_image_tokens",
+)
+
+
+def _device(named: JsonObject, sources: JsonObject) -> Device:
+    # Any: the fields of a Device, each checked against the schema before.
+    facts: dict[str, Any] = {"process_cap_bytes": None, "storage_bytes": None, **named}
+    facts["isa"] = " ".join(texts_at(named, "isa"))
+    facts["known_by"] = tuple(texts_at(named, "known_by"))
+    facts |= {key: int(facts[key]) for key in _WHOLE if key in named}
+    facts |= {key: float(facts[key]) for key in _RATES if key in named}
+    return Device(**facts, sources={key: str(text) for key, text in sources.items()})
+
+
+def _workload(asked: JsonObject) -> Workload:
+    """What the file asks; what it does not say comes from its use case."""
+    # Any: as above, those of a Workload.
+    wish: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in asked.items()
+    }
+    wish |= {key: int(wish[key]) for key in _WHOLE_WISHES if key in wish}
+    if "languages" in wish:
+        wish["languages"] = codes(wish["languages"])
+    workload = replace(workload_for(wish.get("use_case", "chat")), **wish)
+    if "prompt" not in wish and workload.prompt >= workload.context:
+        return replace(workload, prompt=workload.context // 2)
+    return workload

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from packager.chat import speech
 from packager.chat.profile import Profile
 from packager.checkpoint import Checkpoint
 from packager.cores import cores
-from packager.json_values import JsonObject
+from packager.json_values import JsonObject, at
 from packager.runtime import Report
 from packager.units import human_bytes
 from targets.gguf import library, metadata, mix, model_card, repacked, tiktoken
@@ -24,8 +25,8 @@ from targets.gguf.kernels import kernels, row_bytes
 from targets.gguf.overrides import Overrides
 from targets.gguf.positions import refuse_positions
 from targets.gguf.presets import preset_of
-from targets.gguf.shards import shards
-from targets.gguf.tensors import place
+from targets.gguf.shards import Shard, shards
+from targets.gguf.tensors import TypedTensor, place
 from targets.gguf.tokenizer import Vocabulary, read_vocabulary, renamed, with_ends
 from targets.gguf.toolchain import toolchain
 from targets.gguf.writer import write_gguf
@@ -118,30 +119,36 @@ def convert(
         importance.weights if importance else None,
         taken,
     )
-    data = sum(entry.nbytes for entry in typed)
-    elements = sum(tensor.elements for tensor in tensors)
-    size = sum(file.path.stat().st_size for file in files)
-    several = f" in {len(files)} files" if len(files) > 1 else ""
-    listener.note(
-        f"{path.name}: {human_bytes(size)}{several}, {8 * data / elements:.2f} bits per weight"
-    )
-    counts: dict[str, int] = {}
-    for entry in typed:
-        counts[entry.type] = counts.get(entry.type, 0) + 1
-    return {
+    facts: JsonObject = {
         "architecture": converter.gguf_name,
         "preset": preset.name,
-        "artifact_bytes": size,
-        "tensors": len(typed),
-        "types": counts,
+        **_sizes(files, typed),
         **({"repacked": len(taken.types)} if taken else {}),
-        "bits_per_weight": round(8 * data / elements, 4),
         **({"draft_layers": converter.draft_layers} if heads else {}),
-        "header_bytes": sum(len(file.head) for file in files),
         "pre_tokenizer": vocabulary.pre,
         "llama_cpp_python": library.version(),
         "toolchain": toolchain(),
     }
+    listener.note(f"{path.name}: {_in_words(facts, len(files))}")
+    return facts
+
+
+def _sizes(files: Sequence[Shard], typed: Sequence[TypedTensor]) -> JsonObject:
+    """What the files weigh, and the tensors in them by type."""
+    bits = 8 * sum(entry.nbytes for entry in typed)
+    return {
+        "artifact_bytes": sum(file.path.stat().st_size for file in files),
+        "tensors": len(typed),
+        "types": dict(Counter(entry.type for entry in typed)),
+        "bits_per_weight": round(bits / sum(entry.tensor.elements for entry in typed), 4),
+        "header_bytes": sum(len(file.head) for file in files),
+    }
+
+
+def _in_words(facts: JsonObject, files: int) -> str:
+    several = f" in {files} files" if files > 1 else ""
+    size = human_bytes(at(facts, "artifact_bytes", int))
+    return f"{size}{several}, {at(facts, 'bits_per_weight', float):.2f} bits per weight"
 
 
 @contextmanager
