@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from packager.cli import main
 from packager.errors import ExitCode, PackError
+from packager.lab.machines import FILE, address_of
 from packager.lab.transport import Adb, Local, Ssh, parse, run
 from packager.limits import DEVICE_ANSWER_BYTES
 from packager.package import manifest
@@ -66,6 +68,7 @@ def test_an_address_names_one_machine_and_a_folder_there(address: str, means: ob
         "adb:-s",
         "adb:a b",
         "adb:a;b",
+        "adb://0123ABC",
         "local:'",
     ],
 )
@@ -74,6 +77,32 @@ def test_what_is_no_address_is_refused_and_never_reaches_a_shell(address: str) -
         parse(address)
     assert caught.value.exit_code == ExitCode.USAGE
     assert "ssh://" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("local", "local:"),
+        ("adb", "adb:"),
+        ("ssh", "ssh://HOST"),
+        ("ssh://", "ssh://HOST"),
+        ("pi5", "ssh://pi5"),
+        ("pi@192.168.0.7", "ssh://pi@192.168.0.7"),
+        ("pi@pi5:/mnt/ssd", "ssh://pi@pi5/mnt/ssd"),
+        ("pi5:2222", "ssh://pi5:2222"),
+        ("ssh:pi5", "ssh://pi5"),
+        ("SSH://pi5", "ssh://pi5"),
+        ("http://pi5", "ssh://pi5"),
+        ("adb://0123ABC", "adb:0123ABC"),
+    ],
+)
+def test_what_is_nearly_an_address_is_told_the_address_that_it_nearly_is(
+    written: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FILE, str(tmp_path / "lab.toml"))
+    with pytest.raises(PackError, match=f" Did you mean '{re.escape(meant)}'") as caught:
+        parse(address_of(written))
+    assert caught.value.exit_code == ExitCode.USAGE
 
 
 @given(st.text(max_size=40))
