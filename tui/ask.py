@@ -204,7 +204,8 @@ class FileOfHub:
 class Ask:
     """Everything that the table of candidates and the plan depend on. `weights` is `hub`,
     `modelscope`, `dummy` or a path; `kv` a cache type to try; `lora` are adapters that are merged,
-    as `--lora` names them; `hub_file` is a converted model that is taken in place of `weights`."""
+    as `--lora` names them; `hub_file` is a converted model that is taken in place of `weights`;
+    `machine` is one of the lab that measures the package, as `--on` takes it."""
 
     target: Target
     wish: Wish = Wish()
@@ -214,6 +215,7 @@ class Ask:
     profile: DeploymentProfile = DeploymentProfile()
     options: BuildOptions = BuildOptions()
     hub_file: FileOfHub | None = None
+    machine: str | None = None
 
     @property
     def place(self) -> str:
@@ -267,6 +269,7 @@ def build_command(ask: Ask, candidate: Candidate, out: Path | None = None) -> st
         words += ["--weights", ask.weights]
     words += [word for one in ask.lora for word in ("--lora", one)]
     words += [*ask.profile.flags(), *ask.wish.flags(), *ask.options.flags()]
+    words += [] if ask.machine is None else ["--on", ask.machine]
     if out is not None:
         words += ["--out", str(out)]
     return command(words)

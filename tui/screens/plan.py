@@ -383,7 +383,7 @@ class PlanScreen(StepScreen):
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self.app.push_screen(BuildScreen(checked.plan, self.command))
+                self.app.push_screen(BuildScreen(checked.plan, self.command, on=self.ask.machine))
 
         if not lost or checked.replaces is None:
             answered(True)

@@ -97,7 +97,7 @@ class DevicePane(Pane):
         if target is None:
             rest = "\nNo known device matches it: choose the most similar one."
         else:
-            rest = f"\nEnter continues with {target.name}; M on the result measures on this one."
+            rest = f"\nEnter continues with {target.name}, and what is built is measured on it."
         self.title([(seen.label, "bold"), (rest, "$foreground-muted")])
         memory = human_bytes(seen.memory_bytes) if seen.memory_bytes else "not told"
         rows = [
