@@ -1,16 +1,15 @@
 """The one table of escapes: a text from outside as it stands in each place that we write. What
 comes in may hold anything; what goes out cannot end early, and shows itself without effect.
 
+Every command starts with this module, so its functions import what only few of them need.
+
 Every writer takes its escapes from here. A template of an export can print nothing else: see
 packager/shipping/apps/snippets.py.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
-import unicodedata
 from collections.abc import Callable, Iterable
 
 _LONGEST_CONSTANT = 65_535
@@ -30,6 +29,8 @@ def plain(text: str) -> Safe:
     No quote, backslash, star, line break or control character passes, so it ends no comment and
     starts no markup.
     """
+    import unicodedata
+
     known = unicodedata.normalize("NFC", text)
     return Safe(
         "".join(char if char.isalnum() or char in " .,:;+()@/-_" else "_" for char in known) or "_"
@@ -68,7 +69,6 @@ def words_of(error: Exception) -> str:
 def html(text: str) -> Safe:
     """Text or the value of an attribute in HTML and SVG; marks that turn the direction as
     escapes, for HTML has no others that keep them from it."""
-    # Late, for every command starts with this module: its table of entities takes a millisecond.
     from html import escape
 
     return Safe(escape(terminal(text).replace("\n", " ").replace("\t", " ")))
@@ -138,9 +138,10 @@ def jinja(text: str) -> Safe:
 def slug(text: str) -> Safe:
     """A name that every store and shell takes: small letters of ASCII, digits and single hyphens;
     starts with a letter, 1 to 60 long."""
-    plain_name = re.sub(r"[^a-z0-9]+", "-", unicodedata.normalize("NFKD", text).casefold()).strip(
-        "-"
-    )
+    import unicodedata
+
+    folded = unicodedata.normalize("NFKD", text).casefold()
+    plain_name = re.sub(r"[^a-z0-9]+", "-", folded).strip("-")
     return Safe(
         (plain_name if plain_name[:1].isalpha() else f"model-{plain_name}")
         .strip("-")[:60]
@@ -179,6 +180,8 @@ def swift(text: str) -> Safe:
 
 def json_text(text: str) -> Safe:
     """A string of JSON, in ASCII: also an argument in the exec form of a Dockerfile."""
+    import json
+
     return Safe(json.dumps(text))
 
 
@@ -190,6 +193,8 @@ def python(text: str) -> Safe:
 
 def sh(text: str) -> Safe:
     """A word of the POSIX shell."""
+    import shlex
+
     return Safe(shlex.quote(text.replace("\0", "")))
 
 
@@ -204,12 +209,11 @@ _UNPRINTABLE = re.compile(r"[^\n -~]")
 def json_document(text: str) -> Safe:
     """A whole text of JSON, which leaves what is no control character of ASCII as it is; here it
     becomes the escape that JSON has for it."""
-    return Safe(
-        _UNPRINTABLE.sub(
-            lambda found: json.dumps(found[0])[1:-1] if not found[0].isprintable() else found[0],
-            text,
-        )
-    )
+
+    def shown(character: re.Match[str]) -> str:
+        return character[0] if character[0].isprintable() else json_text(character[0])[1:-1]
+
+    return Safe(_UNPRINTABLE.sub(shown, text))
 
 
 def ini(text: str) -> Safe:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 _LONGEST = 96  # bytes: a recipe and the ending of an archive fit behind it on every disk
 _MOST_BYTES = 255
@@ -53,6 +52,9 @@ def fits_everywhere(name: str) -> bool:
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """Up to `count` known names that look like `name`, case aside, best first."""
+    # Late: it is only for who mistypes.
+    from difflib import get_close_matches
+
     by_fold = {candidate.casefold(): candidate for candidate in known}
     return [by_fold[fold] for fold in get_close_matches(name.casefold(), by_fold, count, 0.5)]
 

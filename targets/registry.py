@@ -7,6 +7,7 @@ distributions; targets are data. Asking for names imports no plug-in and reads n
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,15 +36,29 @@ HERE = "this-machine"
 @cache
 def _entry_points() -> dict[str, EntryPoint]:
     """Entry points by name, each once: an editable installation can be found by two ways."""
-    # importlib.metadata takes 20 ms to import, which commands that need no runtime do not pay.
-    from importlib.metadata import entry_points
-
     own_only = os.environ.get(PLUG_INS) == "0"
     return {
         point.name: point
-        for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
+        for point in sorted(_installed_points(), key=lambda point: (point.name, point.value))
         if not own_only or (point.name in BUILT_IN and point.value.startswith("targets."))
     }
+
+
+def _installed_points() -> Iterator[EntryPoint]:
+    """What importlib.metadata.entry_points gives for the group, in a third of its time: of most
+    distributions nothing is parsed."""
+    # It takes 10 ms to import, which commands that need no runtime do not pay.
+    from importlib.metadata import distributions
+
+    seen: set[str] = set()
+    for distribution in distributions():
+        if GROUP not in (distribution.read_text("entry_points.txt") or ""):
+            continue
+        # The first of a distribution on the path counts, as it does for imports.
+        name = distribution.metadata["Name"].casefold()
+        if name not in seen:
+            seen.add(name)
+            yield from distribution.entry_points.select(group=GROUP)
 
 
 def runtime_names() -> tuple[str, ...]:
@@ -104,7 +119,7 @@ def target(name_or_path: str) -> Target:
     if name_or_path.endswith(".toml"):
         return tuned(read_target(Path(name_or_path), nameable_runtimes()))
     if name_or_path in target_names():
-        return tuned(read_target(DEVICES / f"{name_or_path}.toml", nameable_runtimes()))
+        return _built_in(name_or_path)
     if name_or_path == HERE:
         return tuned(_this_machine())
     also = next((target for target in targets() if name_or_path in target.aliases), None)
@@ -115,6 +130,10 @@ def target(name_or_path: str) -> Target:
         f"{name_or_path!r}.{did_you_mean(name_or_path, (*target_names(), HERE))}",
         "`qwen-pack targets` lists all; your own device file ends in .toml.",
     )
+
+
+def _built_in(name: str) -> Target:
+    return tuned(read_target(DEVICES / f"{name}.toml", nameable_runtimes()))
 
 
 def _this_machine() -> Target:
@@ -133,7 +152,7 @@ def _this_machine() -> Target:
 
 def targets() -> tuple[Target, ...]:
     """Every built-in target, in the order of the names."""
-    return tuple(target(name) for name in target_names())
+    return tuple(map(_built_in, target_names()))
 
 
 def environment_of(engines: list[str]) -> dict[str, str]:

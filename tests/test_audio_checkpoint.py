@@ -21,8 +21,8 @@ from packager.shape.audio import AudioTower, audio_tower_of
 from targets.gguf import tower
 from targets.gguf.arch import architecture
 from targets.gguf.convert import convert
+from targets.gguf.presets import ROOM
 from targets.gguf.projector import convert_audio
-from targets.gguf.tensors import ROOM
 from tests.support.audio import SHAPE, SHAPES, TOWER, write_hearing
 from tests.support.vision import SINUSOIDS, summary
 from tests.test_projector import GOLDEN, Quiet

@@ -17,7 +17,7 @@ from packager.select.sizing import sound_prompt
 from packager.shape import Shape
 from targets import registry
 from targets.gguf import tower
-from targets.gguf.tensors import ROOM
+from targets.gguf.presets import ROOM
 from targets.llama_cpp import LlamaCpp, memory, projector_bytes
 from targets.onnxruntime import OnnxRuntime
 from targets.openvino import OpenVino

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from packager.shipping.patch import apply
 from targets.gguf import header, padding
-from targets.gguf.tensors import ROOM
+from targets.gguf.presets import ROOM
 from targets.llama_cpp.session import Session
 from tests.support.gguf_checkpoints import SHAPES, build, checkpoint, keys
 from tests.support.patches import delta, write

@@ -18,9 +18,8 @@ from packager.errors import PackError
 from targets.gguf import tower
 from targets.gguf.convert import convert
 from targets.gguf.kernels import row_bytes
-from targets.gguf.presets import PRESETS, projector_type
+from targets.gguf.presets import PRESETS, ROOM, projector_type
 from targets.gguf.projector import convert_projector
-from targets.gguf.tensors import ROOM
 from tests.support.damage import WEIGHTS
 from tests.support.gguf_checkpoints import overwrite
 from tests.support.make_checkpoint import Silent

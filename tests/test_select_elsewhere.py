@@ -6,8 +6,7 @@ from __future__ import annotations
 import tomllib
 
 from packager.catalog import find
-from packager.select import elsewhere
-from packager.select.elsewhere import FILE
+from packager.select.elsewhere import FILE, elsewhere
 from tests.support.plain_runtime import GB, PlainRuntime, chat, fit, target
 
 

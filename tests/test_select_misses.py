@@ -10,7 +10,9 @@ import pytest
 from packager import catalog
 from packager.device.target import Target
 from packager.need.workload import Workload, merge
-from packager.select import candidates, choose, nearest_misses, steps
+from packager.select import candidates, choose
+from packager.select.misses import nearest_misses
+from packager.select.steps import steps
 from tests.support.plain_runtime import GB, PLAIN, chat, fit, target
 
 

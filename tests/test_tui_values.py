@@ -20,8 +20,8 @@ from packager.errors import PackError
 from packager.pipeline.cache import BuildCache
 from packager.pipeline.underway import is_underway, underway
 from packager.predict.memory import KV_BITS
-from packager.select import Miss
 from packager.select.cache_type import cache_types
+from packager.select.misses import Miss
 from targets import registry
 from tests.support import tui_data as data
 from tests.support.tui_helpers import parsed

@@ -13,7 +13,7 @@ from textual.widgets import Input, Static
 from textual.widgets._footer import FooterKey
 
 from packager.errors import PackError, usage
-from packager.select import Miss
+from packager.select.misses import Miss
 from tests.support import tui_data as data
 from tests.support.tiers import thorough
 from tests.support.tui_helpers import drive, real_services, screen, settled, text_of, until

@@ -11,7 +11,7 @@ from packager.recipe import split_id
 
 if TYPE_CHECKING:
     from packager.device.target import Target
-    from packager.select import Miss
+    from packager.select.misses import Miss
     from tui.ask import Ask
 
 _MB = 10**6

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from packager.plan.plan import Plan
     from packager.records import Measurement
     from packager.runtime import Runtime
-    from packager.select import Candidate, Miss
+    from packager.select import Candidate
+    from packager.select.misses import Miss
     from packager.shipping.export import Exported
     from packager.sources.hub_file import HubFile
     from tui.leaving import Order
@@ -87,8 +88,10 @@ def find(services: World, ask: Ask) -> Found:
     from packager import catalog
     from packager.plan.additions import applied, for_folder
     from packager.plan.choose import with_adapters
-    from packager.select import candidates, choose, larger_than, nearest_misses, none_fits
+    from packager.select import candidates, choose
     from packager.select.cache_type import cache_types, keeping, with_cache_type
+    from packager.select.misses import larger_than, nearest_misses
+    from packager.select.none_fits import none_fits
     from packager.sources import adapters as loras
 
     started = time.perf_counter()
@@ -186,7 +189,7 @@ def absent(services: World, target: Target) -> dict[str, str]:
 def unserved() -> frozenset[str]:
     """The use cases that no runtime serves on any device."""
     from packager import catalog
-    from packager.select import unserved as core
+    from packager.select.none_fits import unserved as core
 
     return core(catalog.load())
 

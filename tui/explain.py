@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from packager.predict.forecast import Forecast
     from packager.predict.memory import Footprint
     from packager.predict.offload import Split
-    from packager.select import Candidate, Miss, Reason, Step
+    from packager.select import Candidate, Reason
+    from packager.select.misses import Miss
+    from packager.select.steps import Step
     from tui.ask import Ask
 
 Parts = list[tuple[str, str]]

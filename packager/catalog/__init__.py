@@ -30,6 +30,7 @@ __all__ = [
     "score_of",
     "scores",
     "select",
+    "tuned_to_answer",
 ]
 
 UNSTATED = "unstated"
@@ -69,8 +70,8 @@ def load() -> tuple[Variant, ...]:
 
 def forget() -> None:
     """Read the files again at the next question: one of the user's rows has changed."""
-    load.cache_clear()
-    _index.cache_clear()
+    for remembered in (load, _index, tuned_to_answer):
+        remembered.cache_clear()
 
 
 def age(today: date | None = None) -> Age:
@@ -79,6 +80,12 @@ def age(today: date | None = None) -> Age:
     return Age(
         REVIEWED, max(0, ((today or date.today()) - date.fromisoformat(REVIEWED)).days), newest
     )
+
+
+@cache
+def tuned_to_answer(kind: str) -> tuple[Variant, ...]:
+    """The variants of one kind without the base models."""
+    return tuple(variant for variant in load() if variant.kind == kind and not variant.base)
 
 
 def families() -> tuple[str, ...]:

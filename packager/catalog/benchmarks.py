@@ -1,13 +1,13 @@
-"""Published benchmark scores, read from `scores.toml` and `language_scores.toml` only when somebody
-asks for one."""
+"""Published benchmark scores, read from `scores.toml` only when somebody asks for one, and from
+`language_scores.toml` only for the benchmarks that the other has not.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packager.catalog.schema import check, read, source_text, wrong
 from packager.json_values import JsonObject
@@ -20,8 +20,7 @@ BY_LANGUAGE = Path(__file__).with_name("language_scores.toml")
 _CHOICES = {"kind": ("base", "instruct"), "mode": ("thinking", "non-thinking")}
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+class Score(NamedTuple):
     """One published score of the unquantized checkpoint, in the benchmark's own unit (mostly
     percent).
 
@@ -40,13 +39,20 @@ class Score:
 
     def as_dict(self) -> JsonObject:
         """JSON form, one key per field."""
-        return asdict(self)
+        return self._asdict()
 
 
 def scores(repo_id: str) -> tuple[Score, ...]:
     """The scores of one checkpoint, for each benchmark and mode the first published first; empty
     where there are none."""
-    return _published().get(repo_id, ())
+    return (*_published(FILE).get(repo_id, ()), *_published(BY_LANGUAGE).get(repo_id, ()))
+
+
+def scores_in(repo_id: str, benchmark: str) -> tuple[Score, ...]:
+    """Those in one benchmark, case aside."""
+    name = benchmark.casefold()
+    file = FILE if name in _benchmarks(FILE) else BY_LANGUAGE
+    return _by_benchmark(file).get((repo_id, name), ())
 
 
 def score_of(variant: Variant, benchmark: str, mode: str | None = None) -> Score | None:
@@ -55,18 +61,25 @@ def score_of(variant: Variant, benchmark: str, mode: str | None = None) -> Score
 
     With `mode` only scores of that mode count; without, those that are not thinking come first.
     """
-    for score in _by_benchmark(variant.repo_id).get(benchmark.casefold(), ()):
+    for score in scores_in(variant.repo_id, benchmark):
         if mode in (None, score.mode):
             return score
     return None
 
 
 @cache
-def _by_benchmark(repo_id: str) -> dict[str, list[Score]]:
-    by_benchmark: dict[str, list[Score]] = {}
-    for score in scores(repo_id):
-        by_benchmark.setdefault(score.benchmark.casefold(), []).append(score)
-    return by_benchmark
+def _by_benchmark(file: Path) -> dict[tuple[str, str], tuple[Score, ...]]:
+    """The scores of a file by repo id and benchmark, the latter folded."""
+    grouped: dict[tuple[str, str], list[Score]] = {}
+    for repo_id, rows in _published(file).items():
+        for score in rows:
+            grouped.setdefault((repo_id, score.benchmark.casefold()), []).append(score)
+    return {key: tuple(rows) for key, rows in grouped.items()}
+
+
+@cache
+def _benchmarks(file: Path) -> frozenset[str]:
+    return frozenset(name for _, name in _by_benchmark(file))
 
 
 def read_scores(path: Path) -> dict[str, tuple[Score, ...]]:
@@ -109,11 +122,8 @@ def read_scores(path: Path) -> dict[str, tuple[Score, ...]]:
 
 
 @cache
-def _published() -> dict[str, tuple[Score, ...]]:
-    by_variant = read_scores(FILE)
-    for repo_id, rows in read_scores(BY_LANGUAGE).items():
-        by_variant[repo_id] = (*by_variant.get(repo_id, ()), *rows)
-    return by_variant
+def _published(file: Path) -> dict[str, tuple[Score, ...]]:
+    return read_scores(file)
 
 
 def _refuse_stray(protocols: Mapping[str, Any], values: Mapping[str, Any], where: str) -> None:

@@ -147,6 +147,9 @@ def wrong(where: str, problem: str) -> PackError:
     return bad_input(f"{where} {problem}", HINT)
 
 
+_NUMBERS = (int, float)
+
+
 def check(
     table: Any,
     types: Types,
@@ -165,14 +168,14 @@ def check(
                 f"{where}.{key}", f"is not a key of the catalogue.{did_you_mean(key, types)}"
             )
         # bool passes for int in Python; in a data file it is a mistake.
-        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        if not isinstance(value, wanted) or (value.__class__ is bool and wanted is not bool):
             kinds = wanted if isinstance(wanted, tuple) else (wanted,)
             raise wrong(
                 f"{where}.{key}",
                 f"must be {' or '.join(kind.__name__ for kind in kinds)}, not "
                 f"{type(value).__name__}.",
             )
-        if isinstance(value, int | float) and value < 0:
+        if value.__class__ in _NUMBERS and value < 0:
             raise wrong(f"{where}.{key}", f"is {value}, which is below zero.")
         if key in choices and value not in choices[key]:
             raise wrong(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Literal
 
 from packager.json_values import JsonObject
@@ -101,7 +101,10 @@ class Variant:
 
     def as_dict(self) -> JsonObject:
         """JSON form of everything but the scores; the sources stand beside the numbers."""
-        fields = asdict(self)
+        # Late, as everywhere: --help does without it. Five times as fast as dataclasses.asdict.
+        import msgspec
+
+        fields = msgspec.to_builtins(self)
         del fields["sources"], fields["published_precisions"]
         return {
             "repo_id": fields.pop("repo_id"),

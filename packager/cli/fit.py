@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from packager.cli.additions import addition_options, additions_from
+from packager.cli.fit_answer import Answer, Wish, answer, answer_or_problem
 from packager.cli.fit_json import payload_of
-from packager.cli.options import (
-    MOST_TOKENS,
-    Flags,
-    Number,
-    words_of,
-    workload_from,
-    workload_options,
-)
+from packager.cli.options import MOST_TOKENS, Flags, Number, words_of, workload_options
 from packager.cli.output import emit_json, json_option
-from packager.cli.rate_limits import RateLimit, in_own_words, per_sequence, rate_limits
+from packager.cli.rate_limits import rate_limits
 from packager.errors import ExitCode, usage
 from packager.recipe import split_id
 
 if TYPE_CHECKING:
-    from packager.cli.fit_tables import Answer
     from packager.device.target import Target
-    from packager.need.workload import Workload
-    from packager.plan.drafts import Proposal
-    from packager.runtime import Runtime
-    from packager.select import Candidate, Elsewhere, Miss
 
 
 @click.command("fit")
@@ -153,18 +142,9 @@ def command(
             "Neither a device nor a model is given.",
             "Write --target NAME (`qwen-pack targets` lists them) or --model ID.",
         )
-    from packager.cli import fit_tables
-    from packager.plan.additions import applied
-    from targets import registry
-
     if finetune is not None:
-        if (
-            recipe is not None
-            or show_steps
-            or words_of(flags)
-            or max_cost_per_million
-            or tokens_per_day
-        ):
+        rates = max_cost_per_million or tokens_per_day
+        if recipe is not None or show_steps or words_of(flags) or rates:
             raise usage(
                 "--finetune goes with --target, --model, --sequence, --batch and --gpus only."
             )
@@ -176,49 +156,113 @@ def command(
             "devices with several GPUs, such as rtx-3090-x2.",
         )
     if together is not None:
-        from packager.cli.fit_together import show, uses_of
+        one_device = len(targets) == 1 and model is None and recipe is None
+        return _together(targets, together, flags, one_device, as_json)
+    rated = _Rates(tokens_per_day, max_cost_per_million, price_per_hour, watts, price_per_kwh)
+    wish = _wish(flags, model, recipe, (show_all, show_steps), rated)
+    return _show(targets, _answers(targets, wish), wish, as_json)
 
-        names = uses_of(together, flags, len(targets) == 1 and model is None and recipe is None)
-        return show(registry.target(targets[0]), names, flags, registry.runtimes(), as_json)
-    if recipe is not None:
-        # A slip in it is one mistake, not one per target.
-        split_id(recipe)
-    hour = _of_an_hour(price_per_hour, watts, price_per_kwh, max_cost_per_million)
-    single = len(targets) == 1
-    devices = [registry.target(name) for name in targets] or list(registry.targets())
-    # A day's tokens and a cost are both a rate: what is asked of the forecast, range and all.
-    limits = rate_limits(tokens_per_day, max_cost_per_million, hour)
-    runtimes = applied(registry.runtimes(), additions_from(flags), recipe)
-    wish = _Wish(flags, model, recipe, show_all, show_steps, runtimes, limits, hour)
-    if single:
-        answers = [_answer(devices[0], wish)]
-    else:
-        answers = [_answer_or_problem(target, wish) for target in devices]
-        if all(answer.problem for answer in answers):
-            raise usage(answers[0].problem)
+
+def _together(
+    names: tuple[str, ...], uses: str, flags: Flags, one_device: bool, as_json: bool
+) -> int:
+    """`--with`: several models on one device."""
+    from packager.cli.fit_together import show, uses_of
+    from targets import registry
+
+    use_cases = uses_of(uses, flags, one_device)
+    return show(registry.target(names[0]), use_cases, flags, registry.runtimes(), as_json)
+
+
+def _answers(names: tuple[str, ...], wish: Wish) -> list[Answer]:
+    """What each device says, all devices where none is named. Raises PackError (usage) where no
+    device is served at all."""
+    from targets import registry
+
+    if len(names) == 1:
+        return [answer(registry.target(names[0]), wish)]
+    devices = [registry.target(name) for name in names] or registry.targets()
+    answers = [answer_or_problem(target, wish) for target in devices]
+    if all(each.problem for each in answers):
+        raise usage(answers[0].problem)
+    return answers
+
+
+def _show(names: tuple[str, ...], answers: Sequence[Answer], wish: Wish, as_json: bool) -> int:
+    """Print the answers, and give the exit code: one device in full, several as a matrix."""
     if as_json:
-        emit_json(
-            "fit",
-            payload_of(answers[0])
-            if single
-            else {"results": [payload_of(answer) for answer in answers]},
-        )
-    elif single:
-        chosen = {"--model": model, "--recipe": recipe}
-        words = [
-            targets[0],
-            *(
-                word
-                for flag, value in chosen.items()
-                if value is not None
-                for word in (flag, value)
-            ),
-            *words_of(_flags(wish, devices[0])),
-        ]
-        fit_tables.show_one(answers[0], show_all, words)
+        payloads = [payload_of(each) for each in answers]
+        emit_json("fit", payloads[0] if len(names) == 1 else {"results": payloads})
     else:
-        fit_tables.show_matrix(answers, model)
-    return ExitCode.DONE if any(answer.chosen for answer in answers) else ExitCode.NOTHING_FITS
+        # Late: `rich` and the sentences are for people alone.
+        from packager.cli import fit_tables
+
+        if len(names) == 1:
+            words = [names[0], *_words_of(wish, answers[0].target)]
+            fit_tables.show_one(answers[0], wish.show_all, words)
+        else:
+            fit_tables.show_matrix(answers, wish.model)
+    return ExitCode.DONE if any(each.chosen for each in answers) else ExitCode.NOTHING_FITS
+
+
+def _words_of(wish: Wish, target: Target) -> list[str]:
+    """The same question again as words of a command line, without the device."""
+    words = []
+    for flag, value in (("--model", wish.model), ("--recipe", wish.recipe)):
+        words += [] if value is None else [flag, value]
+    return [*words, *words_of(wish.flags_for(target))]
+
+
+class _Rates(NamedTuple):
+    """The flags that are a rate of answers, and the prices that make a rate of a cost."""
+
+    tokens_per_day: float | None
+    max_cost_per_million: float | None
+    price_per_hour: float | None
+    watts: float | None
+    price_per_kwh: float | None
+
+    def of_an_hour(self) -> float | None:
+        """What an hour costs. Raises PackError (usage) for half a price, and for a limit without
+        one."""
+        if self[1:] == (None,) * 4:
+            return None
+        # Late: most questions are not about money.
+        from packager.report.prices import Prices
+
+        hour = Prices(self.price_per_hour, self.watts, self.price_per_kwh).of_an_hour
+        if hour is None and self.price_per_kwh is not None:
+            raise usage(
+                "--price-per-kwh without the power makes no cost before anything is measured.",
+                "Add --watts.",
+            )
+        if self.max_cost_per_million is not None and not hour:
+            raise usage(
+                "--max-cost-per-million needs a price.",
+                "Add --price-per-hour, or --watts and --price-per-kwh.",
+            )
+        return hour
+
+
+def _wish(
+    flags: Flags,
+    model: str | None,
+    recipe: str | None,
+    shown: tuple[bool, bool],
+    rates: _Rates,
+) -> Wish:
+    """What is asked of every device. Raises PackError (usage) for a slip in it: it is one mistake,
+    not one per device."""
+    from packager.plan.additions import applied
+    from targets import registry
+
+    if recipe is not None:
+        split_id(recipe)
+    hour = rates.of_an_hour()
+    # A day's tokens and a cost are both a rate: what is asked of the forecast, range and all.
+    limits = rate_limits(rates.tokens_per_day, rates.max_cost_per_million, hour)
+    runtimes = applied(registry.runtimes(), additions_from(flags), recipe)
+    return Wish(flags, model, recipe, *shown, runtimes, limits, hour)
 
 
 def _finetune(
@@ -238,140 +282,3 @@ def _finetune(
     return finetune(
         targets, catalog.find(model) if model else None, Wish(chosen, *numbers), as_json
     )
-
-
-class _Wish(NamedTuple):
-    """What was asked, the targets aside."""
-
-    flags: Flags
-    model: str | None
-    recipe: str | None
-    show_all: bool
-    show_steps: bool
-    runtimes: tuple[Runtime, ...]
-    limits: tuple[RateLimit, ...] = ()
-    price_of_hour: float | None = None
-
-
-def _of_an_hour(
-    per_hour: float | None, watts: float | None, per_kwh: float | None, limit: float | None
-) -> float | None:
-    """What an hour costs. Raises PackError (usage) for half a price, and for a limit without
-    one."""
-    from packager.report.prices import Prices
-
-    hour = Prices(per_hour, watts, per_kwh).of_an_hour
-    if hour is None and per_kwh is not None:
-        raise usage(
-            "--price-per-kwh without the power makes no cost before anything is measured.",
-            "Add --watts.",
-        )
-    if limit is not None and not hour:
-        raise usage(
-            "--max-cost-per-million needs a price.",
-            "Add --price-per-hour, or --watts and --price-per-kwh.",
-        )
-    return hour
-
-
-def _flags(wish: _Wish, target: Target) -> Flags:
-    """The flags, with the rate that a cost or a day's tokens ask of each sequence where that is
-    more than is asked anyway."""
-    workload = workload_from(wish.flags, target, wish.model)
-    each = per_sequence(wish.limits, workload.parallel)
-    return (
-        {**wish.flags, "min_decode_tps": each}
-        if each > (workload.min_decode_tps or 0.0)
-        else wish.flags
-    )
-
-
-def _answer(target: Target, wish: _Wish, with_misses: bool = True) -> Answer:
-    """What one target says. Raises PackError (usage) where it is not served at all."""
-    from packager import catalog
-    from packager.cli.fit_tables import Answer
-    from packager.plan.drafts import proposals
-    from packager.select import candidates, choose, elsewhere, larger_than, nearest_misses, steps
-    from targets import registry
-
-    workload, runtimes, named = (
-        workload_from(_flags(wish, target), target, wish.model),
-        wish.runtimes,
-        wish.model is not None,
-    )
-    variants = (catalog.find(wish.model),) if wish.model is not None else catalog.load()
-    measured = candidates(
-        target,
-        workload,
-        variants,
-        runtimes,
-        recipe=wish.recipe,
-        named=named,
-        every=wish.show_all or named,
-    )
-    chosen = choose(measured)
-    misses: tuple[Miss, ...] = ()
-    other_machine: Elsewhere | None = None
-    if chosen is None and with_misses:
-        larger = tuple(
-            larger_than(
-                target,
-                registry.targets(),
-                lambda other: workload_from(_flags(wish, other), other, wish.model),
-            )
-        )
-        misses = in_own_words(
-            nearest_misses(target, workload, measured, runtimes, larger=larger, named=named),
-            wish.limits,
-            workload.parallel,
-            workload_from(wish.flags, target, wish.model).min_decode_tps or 0.0,
-        )
-        other_machine = elsewhere(target, measured, larger, runtimes, named=named)
-    drafts: tuple[Proposal, ...] = ()
-    if chosen is not None and with_misses:
-        drafts = proposals(target, workload, chosen, catalog.load(), runtimes)
-    return Answer(
-        target,
-        workload,
-        measured,
-        chosen,
-        misses,
-        steps(measured) if wish.show_steps else None,
-        drafts=drafts,
-        elsewhere=other_machine,
-        hour=wish.price_of_hour,
-        instead=_instead(target, workload, wish) if wish.show_steps and named else None,
-    )
-
-
-def _instead(target: Target, workload: Workload, wish: _Wish) -> Candidate | None:
-    """What would be chosen of the whole catalogue for the same need; None where that is the variant
-    that was named, or nothing.
-
-    Who moves from one variant to another looks for a better one: the smallest that passes is no
-    answer to that.
-    """
-    from packager import catalog
-    from packager.select import candidates, choose
-
-    prefer = "quality" if workload.prefer == "smallest" else workload.prefer
-    best = choose(
-        candidates(
-            target, replace(workload, prefer=prefer), catalog.load(), wish.runtimes, named=False
-        )
-    )
-    same = best is not None and wish.model is not None and best.variant == catalog.find(wish.model)
-    return None if same else best
-
-
-def _answer_or_problem(target: Target, wish: _Wish) -> Answer:
-    """For a matrix: a target that is not served is a row, not the end."""
-    from packager.cli.fit_tables import Answer
-    from packager.errors import PackError
-
-    try:
-        return _answer(target, wish, with_misses=False)
-    except PackError as error:
-        return Answer(
-            target, workload_from(wish.flags, target, wish.model), (), None, (), None, str(error)
-        )

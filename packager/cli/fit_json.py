@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from packager.json_values import JsonDict, JsonObject
 
 if TYPE_CHECKING:
-    from packager.cli.fit_tables import Answer
+    from packager.cli.fit_answer import Answer
 
 
 def payload_of(answer: Answer) -> JsonObject:
@@ -16,7 +16,7 @@ def payload_of(answer: Answer) -> JsonObject:
         "target": answer.target.name,
         "workload": answer.workload.as_dict(),
         "chosen": answer.chosen.as_dict() if answer.chosen else None,
-        "candidates": [candidate.as_dict() for candidate in answer.found],
+        "candidates": [candidate.as_dict() for candidate in answer.judged],
     }
     if answer.chosen is not None and (cost := answer.cost(answer.chosen)) is not None:
         payload["chosen_cost_per_million"] = dict(zip(("cost", "low", "high"), cost, strict=True))

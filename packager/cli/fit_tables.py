@@ -5,21 +5,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from shutil import get_terminal_size
 
+from packager.cli.fit_answer import Answer
 from packager.cli.output import emit_table, say
-from packager.device.target import Target
 from packager.escapes import command
 from packager.need.languages import in_words
 from packager.need.usecases import use_case
 from packager.need.workload import Workload
-from packager.plan.drafts import Proposal
 from packager.predict.forecast import Forecast
 from packager.recipe import marks_of
-from packager.select import Candidate, Elsewhere, Miss, Step, none_fits
+from packager.select import Candidate
+from packager.select.none_fits import none_fits
 from packager.select.preference import undercut
 from packager.select.speed_rules import QUERY_TOKENS
+from packager.select.steps import Step
 from packager.units import human_bytes
 
 _ROWS = 12
@@ -42,35 +42,6 @@ _WHY = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Everything `fit` found out about one target."""
-
-    target: Target
-    workload: Workload
-    found: tuple[Candidate, ...]
-    chosen: Candidate | None
-    misses: tuple[Miss, ...]
-    steps: tuple[Step, ...] | None
-    problem: str = ""
-    elsewhere: Elsewhere | None = None
-    hour: float | None = None
-    drafts: tuple[Proposal, ...] = ()
-    """Variants that can draft for the chosen one."""
-    instead: Candidate | None = None
-    """What would be chosen of the whole catalogue, where a variant was named and steps are asked
-    for."""
-
-    def cost(self, candidate: Candidate) -> tuple[float, float, float] | None:
-        """Of a million tokens of answers, as many at once as the workload has: as forecast, at the
-        least and at the most; None without a price."""
-        speed = candidate.forecast
-        if self.hour is None or not candidate.sized or speed.low <= 0:
-            return None
-        of_second = self.hour / 3600 * 1e6 / speed.parallel
-        return (of_second / speed.decode_tps, of_second / speed.high, of_second / speed.low)
-
-
 def show_one(answer: Answer, show_all: bool, words: Sequence[str]) -> None:
     """One target: sentence, table, and what follows from the verdict; `words` are what `build
     --target` is told for the same answer."""
@@ -85,8 +56,8 @@ def show_one(answer: Answer, show_all: bool, words: Sequence[str]) -> None:
         for note in answer.chosen.notes:
             say(f"Note: {note}")
     # One variant is shown in each of its forms, a whole catalogue by what passes.
-    whole = show_all or len({candidate.variant.repo_id for candidate in answer.found}) == 1
-    rows = answer.found if whole else _best(answer.found)
+    whole = show_all or len({candidate.variant.repo_id for candidate in answer.judged}) == 1
+    rows = answer.judged if whole else _best(answer.judged)
     if rows:
         say()
         _candidates(rows, whole, answer.workload)
@@ -120,7 +91,7 @@ def show_matrix(answers: Sequence[Answer], model: str | None) -> None:
                 )
             )
         else:
-            nearest = answer.found[0] if answer.found else None
+            nearest = answer.judged[0] if answer.judged else None
             why = (
                 f"nothing fits: {nearest.label}: {nearest.reasons[0]}"
                 if nearest
@@ -134,16 +105,16 @@ def show_matrix(answers: Sequence[Answer], model: str | None) -> None:
 
 def _sentence(answer: Answer) -> str:
     best, workload = answer.chosen, answer.workload
-    variants = {candidate.variant.repo_id for candidate in answer.found}
+    variants = {candidate.variant.repo_id for candidate in answer.judged}
     case = f"{workload.use_case}{in_words(workload.languages)} at a context of {workload.context}"
     if best is None:
-        return none_fits(answer.target, workload, answer.found)
+        return none_fits(answer.target, workload, answer.judged)
     passing = {
         candidate.variant.repo_id
-        for candidate in answer.found
+        for candidate in answer.judged
         if candidate.passes and candidate.sure >= best.sure
     }
-    within = undercut(best, answer.found, workload.prefer)
+    within = undercut(best, answer.judged, workload.prefer)
     why = (
         f"of {len(passing)} variants that pass every rule it "
         f"{_WHY[workload.prefer]}{within.rstrip(',')}"
@@ -291,7 +262,7 @@ def _misses(answer: Answer) -> None:
             say(f"  {miss.candidate.label}: {_lacks(miss.candidate)}.")
             say(f"      With {miss.change} it fits: {miss.flag}")
         return
-    unbuilt = _unbuilt(answer.found)
+    unbuilt = _unbuilt(answer.judged)
     if unbuilt:
         meet = "1 variant meets" if unbuilt == 1 else f"{unbuilt} variants meet"
         them = "it" if unbuilt == 1 else "them"
@@ -303,8 +274,8 @@ def _misses(answer: Answer) -> None:
     say("No single change makes a variant fit. The nearest:")
     # A variant that does not take the input at all is near to nothing.
     serving = [
-        each for each in answer.found if "modality" not in {reason.rule for reason in each.reasons}
-    ] or answer.found
+        each for each in answer.judged if "modality" not in {reason.rule for reason in each.reasons}
+    ] or answer.judged
     nearest = {candidate.variant.repo_id: candidate for candidate in reversed(serving)}
     for candidate in list(reversed(nearest.values()))[:_FEW]:
         say(f"  {candidate.label}: {_lacks(candidate)}")
@@ -363,19 +334,19 @@ def _instead(answer: Answer) -> None:
 
 def _hint(answer: Answer, whole: bool, words: Sequence[str]) -> str:
     if answer.chosen is None:
-        count = len(answer.found)
+        count = len(answer.judged)
         return (
             f"{count} candidate{' was' if count == 1 else 's were'} "
             f"rejected{'' if whole else '; --all lists them with their reasons'}."
         )
-    rejected = sum(not candidate.passes for candidate in answer.found)
+    rejected = sum(not candidate.passes for candidate in answer.judged)
     lazy = (
         answer.workload.prefer == "smallest"
-        and len({each.variant.repo_id for each in answer.found}) > 1
+        and len({each.variant.repo_id for each in answer.judged}) > 1
     )
     unseen = ", and the recipes that were not looked at" if lazy else ""
     more = "" if whole else f"; --all lists them{unseen}"
-    fitting = len(answer.found) - rejected
+    fitting = len(answer.judged) - rejected
     fits = (
         f"{fitting} candidate{' fits' if fitting == 1 else 's fit'}, {rejected} "
         f"{'was' if rejected == 1 else 'were'} rejected{more}."

@@ -109,7 +109,6 @@ def show(
     NAME is a repository id or its last part, in any case: Qwen/Qwen3-0.6B or qwen3-0.6b.
     """
     from packager import catalog
-    from packager.need.languages import named
 
     if name is not None:
         if family or license_id or modality or language:
@@ -124,11 +123,7 @@ def show(
         return
     variants = catalog.select(family, license_id, modality)
     if wanted := {code for some in language for code in some}:
-        variants = tuple(
-            variant
-            for variant in variants
-            if (known := named(variant.family)) and known.languages.issuperset(wanted)
-        )
+        variants = tuple(variant for variant in variants if _answers_in(wanted, variant))
     if as_json:
         age = catalog.age()
         about = {"reviewed": age.reviewed, "age_days": age.days, "newest_release": age.newest}
@@ -143,6 +138,14 @@ def show(
         err=True,
     )
     say(str(catalog.age()), err=True)
+
+
+def _answers_in(languages: set[str], variant: Variant) -> bool:
+    """Whether the publisher lists all of them."""
+    from packager.need.languages import named
+
+    known = named(variant.family)
+    return known is not None and known.languages.issuperset(languages)
 
 
 def _show(variant: Variant) -> None:

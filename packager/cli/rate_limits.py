@@ -9,7 +9,7 @@ from math import ceil, floor, log10
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from packager.select import Miss
+    from packager.select.misses import Miss
 
 _OWN = "--min-decode-tps"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Literal
 
 from packager.json_values import JsonObject
@@ -135,7 +135,9 @@ class Target:
     def as_dict(self) -> JsonObject:
         """The fields of the contract; `memory_bytes` stands at the top for scripts that sort by
         it."""
-        device = asdict(self.device)
+        import msgspec
+
+        device = msgspec.to_builtins(self.device)
         sources = device.pop("sources")
         return {
             "name": self.name,

@@ -3,7 +3,6 @@ each number."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -80,9 +79,18 @@ class UseCase:
     max_audio_seconds: Limit | None = None
 
 
+_OTHER_TABLES = ("benchmark", "instead", "thinking", "answer")
+"""What the file has beside the use cases."""
+
+
+@cache
+def _tables() -> JsonObject:
+    return _loaded(FILE.read_text(encoding="utf-8"), FILE.name)
+
+
 @cache
 def _data() -> tuple[dict[str, UseCase], dict[str, str]]:
-    return parse(FILE.read_text(encoding="utf-8"), FILE.name)
+    return _parsed(_tables(), FILE.name)
 
 
 def use_case(name: str) -> UseCase:
@@ -100,11 +108,6 @@ def use_case(name: str) -> UseCase:
 def use_case_names() -> tuple[str, ...]:
     """All names, in the order of the file."""
     return tuple(_data()[0])
-
-
-@cache
-def _tables() -> JsonObject:
-    return tomllib.loads(FILE.read_text(encoding="utf-8"))
 
 
 def instead_of(name: str) -> tuple[str, ...]:
@@ -151,19 +154,24 @@ def benchmark(name: str) -> str:
 def parse(text: str, file: str) -> tuple[dict[str, UseCase], dict[str, str]]:
     """Use cases and benchmarks of a TOML text; `file` is for messages. Raises PackError (usage)
     naming file and key."""
+    return _parsed(_loaded(text, file), file)
+
+
+def _loaded(text: str, file: str) -> JsonObject:
     try:
-        data = load_toml(text)
+        return load_toml(text)
     except ValueError as error:
         raise usage(f"{file}: this is not TOML: {error}.") from None
-    known = data.pop("benchmark", {})
-    data.pop("instead", None)
-    data.pop("thinking", None)
-    data.pop("answer", None)
+
+
+def _parsed(data: JsonObject, file: str) -> tuple[dict[str, UseCase], dict[str, str]]:
+    known = data.get("benchmark", {})
     if not isinstance(known, dict) or not all(
         isinstance(what, str) and what for what in known.values()
     ):
         raise usage(f"{file}: benchmark must be a table of names with what each measures.")
-    return {name: _use_case(name, table, known, file) for name, table in data.items()}, known
+    cases = {name: table for name, table in data.items() if name not in _OTHER_TABLES}
+    return {name: _use_case(name, table, known, file) for name, table in cases.items()}, known
 
 
 def _use_case(name: str, table: Any, known: Mapping[str, str], file: str) -> UseCase:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from packager.errors import PackError, bad_input, usage
-from packager.files import expanded
 from packager.json_values import JsonObject
 from packager.recipe import marks_of, split_id
 from packager.runtime import Runtime
@@ -150,13 +149,16 @@ def _method(additions: Additions) -> str:
 def for_folder(additions: Additions, weights: str) -> Additions:
     """With the size of the groups that a checkpoint folder stores, where its config.json says it;
     anything wrong with the folder is found when it is opened."""
-    path = expanded(weights) / "config.json"
-    if not additions.repack or not path.is_file():
+    if not additions.repack:
         return additions
     # Late: only a folder that is taken over is looked into here.
     from packager.checkpoint.folder import read_json
     from packager.checkpoint.quantized import group_of
+    from packager.files import expanded
 
+    path = expanded(weights) / "config.json"
+    if not path.is_file():
+        return additions
     return replace(additions, group=group_of(read_json(path)))
 
 

@@ -27,7 +27,8 @@ from packager.plan.adoption import (
 from packager.plan.plan import Plan, package_name
 from packager.quality.gate import Gate
 from packager.runtime import Runtime
-from packager.select import Candidate, candidates, choose, nearest_misses
+from packager.select import Candidate, candidates, choose
+from packager.select.misses import nearest_misses
 from packager.shape import Shape
 from packager.sources import adapters as loras
 from packager.sources import hub_variant

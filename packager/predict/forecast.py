@@ -207,10 +207,12 @@ class _Seconds:
     def of(cls, *parts: tuple[float, float]) -> _Seconds:
         """The sum of (seconds, spread as a fraction of the rate to one side), whose errors are
         independent of each other."""
-        total = sum(seconds for seconds, _ in parts)
-        # A rate that may be a fraction lower takes 1 / (1 - fraction) as long.
-        slower = sqrt(sum((seconds * (1 / (1 - fraction) - 1)) ** 2 for seconds, fraction in parts))
-        return cls(total, 1 + slower / total)
+        total = squares = 0.0
+        for seconds, fraction in parts:
+            total += seconds
+            # A rate that may be a fraction lower takes 1 / (1 - fraction) as long.
+            squares += (seconds * (1 / (1 - fraction) - 1)) ** 2
+        return cls(total, 1 + sqrt(squares) / total)
 
     @property
     def shortest(self) -> float:

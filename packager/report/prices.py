@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from packager.errors import usage
-from packager.records import Behaviour, Measurement
+
+if TYPE_CHECKING:
+    from packager.records import Behaviour, Measurement
 
 _JOULES_PER_KWH = 3.6e6
 

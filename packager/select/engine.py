@@ -116,6 +116,7 @@ class _Judge:
         self._target, self._workload, self._case, self._named = target, workload, case, named
         self._available = target.device.available_bytes if available is None else available
         self._sizes = Sizes(target, workload, self._available)
+        self._of_ways: dict[str, tuple[Reason, ...]] = {}
         self._no_forecast = Forecast(0, 0, 0, 0, 0, target.device.confidence)
 
     def all_of(
@@ -159,10 +160,11 @@ class _Judge:
             for way in group:
                 # What keeps a runtime from building a variant at all is said once, not for each of
                 # its recipes.
-                obstacle = self._size_of(variant, way).obstacle
+                size = self._size_of(variant, way)
+                obstacle = size.obstacle
                 if obstacle is None or (way.runtime.name, obstacle) not in named_obstacles:
                     judged.append(
-                        self._one(variant, way, tuple(reasons), tuple(notes), scores, quality)
+                        self._one(variant, way, size, tuple(reasons), tuple(notes), scores, quality)
                     )
                 if obstacle is not None:
                     named_obstacles.add((way.runtime.name, obstacle))
@@ -209,24 +211,30 @@ class _Judge:
             return Size("no source states its shape")
         return self._sizes.of(variant.shape, way)
 
+    def _reasons_of(self, way: Way) -> tuple[Reason, ...]:
+        """The rules that look at runtime, recipe and device alone, whatever the variant."""
+        known = self._of_ways.get(way.id)
+        if known is None:
+            device = self._target.device
+            known = self._of_ways[way.id] = (
+                *device_rules.processor(way.runtime.name, device),
+                *device_rules.unit(way.recipe, device),
+                *device_rules.at_once(way.runtime, self._workload),
+            )
+        return known
+
     def _one(
         self,
         variant: Variant,
         way: Way,
+        size: Size,
         reasons: tuple[Reason, ...],
         notes: tuple[str, ...],
         scores: dict[str, float],
         quality: float | None,
     ) -> Candidate:
         shape = variant.shape
-        size = self._size_of(variant, way)
-        device = self._target.device
-        reasons = (
-            *reasons,
-            *device_rules.processor(way.runtime.name, device),
-            *device_rules.unit(way.recipe, device),
-            *device_rules.at_once(way.runtime, self._workload),
-        )
+        reasons = (*reasons, *self._reasons_of(way))
         forecast = self._no_forecast
         alone: Alone | None = None
         seconds = 0.0
@@ -245,6 +253,7 @@ class _Judge:
             forecast = speed_rules.waiting(predicted, variant, self._case)
             seconds = speed_rules.machine_seconds(predicted, variant, self._case, self._workload)
             bits = 8 * size.artifact / shape.parameters()
+            too_slow = tuple(speed_rules.of_speed(forecast, self._workload))
             reasons = (
                 *reasons,
                 *device_rules.of_size(
@@ -256,9 +265,9 @@ class _Judge:
                     size.split,
                 ),
                 *device_rules.file_size(size.least_file, self._workload, way.runtime.name),
-                *speed_rules.of_speed(forecast, self._workload),
+                *too_slow,
             )
-            may_miss = tuple(speed_rules.may_miss(forecast, self._workload))
+            may_miss = tuple(speed_rules.may_miss(forecast, self._workload, too_slow))
         verdict: Verdict = "may miss" if may_miss else "fits"
         return Candidate(
             variant=variant,

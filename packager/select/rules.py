@@ -247,12 +247,13 @@ def notes(variant: Variant, workload: Workload, case: UseCase, device: Device) -
         yield "No source states its licence: read the model's own page."
     elif variant.research_only:
         yield f"Its licence ({variant.license}) forbids commercial use."
-    known = languages.named(variant.family)
     if variant.thinking == "always" and case.modes[0] != "thinking":
         yield (
             f"It thinks before every answer: about {thinking_tokens()} tokens are counted before "
             "the first of the answer."
         )
+    # Read only for who names a language: it takes a file more.
+    known = languages.named(variant.family) if workload.languages else None
     bare = [
         code
         for code in workload.languages

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from packager.device.target import Target
 from packager.errors import PackError
@@ -25,8 +25,7 @@ _ROOMY = 0.9
 talk."""
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
+class Size(NamedTuple):
     """What a shape takes in one way, or the obstacle; it depends on the context but on no limit.
 
     Everything counts all sequences of the workload; `one` and `one_split` are those of a single
@@ -66,14 +65,15 @@ class Sizes:
 
     def of(self, shape: Shape, way: Way) -> Size:
         """The size of a shape in one way."""
-        key = (self._number(shape), way.recipe.id)
-        if key not in self._sizes:
-            self._sizes[key] = self._measure(shape, way)
-        return self._sizes[key]
+        key = (self._number(shape), way.id)
+        size = self._sizes.get(key)
+        if size is None:
+            size = self._sizes[key] = self._measure(shape, way)
+        return size
 
     def forecast(self, shape: Shape, size: Size, way: Way) -> tuple[Forecast, Alone | None]:
         """Its speed; with several sequences also footprint and speed of a single one."""
-        key = (self._number(shape), way.recipe.id)
+        key = (self._number(shape), way.id)
         if key not in self._forecasts:
             alone = (
                 Alone(size.one, self._predicted(shape, size, size.one_split, ALONE))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -54,15 +54,20 @@ def of_speed(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
     yield from _of_texts(forecast, workload, best=True)
 
 
-def may_miss(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
+def may_miss(
+    forecast: Forecast, workload: Workload, surely: Collection[Reason]
+) -> Iterator[Reason]:
     """Those that the forecast misses while its range reaches them: how far off it is, and between
-    what it lies."""
-    reasons = (
+    what it lies. `surely` are those of `of_speed`."""
+    missed = (
         *decode(forecast, workload, forecast.decode_tps),
         *first_token(forecast, workload, forecast.ttft_ms),
         *_of_texts(forecast, workload, best=False),
     )
-    surely = {reason.rule for reason in of_speed(forecast, workload)}
+    rules = {reason.rule for reason in surely}
+    reasons = [reason for reason in missed if reason.rule not in rules]
+    if not reasons:
+        return
     texts, query = forecast.documents_per_second(workload.prompt), forecast.text_ms(QUERY_TOKENS)
     ranges = {
         "documents": f"between {texts.low:.3g} and {texts.high:.3g}",
@@ -71,8 +76,7 @@ def may_miss(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
         "ttft": f"between {forecast.ttft_low_ms:.0f} and {forecast.ttft_high_ms:.0f} ms",
     }
     for reason in reasons:
-        if reason.rule not in surely:
-            yield replace(reason, has=f"{reason.has}, {ranges[reason.rule]}")
+        yield replace(reason, has=f"{reason.has}, {ranges[reason.rule]}")
 
 
 def decode(forecast: Forecast, workload: Workload, rate: float) -> Iterator[Reason]:

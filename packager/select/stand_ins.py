@@ -10,14 +10,13 @@ Test Equating, Scaling, and Linking, chapter 2).
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import sqrt
+from math import fsum, sqrt
 
-from packager.catalog import Variant, load, score_of
-from packager.catalog.benchmarks import scores
+from packager.catalog import Variant, load, score_of, tuned_to_answer
+from packager.catalog.benchmarks import scores_in
 from packager.need.usecases import instead_of
 
 _FEWEST = 4
@@ -35,21 +34,14 @@ class StandIn:
 def published(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> float | None:
     """The score in the first of the `modes` that there is one of; a score without a mode is that of
     a model without the switch."""
+    given = scores_in(variant.repo_id, benchmark)
+    its_own = "thinking" if variant.thinking == "always" else "non-thinking"
     for mode in modes:
-        score = score_of(variant, benchmark, mode)
-        if score is None and mode == (
-            "thinking" if variant.thinking == "always" else "non-thinking"
-        ):
-            score = next(
-                (
-                    other
-                    for other in scores(variant.repo_id)
-                    if other.mode is None and other.benchmark == benchmark
-                ),
-                None,
-            )
-        if score is not None:
-            return score.value
+        wanted = (mode, None) if mode == its_own else (mode,)
+        for stated in wanted:
+            for score in given:
+                if score.mode == stated:
+                    return score.value
     return None
 
 
@@ -107,7 +99,7 @@ def _mode_makes(benchmark: str, wanted: str, other: str) -> float:
         for first, second in pairs
         if first is not None and second is not None
     ]
-    return round(statistics.median(differences), 1) if len(differences) >= _FEWEST else 0.0
+    return round(_median(differences), 1) if len(differences) >= _FEWEST else 0.0
 
 
 @cache
@@ -125,11 +117,30 @@ def _line(source: str, wanted: str) -> tuple[float, float] | None:
     if len(pairs) < _FEWEST:
         return None
     before, after = zip(*pairs, strict=True)
-    spread = statistics.pstdev(before)
+    spread = _spread(before)
     if not spread:
         return None
-    slope = statistics.pstdev(after) / spread
-    return slope, statistics.mean(after) - slope * statistics.mean(before)
+    slope = _spread(after) / spread
+    return slope, _mean(after) - slope * _mean(before)
+
+
+# Not those of the module `statistics`: it brings fractions and decimals, a hundredth of `fit`.
+
+
+def _mean(values: Sequence[float]) -> float:
+    return fsum(values) / len(values)
+
+
+def _spread(values: Sequence[float]) -> float:
+    """The standard deviation of the values as a whole population."""
+    mean = _mean(values)
+    return sqrt(_mean([(value - mean) ** 2 for value in values]))
+
+
+def _median(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return _mean(ordered[half : half + 1] if len(ordered) % 2 else ordered[half - 1 : half + 1])
 
 
 def _elder(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> StandIn | None:
@@ -138,14 +149,10 @@ def _elder(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> StandIn 
     if variant.release_date is None or not variant.params_total:
         return None
     best: tuple[float, Variant] | None = None
-    for older in load():
+    size = _size(variant)
+    for older in tuned_to_answer(variant.kind):
         newer = older.release_date is None or older.release_date >= variant.release_date
-        if (
-            newer
-            or older.base
-            or older.kind != variant.kind
-            or not 0 < _size(older) <= _size(variant)
-        ):
+        if newer or not 0 < _size(older) <= size:
             continue
         value = published(older, benchmark, modes)
         if value is None and not _cannot(older, modes):

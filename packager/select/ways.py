@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from packager.catalog import find
 from packager.device.target import Target
@@ -23,7 +23,7 @@ a recipe spends shows there."""
 class Way:
     """A runtime with one of its recipes, and its place in the target's preference; `order` is its
     place among the runtime's own recipes, which go from the best quality down. `note` says why it
-    stands first where a measurement put it there."""
+    stands first where a measurement put it there; `id` is that of the recipe, made once."""
 
     runtime: Runtime
     recipe: Recipe
@@ -31,6 +31,10 @@ class Way:
     coarse: bool
     order: int = 0
     note: str | None = None
+    id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", self.recipe.id)
 
 
 def ways_of(target: Target, runtimes: tuple[Runtime, ...], wanted: str | None) -> list[Way]:

@@ -7,25 +7,28 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from packager.json_values import JsonObject
-from packager.shape.from_config import from_config
 from packager.shape.model import Widths
 from packager.shape.tensors import parameters
-from packager.shape.write_config import to_config
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Shape(Widths):
-    """A text decoder of any Qwen generation."""
+    """A text decoder of any Qwen generation; equal to another as its widths are."""
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], where: str) -> Self:
         """The shape that a Hugging Face config.json describes; a PackError (exit code 6) names
         `where` and the key."""
+        # Late, as in to_config: the catalogue's shapes are read without any config.json.
+        from packager.shape.from_config import from_config
+
         return from_config(cls, config, where)
 
     def to_config(self) -> JsonObject:
         """A config.json of this shape, which transformers reads and `from_config` turns back into
         the same shape."""
+        from packager.shape.write_config import to_config
+
         return to_config(self)
 
     def parameters(self) -> int:

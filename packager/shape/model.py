@@ -102,6 +102,11 @@ class Widths:
     audio_seconds: int = 0
     draft_layers: int = 0
 
+    def __hash__(self) -> int:
+        # Of what shapes mostly differ in: `fit` looks into caches thousands of times, and the other
+        # fields would double the time that takes.
+        return hash((self.model_type, self.hidden, self.layers, self.vocab, self.context))
+
     @classmethod
     def from_dict(cls, fields: JsonObject) -> Self:
         """The inverse of dataclasses.asdict, for shapes that crossed a process or a JSON file."""
@@ -124,13 +129,20 @@ class Widths:
         return replace(self, audio=tower, audio_seconds=seconds)
 
     @property
+    def without_towers(self) -> Self:
+        """The text decoder, with its draft module where it has one."""
+        if self.vision is None and self.audio is None:
+            return self
+        return replace(self, vision=None, image_tokens=0, audio=None, audio_seconds=0)
+
+    def drafting(self, layers: int) -> Self:
+        """The same decoder with a draft module of so many layers; 0 for none."""
+        return self if layers == self.draft_layers else replace(self, draft_layers=layers)
+
+    @property
     def decoder(self) -> Self:
         """The text decoder alone."""
-        if self.vision is None and self.audio is None and not self.draft_layers:
-            return self
-        return replace(
-            self, vision=None, image_tokens=0, audio=None, audio_seconds=0, draft_layers=0
-        )
+        return self.without_towers.drafting(0)
 
     @property
     def modality(self) -> str:

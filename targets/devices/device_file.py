@@ -88,9 +88,9 @@ def parse_target(text: str, path: str, runtimes: tuple[str, ...]) -> Target:
             file,
             [(1, "this is not a device file: a number is too long, or the nesting too deep.")],
         ) from None
-    problems = _Problems(file, lines_of_keys(text))
+    problems = _Problems(file, text)
     _check(data, runtimes, problems)
-    if problems.found:
+    if problems.noted:
         raise problems.error()
     return _target(data, path)
 
@@ -110,21 +110,28 @@ class BadDeviceFile(PackError):
 
 
 class _Problems:
-    """What is wrong with one file, in the order of its lines."""
+    """What is wrong with one file."""
 
-    def __init__(self, file: str, lines: dict[str, int]) -> None:
-        self.found: list[tuple[int, str]] = []
-        self._file = file
-        self._lines = lines
+    def __init__(self, file: str, text: str) -> None:
+        self.noted: list[tuple[str, str]] = []
+        self._file, self._text = file, text
 
     def add(self, dotted: str, text: str) -> None:
-        """One problem with a key; a key that is missing is reported at its table."""
-        line = self._lines.get(dotted) or self._lines.get(dotted.rpartition(".")[0]) or 1
-        self.found.append((line, f"{dotted.removeprefix('device.')} {text}"))
+        """One problem with a key."""
+        self.noted.append((dotted, text))
 
     def error(self) -> BadDeviceFile:
-        """All of them in one."""
-        return BadDeviceFile(self._file, sorted(set(self.found)))
+        """All of them in one, in the order of the lines; a key that is missing is reported at its
+        table."""
+        lines = lines_of_keys(self._text)
+        numbered = {
+            (
+                lines.get(dotted) or lines.get(dotted.rpartition(".")[0]) or 1,
+                f"{dotted.removeprefix('device.')} {text}",
+            )
+            for dotted, text in self.noted
+        }
+        return BadDeviceFile(self._file, sorted(numbered))
 
 
 def _check(data: JsonObject, runtimes: tuple[str, ...], problems: _Problems) -> None:
@@ -150,7 +157,7 @@ def _check(data: JsonObject, runtimes: tuple[str, ...], problems: _Problems) -> 
     device = data.get("device")
     _check_isa(device.get("isa") if isinstance(device, Mapping) else None, problems)
     _check_target(data.get("target", {}), runtimes, problems)
-    if not problems.found:
+    if not problems.noted:
         _check_sense(object_at(data, "device"), object_or_empty(data, "workload"), problems)
 
 
@@ -289,6 +296,9 @@ def _check_sense(device: JsonObject, workload: JsonObject, problems: _Problems) 
 
 
 def _check_licences(words: list[str], problems: _Problems) -> None:
+    if not words:
+        return
+    # Late: most files name none, and a list of devices needs no catalogue.
     from packager.catalog import licence_ids
 
     known = ("any", *licence_ids())

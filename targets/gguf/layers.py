@@ -16,11 +16,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any, NamedTuple
 
 import msgspec
 
-from packager.json_values import JsonObject
 from packager.shape import Shape
 from targets.gguf import sizes
 from targets.gguf.presets import PRESETS, PURE, Preset
@@ -83,22 +83,22 @@ class Layers(NamedTuple):
 
 def _add(bytes_by_type: dict[str, int], shape: Shape, part: Bytes, times: int = 1) -> None:
     for kind, size in part.items():
-        name = kind.removesuffix(_EXPERTS)
-        bytes_by_type[name] = bytes_by_type.get(name, 0) + times * active(shape, kind, size)
+        if kind.endswith(_EXPERTS):
+            kind, size = kind.removesuffix(_EXPERTS), _active(shape, size)
+        bytes_by_type[kind] = bytes_by_type.get(kind, 0) + times * size
 
 
-def active(shape: Shape, kind: str, size: int) -> int:
-    """Bytes that a token reads of `size` bytes of that kind."""
-    return (
-        size * shape.experts.active // shape.experts.count
-        if kind.endswith(_EXPERTS) and shape.experts
-        else size
-    )
+def _active(shape: Shape, size: int) -> int:
+    """Bytes that a token reads of a stack of experts of `size` bytes."""
+    experts = shape.experts
+    return size * experts.active // experts.count if experts else size
 
 
 def read_of(shape: Shape, part: Bytes) -> int:
     """Bytes that a token reads of one part."""
-    return sum(active(shape, kind, size) for kind, size in part.items())
+    return sum(
+        _active(shape, size) if kind.endswith(_EXPERTS) else size for kind, size in part.items()
+    )
 
 
 @cache
@@ -118,15 +118,11 @@ def of(shape: Shape, preset: Preset, total: sizes.Sizes) -> Layers:
     kind = preset.name if preset.name in PURE else UNKNOWN
     if entry is None:
         return _alike(shape, total, kind)
-    pattern, kinds, embedding, output = msgspec.convert(
-        entry, tuple[str, list[Bytes], Bytes, Bytes]
-    )
-    by_letter = {chr(ord("a") + number): part for number, part in enumerate(kinds)}
-    times = Counter(pattern)
-    in_layers = sum(times[letter] * _sum(part) for letter, part in by_letter.items())
-    if in_layers + _sum(embedding) + _sum(output) != total.data:
+    by_letter = dict(zip(ascii_lowercase, entry.kinds, strict=False))
+    in_layers = sum(entry.pattern.count(letter) * _sum(part) for letter, part in by_letter.items())
+    if in_layers + _sum(entry.embedding) + _sum(entry.output) != total.data:
         return _alike(shape, total, kind)
-    return Layers(tuple(map(by_letter.__getitem__, pattern)), embedding, output)
+    return Layers(tuple(map(by_letter.__getitem__, entry.pattern)), entry.embedding, entry.output)
 
 
 def _alike(shape: Shape, total: sizes.Sizes, kind: str) -> Layers:
@@ -148,17 +144,28 @@ def _sum(part: Bytes) -> int:
     return sum(part.values())
 
 
+class _Entry(NamedTuple):
+    """One shape in one preset: a letter for every layer, the bytes of each kind of layer in the
+    order of the letters, those of the embedding, and those of output and last norm."""
+
+    pattern: str
+    kinds: list[dict[str, int]]
+    embedding: dict[str, int]
+    output: dict[str, int]
+
+
+class _Table(msgspec.Struct):
+    shapes: dict[str, dict[str, _Entry]]
+
+
 @cache
-def _table() -> dict[str, JsonObject]:
-    table: dict[str, JsonObject] = (
-        json.loads(TABLE.read_text(encoding="utf-8"))["shapes"] if TABLE.exists() else {}
-    )
-    return table
+def _table() -> dict[str, dict[str, _Entry]]:
+    """By shape and preset."""
+    return msgspec.json.decode(TABLE.read_bytes(), type=_Table).shapes if TABLE.exists() else {}
 
 
 def ask(shape: Shape, preset: Preset) -> list[Any]:
-    """[one letter per layer, bytes by type of each kind of layer, those of the embedding, those of
-    output and last norm]."""
+    """The fields of an entry of the table, in their order."""
     # Late: the gguf package brings numpy, and the dry run the engine.
     from packager.shape import tensors
     from targets.gguf import kernels, metadata, mix

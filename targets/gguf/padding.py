@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import gguf
 
 from targets.gguf import header
-from targets.gguf.tensors import ROOM
+from targets.gguf.presets import ROOM
 
 KEY = "qwen_pack.padding"
 _VOCABULARY = {gguf.Keys.Tokenizer.LIST, gguf.Keys.Tokenizer.TOKEN_TYPE, gguf.Keys.Tokenizer.MERGES}

@@ -63,6 +63,10 @@ PRESETS: dict[str, Preset] = {
     )
 }
 
+ROOM = 1 << 15
+"""Bytes that all keys of a file but the vocabulary fill up, see targets.gguf.padding. Qwen3's
+template takes 4 KB of it."""
+
 PROJECTOR = "mmproj.gguf"
 """The file of the vision tower, beside the text model's; chosen by name, never by order."""
 

@@ -17,11 +17,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from packager.errors import usage
 from packager.shape import Shape, heads
 from targets.gguf.presets import IMATRIX_DECIDES, PRESETS, Preset
-from targets.gguf.tensor_types import differences, part_of
-from targets.gguf.tensors import padded
 
 if TYPE_CHECKING:
     from packager.catalog import Variant
@@ -134,7 +134,7 @@ def of(
     )
     if shape.task != "generate":
         return _with_head(shape, of(_decoder(shape), preset, imatrix, overrides))
-    stored = _table().get(key(shape), {}).get(column)
+    stored = _stored(key(shape), column)
     if stored is not None and overrides:
         stored = _with_types(shape, column, stored, imatrix or preset.imatrix, overrides)
     return stored if stored is not None else _asked(shape, preset.name, imatrix, overrides)
@@ -148,6 +148,9 @@ def _with_types(
     imatrix: bool,
     overrides: tuple[tuple[str, str], ...],
 ) -> Sizes | None:
+    # Late: most recipes leave the types to the library.
+    from targets.gguf.tensor_types import differences
+
     grown = differences(key(shape), shape.layers, column, overrides, imatrix)
     if grown is None:
         return None
@@ -175,23 +178,42 @@ def _with_head(shape: Shape, decoder: Sizes) -> Sizes:
 
 def head_bytes(shape: Shape) -> int:
     """Bytes of the two rows that a reranker keeps of its output matrix; 0 for everything else."""
-    return padded(_ANSWERS * shape.hidden * _FLOAT) if shape.task == "rerank" else 0
+    if shape.task != "rerank":
+        return 0
+    # Late, as in `ask`: the table needs no tensors.
+    from targets.gguf.tensors import padded
+
+    return padded(_ANSWERS * shape.hidden * _FLOAT)
+
+
+class _Entry(msgspec.Struct):
+    """One shape of the table: bytes of the header, and the numbers of each preset."""
+
+    table: int
+    sizes: list[list[int]]
+
+
+class _Table(msgspec.Struct):
+    presets: list[str]
+    shapes: dict[str, _Entry]
 
 
 @cache
-def _table() -> dict[str, dict[str, Sizes]]:
-    stored = (
-        json.loads(TABLE.read_text(encoding="utf-8"))
-        if TABLE.exists()
-        else {"presets": [], "shapes": {}}
-    )
-    return {
-        name: {
-            preset: Sizes._make((*numbers[:_PARTS], entry["table"], *(numbers[_PARTS:] or [0])))
-            for preset, numbers in zip(stored["presets"], entry["sizes"], strict=True)
-        }
-        for name, entry in stored["shapes"].items()
-    }
+def _table() -> _Table:
+    if not TABLE.exists():
+        return _Table([], {})
+    return msgspec.json.decode(TABLE.read_bytes(), type=_Table)
+
+
+@cache
+def _stored(shape_key: str, column: str) -> Sizes | None:
+    """What the table says; None for a shape or a preset that it has not."""
+    table = _table()
+    entry = table.shapes.get(shape_key)
+    if entry is None or column not in table.presets:
+        return None
+    numbers = entry.sizes[table.presets.index(column)]
+    return Sizes._make((*numbers[:_PARTS], entry.table, *(numbers[_PARTS:] or [0])))
 
 
 @cache
@@ -216,7 +238,8 @@ def ask(
     from packager.shape import tensors
     from targets.gguf import header, kernels, metadata, mix
     from targets.gguf.arch import architecture
-    from targets.gguf.tensors import place
+    from targets.gguf.tensor_types import part_of
+    from targets.gguf.tensors import padded, place
 
     converter = architecture(shape.to_config())
     specs = list(tensors(shape))

@@ -8,11 +8,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-ROOM = 1 << 15
-"""Bytes that all keys but the vocabulary fill up, see targets.gguf.padding. Qwen3's template takes
-4 KB of it."""
-
-
 ALIGNMENT = 32
 """Bytes to which tensor data is aligned (GGUF's default)."""
 

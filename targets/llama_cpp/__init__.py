@@ -4,37 +4,39 @@ imports no engine."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from packager.engine_check.ladder import read
 from packager.errors import PackError, usage
 from packager.json_values import JsonObject, at, object_or_empty
 from packager.names import did_you_mean
 from packager.plan.additions import Additions
-from packager.plan.adopted import Adopted
 from packager.predict.forecast import Speed
 from packager.predict.memory import Drafting, Footprint, kv_cache_bytes
 from packager.predict.offload import Split
 from packager.recipe import REPACK, Recipe, repacked_recipe
-from packager.records.contents import Minimum
+from packager.remembered import last_answer
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import Shape
 from packager.shape.heads import LAYERS as DRAFT_LAYERS
 from packager.shape.names import TEXT_TYPES
-from targets.gguf import layers, sizes, tensors, tower
+from targets.gguf import layers, sizes
 from targets.gguf.presets import (
     DEFAULT_KV,
     KV_BITS,
     PRESETS,
     PROJECTOR,
+    ROOM,
     Preset,
     preset_of,
     projector_type,
 )
-from targets.llama_cpp import floor, importance, memory, offload, speed
+from targets.llama_cpp import importance, memory, offload, speed
+
+if TYPE_CHECKING:
+    from packager.plan.adopted import Adopted
+    from packager.records.contents import Minimum
 
 REPACKED = "Q4_0"
 """What groups of 4 bits around 8 become, as most are published; others make blocks of Q4_1."""
@@ -92,6 +94,9 @@ class LlamaCpp:
         self, artifact: Path, shape: Shape, recipe: Recipe, facts: JsonObject
     ) -> tuple[Minimum, ...]:
         """See packager.package.floor.HasFloor."""
+        # Late, as the other readers of TOML that `fit` does without.
+        from targets.llama_cpp import floor
+
         return floor.minimum(shape, recipe, facts)
 
     def recipes(self) -> Sequence[Recipe]:
@@ -158,7 +163,7 @@ class LlamaCpp:
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """The weights and the keys to the byte; the vocabulary as dense as Qwen's."""
         stored = self._sizes(shape, recipe)
-        text = stored.data + stored.table + sizes.vocabulary_bytes(shape) + tensors.ROOM
+        text = stored.data + stored.table + sizes.vocabulary_bytes(shape) + ROOM
         return text + projector_bytes(shape, recipe)
 
     def footprint(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
@@ -210,7 +215,7 @@ class LlamaCpp:
     def _layers(self, shape: Shape, recipe: Recipe) -> layers.Layers:
         # Of the layers that every token goes through; heads draft beside them.
         preset = preset_of(recipe.weights)
-        stored = self._sizes(replace(shape, draft_layers=0), recipe)
+        stored = self._sizes(shape.drafting(0), recipe)
         if not _repacked(recipe):
             return layers.of(shape, preset, stored)
         body, ends = (
@@ -239,14 +244,14 @@ class LlamaCpp:
         text = (
             sizes.largest_tensor(shape, self._sizes(shape, recipe))
             + sizes.vocabulary_bytes(shape)
-            + tensors.ROOM
+            + ROOM
         )
         # The engine opens a tower in one file alone.
         return max(text, projector_bytes(shape, recipe))
 
     def drafting(self, shape: Shape, recipe: Recipe, context: int, how: str) -> Drafting:
         """See packager.runtime.Drafts."""
-        whole = replace(shape, draft_layers=DRAFT_LAYERS if how == "mtp" else 0)
+        whole = shape.drafting(DRAFT_LAYERS if how == "mtp" else 0)
         return memory.drafting(shape, recipe, self._sizes(whole, recipe), context, how)
 
     def how_to_run(self, recipe: Recipe, workload: JsonObject) -> str:
@@ -275,6 +280,8 @@ class LlamaCpp:
 
 @cache
 def _ladder() -> Ladder:
+    from packager.engine_check.ladder import read
+
     return read(Path(__file__).with_name("ladder.toml"))
 
 
@@ -298,12 +305,16 @@ def projector_bytes(shape: Shape, recipe: Recipe) -> int:
     found = shape.vision or shape.audio
     if found is None:
         return 0
-    return tower.file_bytes(found, projector_type(recipe.weights), tensors.ROOM)
+    # Late: most models take text alone.
+    from targets.gguf import tower
+
+    return tower.file_bytes(found, projector_type(recipe.weights), ROOM)
 
 
+@last_answer
 def _sizes(shape: Shape, recipe: Recipe) -> sizes.Sizes:
     """Of the text decoder, with the heads that are built with it."""
-    text = replace(shape.decoder, draft_layers=shape.draft_layers)
+    text = shape.without_towers
     stored = sizes.of(
         text,
         preset_of(recipe.weights),

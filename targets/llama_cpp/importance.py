@@ -3,7 +3,6 @@ Imports no engine."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from functools import cache
@@ -57,6 +56,9 @@ def carried(recipe: Recipe, additions: Additions) -> Recipe:
             IMATRIX, calibration={**_facts(additions.calibration), "chunk_tokens": CHUNK_TOKENS}
         )
     if additions.tensor_types:
+        # Late: most recipes carry none.
+        import hashlib
+
         types = dict(additions.tensor_types)
         # The order counts: the first pattern that hits decides.
         digest = hashlib.sha256(json.dumps(list(types.items())).encode()).hexdigest()[:8]

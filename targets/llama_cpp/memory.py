@@ -22,7 +22,6 @@ from packager.recipe import Recipe
 from packager.shape import Shape
 from packager.shape.audio import RATE, WINDOW_CHUNKS, AudioTower
 from packager.shape.tower import MERGE, Tower
-from targets.gguf import tower
 from targets.gguf.presets import projector_type
 from targets.gguf.sizes import Sizes
 
@@ -102,6 +101,9 @@ def tower_weights(shape: Shape, recipe: Recipe) -> int:
     found: Tower | AudioTower | None = shape.vision or shape.audio
     if found is None:
         return 0
+    # Late: most models take text alone.
+    from targets.gguf import tower
+
     return sum(tower.bytes_by_type(found, projector_type(recipe.weights)).values())
 
 

@@ -3,10 +3,11 @@ figures are in speed.toml."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from packager.predict.forecast import Speed, prompt_parameters
 from packager.shape import Shape
@@ -15,8 +16,6 @@ from targets.speed_table import Row, rows
 
 FILE = Path(__file__).with_name("speed.toml")
 _REFERENCE = "Q4_K"
-_Bytes = tuple[tuple[str, int], ...]
-"""Bytes by type."""
 
 
 def speed(shape: Shape, layers: Layers, isa: str) -> Speed:
@@ -29,7 +28,7 @@ def speed(shape: Shape, layers: Layers, isa: str) -> Speed:
     # the last token only.
     multiplied = layers.multiplied_per_token(shape)
     read = layers.read_per_token(shape, multiplied)
-    known = _speed(shape, tuple(read.items()), tuple(multiplied.items()), _unit(isa))
+    known = _speed(shape, read, multiplied, _rows_of(_unit(isa)))
     if shape.task == "generate":
         return known
     # Of a text for an embedder or a reranker the logits of every token are computed as well.
@@ -45,20 +44,45 @@ def _unit(isa: str) -> str:
     return "aarch64+i8mm" if unit == "aarch64" and "i8mm" in extensions else unit
 
 
+class _Unit(NamedTuple):
+    """The rows of one unit: the usual one, and the factors on the rates by type."""
+
+    usual: Row
+    bandwidth: Mapping[str, float]
+    compute: Mapping[str, float]
+
+
 @cache
-def _speed(shape: Shape, read: _Bytes, multiplied: _Bytes, unit: str) -> Speed:
+def _rows_of(unit: str) -> _Unit:
     known = rows(FILE)
     # What no table names is as the processors that were measured first.
-    default = known.get(f"{unit}/{_REFERENCE}", known[f"x86_64/{_REFERENCE}"])
+    usual = known.get(f"{unit}/{_REFERENCE}", known[f"x86_64/{_REFERENCE}"])
+    by_type = {
+        name.removeprefix(f"{unit}/"): row
+        for name, row in known.items()
+        if name.startswith(f"{unit}/")
+    }
+    return _Unit(
+        usual,
+        {kind: row.bandwidth for kind, row in by_type.items()},
+        {kind: row.compute for kind, row in by_type.items()},
+    )
 
-    def mean(parts: _Bytes, factor: Callable[[Row], float]) -> float:
-        seconds = sum(size / factor(known.get(f"{unit}/{kind}", default)) for kind, size in parts)
-        return max(1, sum(size for _, size in parts)) / max(1e-9, seconds)
 
+def _mean(bytes_by_type: Mapping[str, int], factors: Mapping[str, float], usual: float) -> float:
+    """The mean of the factors over the seconds that the bytes of each type take."""
+    seconds = sum(size / factors.get(kind, usual) for kind, size in bytes_by_type.items())
+    return max(1, sum(bytes_by_type.values())) / max(1e-9, seconds)
+
+
+def _speed(
+    shape: Shape, read: Mapping[str, int], multiplied: Mapping[str, int], unit: _Unit
+) -> Speed:
+    default = unit.usual
     operations = default.operations(shape)
     return Speed(
-        bandwidth=mean(read, lambda row: row.bandwidth),
-        compute=mean(multiplied, lambda row: row.compute),
+        bandwidth=_mean(read, unit.bandwidth, default.bandwidth),
+        compute=_mean(multiplied, unit.compute, default.compute),
         operations=operations,
         attention=default.attention,
         experts=default.experts,
@@ -68,5 +92,5 @@ def _speed(shape: Shape, read: _Bytes, multiplied: _Bytes, unit: str) -> Speed:
         batched=default.batched,
         # The tower's weights are not repacked for the processor: in 8 bits it is taken to be no
         # faster than in half precision (docs/vision.md).
-        tower=known.get(f"{unit}/F16", default).compute,
+        tower=unit.compute.get("F16", default.compute),
     )

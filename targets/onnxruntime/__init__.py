@@ -7,23 +7,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from packager.engine_check.ladder import read
 from packager.errors import usage
 from packager.json_values import JsonObject, at_or_none
 from packager.names import did_you_mean
 from packager.need.usecases import use_case
-from packager.plan.adopted import Adopted
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
 from packager.recipe import ADAPTERS, Recipe, repacked_recipe
-from packager.records.contents import Minimum
 from packager.runtime import BuildNeeds, Ladder, Runtime, Tools
 from packager.shape import Shape, as_qwen2
-from targets.onnxruntime import data, floor, obstacles, sizes, speed
+from targets.onnxruntime import data, obstacles, sizes, speed
 from targets.onnxruntime.distributions import engine_distributions
 from targets.onnxruntime.how_to_run import how_to_run
+
+if TYPE_CHECKING:
+    from packager.plan.adopted import Adopted
+    from packager.records.contents import Minimum
 
 
 class OnnxRuntime:
@@ -68,6 +69,9 @@ class OnnxRuntime:
         self, artifact: Path, shape: Shape, recipe: Recipe, facts: JsonObject
     ) -> tuple[Minimum, ...]:
         """See packager.package.floor.HasFloor."""
+        # Late, as the other readers of TOML that `fit` does without.
+        from targets.onnxruntime import floor
+
         return floor.minimum(shape)
 
     def adopt(self, place: Path) -> Adopted | None:
@@ -213,5 +217,7 @@ print(tokenizer.decode(generator.get_sequence(0)))
 
 @cache
 def _ladder() -> Ladder:
+    from packager.engine_check.ladder import read
+
     ladder = read(Path(__file__).with_name("ladder.toml"))
     return replace(ladder, distributions=engine_distributions())

@@ -14,6 +14,7 @@ from packager.errors import bad_input
 from packager.json_values import object_or_empty
 from packager.predict.memory import Footprint, kv_bits, kv_cache_bytes
 from packager.recipe import Recipe
+from packager.remembered import last_answer
 from packager.shape import Shape
 from targets.onnxruntime import sizes
 from targets.onnxruntime.quantization import Settings, parse
@@ -53,6 +54,7 @@ def recipes() -> tuple[Recipe, ...]:
     return tuple(recipes)
 
 
+@last_answer
 def settings_of(recipe: Recipe) -> Settings:
     """The settings of a recipe, checked again: they may come from a manifest."""
     settings = recipe.settings

@@ -6,21 +6,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from packager.engine_check.ladder import read
 from packager.errors import usage
 from packager.json_values import JsonObject, at_or_none
 from packager.names import did_you_mean
 from packager.need.usecases import use_case
-from packager.plan.adopted import Adopted
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
 from packager.recipe import Recipe, repacked_recipe
-from packager.records.contents import Minimum
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import FIRST_GENERATION, Shape, as_qwen2
-from targets.openvino import data, floor, sizes, speed
+from targets.openvino import data, sizes, speed
+
+if TYPE_CHECKING:
+    from packager.plan.adopted import Adopted
+    from packager.records.contents import Minimum
 
 # What optimum-intel 2.1 exports with the transformers versions that qwen-pack installs with it; its
 # other Qwen exporters want older ones. Source: MIN/MAX_TRANSFORMERS_VERSION in
@@ -83,6 +84,9 @@ class OpenVino:
         self, artifact: Path, shape: Shape, recipe: Recipe, facts: JsonObject
     ) -> tuple[Minimum, ...]:
         """See packager.package.floor.HasFloor."""
+        # Late, as the other readers of TOML that `fit` does without.
+        from targets.openvino import floor
+
         return floor.minimum(artifact, shape)
 
     def adopt(self, place: Path) -> Adopted | None:
@@ -265,4 +269,6 @@ def _capped(variables: Mapping[str, str]) -> str:
 
 @cache
 def _ladder() -> Ladder:
+    from packager.engine_check.ladder import read
+
     return read(Path(__file__).with_name("ladder.toml"))

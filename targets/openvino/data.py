@@ -14,6 +14,7 @@ import msgspec
 from packager.json_values import JsonObject, at, at_or_none, object_at, object_or_empty, texts_at
 from packager.predict.memory import Footprint
 from packager.recipe import Recipe, repacked_group
+from packager.remembered import last_answer
 from packager.shape import Shape
 from targets.openvino import sizes
 from targets.openvino.sizes import Compression
@@ -46,6 +47,7 @@ def recipes() -> tuple[Recipe, ...]:
     )
 
 
+@last_answer
 def compression_of(recipe: Recipe) -> Compression | None:
     """The settings of a recipe for OVWeightQuantizationConfig, or the ggml type whose blocks are
     taken over; with `repack` the columns of a checkpoint's groups that are. None where nothing is

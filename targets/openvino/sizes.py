@@ -9,6 +9,7 @@ from math import ceil
 from typing import Any, TypeAlias
 
 from packager.json_values import JsonObject, at
+from packager.remembered import last_answer
 from packager.shape import Shape, TensorSpec
 from packager.shape.tensors import layer_tensors, outer_tensors
 
@@ -27,6 +28,10 @@ SMALLEST_GROUP = 32
 
 EMBEDDING = "model.embed_tokens.weight"
 OUTPUT = "lm_head.weight"
+_ENDS = (EMBEDDING, OUTPUT)
+
+_Settings: TypeAlias = tuple[tuple[str, Any], ...]
+"""A Compression that can be looked up in a cache."""
 
 _SCALE_BYTES = 2
 
@@ -71,21 +76,35 @@ def storage(spec: TensorSpec, compression: Compression | None) -> Storage:
     Norms and biases stay in the checkpoint's 16 bits; the embedding and the output matrix take the
     backup precision of a 4-bit recipe, as does a matrix whose rows no group divides.
     """
-    if compression is None or len(spec.shape) < 2:
+    return _stored_as(
+        len(spec.shape) > 1, spec.name in _ENDS, spec.shape[-1], _settings(compression)
+    )
+
+
+def _settings(compression: Compression | None) -> _Settings | None:
+    return None if compression is None else tuple(compression.items())
+
+
+@cache
+def _stored_as(matrix: bool, end: bool, columns: int, settings: _Settings | None) -> Storage:
+    """`storage` by what it depends on: whether the tensor is a matrix, and one of the two ends of
+    the model, and how long its rows are."""
+    if settings is None or not matrix:
         return _PLAIN
-    if "repack" in compression and spec.name not in (EMBEDDING, OUTPUT):
+    compression = dict(settings)
+    if "repack" in compression and not end:
         return Storage(4, at(compression, "repack", int), True)
     if "bits" not in compression and "blocks" not in compression:
         return _PLAIN
     if "blocks" in compression:
-        narrow = compression["blocks"] == "Q4_0" and spec.name not in (EMBEDDING, OUTPUT)
+        narrow = compression["blocks"] == "Q4_0" and not end
         return Storage(4 if narrow else 8, GGML_BLOCK, False, ggml=True)
     if compression["bits"] == 8:
         return Storage(8, None, not compression["sym"])
     backup = Storage(8, None, compression["backup_precision"] == "int8_asym")
-    if not compression["all_layers"] and spec.name in (EMBEDDING, OUTPUT):
+    if not compression["all_layers"] and end:
         return backup
-    group = fitting_group(spec.shape[-1], at(compression, "group_size", int))
+    group = fitting_group(columns, at(compression, "group_size", int))
     return (
         backup
         if group is None
@@ -154,15 +173,15 @@ class Totals:
     modes: dict[str, int]
 
 
+@last_answer
 def totals(shape: Shape, compression: Compression | None) -> Totals:
     """The sums for a shape under these settings; counted once, as `fit` asks for each several
     times."""
-    return _totals(shape, None if compression is None else tuple(compression.items()))
+    return _totals(shape, _settings(compression))
 
 
 @cache
-def _totals(shape: Shape, settings: tuple[tuple[str, Any], ...] | None) -> Totals:
-    compression = None if settings is None else dict(settings)
+def _totals(shape: Shape, settings: _Settings | None) -> Totals:
     stored = scales = zero_points = 0
     read = 0.0
     # The reader gives every matrix a zero point per block, all of them equal: those of one length
@@ -170,16 +189,17 @@ def _totals(shape: Shape, settings: tuple[tuple[str, Any], ...] | None) -> Total
     middles: set[tuple[int, int]] = set()
     modes: dict[str, int] = {}
     for part in parts(shape):
-        how = storage(part.spec, compression)
+        how = _stored_as(part.is_matrix, part.spec.name in _ENDS, part.spec.shape[-1], settings)
         # Bytes of one of them in openvino_model.bin.
         size = how.bytes(*part.spec.shape) if part.is_matrix else part.spec.elements * 2
         stored += part.copies * size
         # Of an untied embedding a token reads one row, of experts the active ones.
         read += part.read * size
         if part.is_matrix and how.bits < 16:
-            count = part.copies * how.scales(*part.spec.shape)
+            of_one = how.scales(*part.spec.shape)
+            count = part.copies * of_one
             if how.ggml:
-                middles.add((how.bits, how.scales(*part.spec.shape)))
+                middles.add((how.bits, of_one))
             scales += count
             zero_points += count if how.zero_points or how.ggml else 0
             modes[how.mode] = modes.get(how.mode, 0) + part.constants

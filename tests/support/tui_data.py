@@ -20,7 +20,8 @@ from packager.predict.memory import Footprint
 from packager.predict.offload import Split
 from packager.recipe import Recipe
 from packager.runtime import BuildNeeds
-from packager.select import Candidate, Miss, Reason
+from packager.select import Candidate, Reason
+from packager.select.misses import Miss
 from packager.sources import Source
 from targets.openvino import OpenVino
 from tests.support.make_checkpoint import tiny_shape

@@ -32,7 +32,8 @@ from tui.widgets.slider import Slider
 from tui.widgets.what_if import WhatIf
 
 if TYPE_CHECKING:
-    from packager.select import Candidate, Miss
+    from packager.select import Candidate
+    from packager.select.misses import Miss
     from tui.ask import Ask
     from tui.core import Found
 

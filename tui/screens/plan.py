@@ -275,7 +275,7 @@ class PlanScreen(StepScreen):
 
     @on(Planned)
     def _planned(self, message: Planned) -> None:
-        from packager.select import steps
+        from packager.select.steps import steps
 
         self.checked = message.checked
         plan = message.checked.plan

@@ -13,7 +13,7 @@ from tui import explain
 from tui.widgets.lists import VimList
 
 if TYPE_CHECKING:
-    from packager.select import Miss
+    from packager.select.misses import Miss
 
 
 class MissList(VimList):
