@@ -208,6 +208,7 @@ def test_cleaning_removes_what_was_not_used_for_longest_and_nothing_else(
     assert [folder.exists() for folder in folders] == [False, True, True]
     assert main(["lab", "clean", "local:"]) == ExitCode.DONE
     assert [folder.exists() for folder in folders] == [False] * 3 and other.is_dir()
+    other.rmdir()
     assert main(["lab", "clean", "local:"]) == ExitCode.DONE, "nothing left is no error"
 
 

@@ -195,7 +195,7 @@ def test_a_phone_that_is_not_there_is_told_in_adbs_own_words(
     [
         (["--on", "pi5"], "'pi5' is neither an address nor the name of a machine"),
         (["--on", "local:qemu-aarch64-static"], "Name the agent: --agent"),
-        (["--on", "local:", "--agent", "aarch46"], "There is no agent 'aarch46'"),
+        (["--on", "local:", "--agent", "aarch46"], "There is no agent 'aarch46'. Did you mean 'aarch64'"),
         (["--on", "local:", "--agent", "/no/such"], "There is no agent '/no/such'"),
         (["--agent", "aarch64"], "only with --on"),
         (["--quality", "."], "--quality works only with --on"),

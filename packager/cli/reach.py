@@ -141,6 +141,7 @@ def identify(snapshot: Snapshot) -> Here:
 
 def _chosen(transport: Transport, agent: str | None) -> Choose:
     """Which agents are tried: the one that was named, else what the machine can run."""
+    from packager.names import did_you_mean
     from packager.pipeline.cache import BuildCache
     from targets.llama_cpp.agent import build
     from targets.llama_cpp.agent.variants import agents, fitting, is_name
@@ -152,7 +153,7 @@ def _chosen(transport: Transport, agent: str | None) -> Choose:
         path = Path(agent)
         if is_name(agent) and not path.exists():
             raise usage(
-                f"There is no agent {agent!r}.",
+                f"There is no agent {agent!r}.{did_you_mean(agent, [*agents().variants, PYTHON])}",
                 f"Name a file, or one of {', '.join(agents().variants)}.",
             )
         made = build.from_file(path)

@@ -12,7 +12,7 @@ from packager.device.identity import Here, Place
 from packager.errors import NotHere, bad_input, usage
 from packager.events import Event, StageFinished, StageNote, StageProgress, StageStarted
 from packager.json_values import at, at_or_none
-from packager.lab.agent import Makers, Running, first_that_runs
+from packager.lab.agent import FILE, Makers, Running, first_that_runs
 from packager.lab.gauges import Reach
 from packager.lab.heat import celsius, with_heat
 from packager.lab.push import Sent, push
@@ -158,7 +158,10 @@ def agent_there(transport: Transport, makers: Makers) -> Generator[Event, None, 
         running: Running = stop.value
     finally:
         steps.close()
-    yield StageNote(_PUSH, f"the agent for {running.agent.built_for} runs there")
+    which = "that was named"
+    if running.agent.built_for != FILE:
+        which = f"for {running.agent.built_for}"
+    yield StageNote(_PUSH, f"the agent {which} runs there")
     return running
 
 
