@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from packager.records import Measurement, Verdict
 
 
+_LONG = 100_000_000
+"""Bytes of which it is told how many have been sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Outcome:
     """One machine: its figures and what they say of the budgets, or why there are none."""
@@ -134,7 +138,7 @@ def _followed(work: Any, machine: str, leave: threading.Event) -> Measurement:
                     narrate(_of(machine, event.title))
                 case StageNote():
                     narrate(_of(machine, event.text))
-                case StageProgress(unit="B", total=int(total)) if total:
+                case StageProgress(unit="B", total=int(total)) if total >= _LONG:
                     quarter = 4 * event.done // total
                     if quarters.get(event.stage, 0) < quarter < 4:
                         narrate(_of(machine, f"{25 * quarter}% of {human_bytes(total)} sent"))
