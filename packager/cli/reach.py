@@ -66,9 +66,14 @@ def is_python(agent: str | None) -> bool:
     return agent == PYTHON or (agent or "").startswith(f"{PYTHON}:")
 
 
-def refuse_runtime(runtime: str, agent: str | None) -> None:
-    """Raise PackError (usage) for a runtime whose packages that agent does not run."""
-    if runtime != "llama.cpp" and not is_python(agent):
+def refuse_runtime(runtime: str, agent: str | None, task: str = "generate") -> None:
+    """Raise PackError (usage) for a runtime, or a task, whose packages that agent does not run."""
+    from packager.pipeline.on_device import refuse_task
+
+    if is_python(agent):
+        return
+    refuse_task(task)
+    if runtime != "llama.cpp":
         raise usage(
             f"The agent runs GGUF packages, and this one is made for {runtime}.",
             "Where Python and that engine are on the device: --agent python.",

@@ -72,12 +72,7 @@ def run(
         from packager.pipeline.device_quality import check, compared
 
         check(packaged, checkpoint)
-    if packaged.contents.task != "generate":
-        raise usage(
-            "The agent measures models that answer in words, and this one makes "
-            f"{'vectors' if packaged.contents.task == 'embed' else 'scores'}.",
-            "Install qwen-pack on the device and run bench there.",
-        )
+    refuse_task(packaged.contents.task)
     files = model_files(package, packaged)
     with temporary_folder() as held:
         snapshot = take(transport, held)
@@ -120,6 +115,16 @@ def run(
             yield from compared(package / MODEL, packaged, checkpoint, SESSION, there, log_path)
         )
     )
+
+
+def refuse_task(task: str) -> None:
+    """Raise PackError (usage) for a task that the agent does not have."""
+    if task != "generate":
+        raise usage(
+            "The agent measures models that answer in words, and this one makes "
+            f"{'vectors' if task == 'embed' else 'scores'}.",
+            "Where Python and the engine are on the device: --agent python.",
+        )
 
 
 def model_files(package: Path, found: Manifest) -> list[Sent]:
