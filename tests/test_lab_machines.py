@@ -128,7 +128,9 @@ def test_the_list_says_who_answers_and_why_another_does_not(
     assert "device offline" in rows["adb:R5CT"]["error"]
     assert "has not allowed this computer" in rows["adb:abc"]["error"]
     assert main(["lab", "list"]) == ExitCode.DONE
-    assert "here\tlocal:" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "here\tlocal:" in told.out
+    assert "adb:abc: Unlock it and accept the question" in told.err
 
 
 def test_every_command_of_the_page_is_one_that_the_program_takes(
