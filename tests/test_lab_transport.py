@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packager.cli import main
+from packager.cli.reach import refuse_runtime
 from packager.errors import ExitCode, PackError
 from packager.lab.machines import FILE, address_of
 from packager.lab.transport import Adb, Local, Ssh, parse, run
@@ -195,7 +196,10 @@ def test_a_phone_that_is_not_there_is_told_in_adbs_own_words(
     [
         (["--on", "pi5"], "'pi5' is neither an address nor the name of a machine"),
         (["--on", "local:qemu-aarch64-static"], "Name the agent: --agent"),
-        (["--on", "local:", "--agent", "aarch46"], "There is no agent 'aarch46'"),
+        (
+            ["--on", "local:", "--agent", "aarch46"],
+            "There is no agent 'aarch46'. Did you mean 'aarch64'",
+        ),
         (["--on", "local:", "--agent", "/no/such"], "There is no agent '/no/such'"),
         (["--agent", "aarch64"], "only with --on"),
         (["--quality", "."], "--quality works only with --on"),
@@ -217,3 +221,7 @@ def test_a_package_of_another_engine_is_told_where_to_measure(
     write_package(tmp_path / "p")
     assert main(["bench", str(tmp_path / "p"), "--on", "local:"]) == ExitCode.USAGE
     assert "on the device: --agent python" in capsys.readouterr().err
+    with pytest.raises(PackError, match="this one makes vectors") as caught:
+        refuse_runtime("llama.cpp", None, "embed")
+    assert caught.value.exit_code == ExitCode.USAGE
+    refuse_runtime("llama.cpp", "python:/opt/python", "embed")

@@ -257,6 +257,14 @@ def specs(text: str) -> tuple[str, ...]:
         ) from None
 
 
+def measured_on(ask: Ask, candidate: Candidate) -> str | None:
+    """The machine of the lab that measures what is built of a candidate; None where an agent there
+    does not run such packages."""
+    shape = candidate.variant.shape
+    runs = candidate.runtime == "llama.cpp" and (shape is None or shape.task == "generate")
+    return ask.machine if runs else None
+
+
 def build_command(ask: Ask, candidate: Candidate, out: Path | None = None) -> str:
     """The command line that builds this candidate: the choice is named only where it is not the
     tool's own."""
@@ -269,7 +277,8 @@ def build_command(ask: Ask, candidate: Candidate, out: Path | None = None) -> st
         words += ["--weights", ask.weights]
     words += [word for one in ask.lora for word in ("--lora", one)]
     words += [*ask.profile.flags(), *ask.wish.flags(), *ask.options.flags()]
-    words += [] if ask.machine is None else ["--on", ask.machine]
+    machine = measured_on(ask, candidate)
+    words += [] if machine is None else ["--on", machine]
     if out is not None:
         words += ["--out", str(out)]
     return command(words)

@@ -240,13 +240,13 @@ def command(
         )
         if elsewhere is not None and address is not None:
             for way in ways.plans:
-                refuse_runtime(way.runtime.name, elsewhere.agent)
+                refuse_runtime(way.runtime.name, elsewhere.agent, way.shape.task)
             look(address, elsewhere.cool_c)
         events = comparison.run(ways)
     else:
         check(plan, available)
         if elsewhere is not None and address is not None:
-            refuse_runtime(plan.runtime.name, elsewhere.agent)
+            refuse_runtime(plan.runtime.name, elsewhere.agent, plan.shape.task)
             look(address, elsewhere.cool_c)
         narrate(f"{plan.name}: {plan.why()}")
         if plan.warm:

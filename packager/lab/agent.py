@@ -16,6 +16,8 @@ from packager.lab.push import Sent, push
 from packager.lab.transport import Transport
 
 _NAME = "qwen-pack-agent"
+FILE = "file"
+"""What an agent is for that was built elsewhere and given as a file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,9 +240,10 @@ class Adb:
                 "The phone has not allowed this computer to debug it.",
                 "Unlock it and accept the question on its screen.",
             )
+        named = "" if self.serial else " One on the network is adb:HOST:PORT."
         return unreachable(
             f"The Android device cannot be reached: {last_line(said)}.",
-            "Check `adb devices`: the device needs USB debugging switched on.",
+            f"Check `adb devices`: the device needs USB debugging switched on.{named}",
         )
 
 

@@ -92,7 +92,8 @@ class DevicePane(Pane):
         self.query_one("#device-memory").display = target is not None
         if not seen.reached:
             self.title([(f"{seen.label} does not answer", "bold")])
-            self._facts([("address", seen.address), ("why", seen.error)], {})
+            rows = [("address", seen.address), ("why", seen.error), ("then", seen.hint)]
+            self._facts([row for row in rows if row[1]], {})
             return
         if target is None:
             rest = "\nNo known device matches it: choose the most similar one."
