@@ -20,12 +20,13 @@ def last_answer(function: Callable[_Asked, _Answer]) -> Callable[_Asked, _Answer
     @wraps(function)
     def answer(*asked: _Asked.args, **named: _Asked.kwargs) -> _Answer:
         nonlocal last
-        if named:
-            return function(*asked, **named)
-        if last is not None and len(asked) == len(last[0]) and all(map(is_, asked, last[0])):
-            return last[1]
-        given = function(*asked)
-        last = (asked, given)
+        if last is not None and not named and len(asked) == len(last[0]):
+            before, given_then = last
+            if all(map(is_, asked, before)):
+                return given_then
+        given = function(*asked, **named)
+        if not named:
+            last = (asked, given)
         return given
 
     return answer

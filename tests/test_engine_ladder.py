@@ -143,6 +143,23 @@ def test_a_reference_that_dies_is_not_taken_for_a_fault_of_the_engine(tell: Tell
 
 
 @pytest.mark.usefixtures("own_outcomes")
+def test_a_reference_that_hangs_is_not_taken_for_a_hang_of_the_engine(
+    tell: Tell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(climb, "SILENCE_S", 8.0)
+    tell("check=stops-numpy")
+    with pytest.raises(PackError) as caught:
+        climbed()
+    assert caught.value.exit_code is ExitCode.RESOURCE
+    assert (
+        "numpy, which computes the numbers that it is compared with, hung: it printed nothing "
+        in (str(caught.value))
+    )
+    assert "nothing else keeps the processors" in caught.value.hint
+    assert climb.checked(Dying()) == [], "nothing of it is kept"
+
+
+@pytest.mark.usefixtures("own_outcomes")
 def test_the_check_finds_every_death_and_wrong_numbers_and_the_first_way_that_is_right(
     tell: Tell, tmp_path: Path
 ) -> None:

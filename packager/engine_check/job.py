@@ -94,11 +94,15 @@ def check(
                 model: Session = make(str(artifact), settings)
                 report.note(part)
                 try:
-                    alike, why = _agreement(report, model, known, at(trial, "least", float))
+                    logits, answer = _answered(model)
                 finally:
-                    # The reference is over: what dies from here on is the engine.
-                    report.note(part)
                     model.close()
+                # The engine is closed before numpy computes: what dies or hangs there is no
+                # engine's.
+                least = at(trial, "least", float)
+                alike, why = _agreement(report, logits, answer, known, least)
+                # The reference is over: what dies from here on is the engine.
+                report.note(part)
                 agreement[recipe] = min(alike, agreement.get(recipe, 1.0))
                 if why:
                     wrong.append(f"{part.removeprefix('while computing ')}: {why}")
@@ -142,15 +146,24 @@ class _Model:
         return self._said[key]
 
 
-def _agreement(report: Report, model: Session, known: _Model, least: float) -> tuple[float, str]:
-    """The correlation of prompt logits with the reference's, and what is wrong, empty where nothing
-    is."""
+def _answered(model: Session) -> tuple[Floats, list[int]]:
+    """What an engine says: the logits of a prompt, and the tokens behind it."""
     import numpy as np
 
-    ids, vocabulary = tiny.prompt(), known.source.shape.vocab
+    ids = tiny.prompt()
     blocks = [np.array(block, dtype=np.float32) for block in model.logits(ids)]
-    answer = model.generate(ids, tiny.NEW_TOKENS, lambda token: None, stop=False)
-    logits = np.concatenate(blocks)[:, :vocabulary]
+    return np.concatenate(blocks), model.generate(
+        ids, tiny.NEW_TOKENS, lambda token: None, stop=False
+    )
+
+
+def _agreement(
+    report: Report, logits: Floats, answer: list[int], known: _Model, least: float
+) -> tuple[float, str]:
+    """The correlation of prompt logits with the reference's, and what is wrong, empty where nothing
+    is."""
+    ids, vocabulary = tiny.prompt(), known.source.shape.vocab
+    logits = logits[:, :vocabulary]
     if (
         len(logits) != len(ids)
         or len(answer) != tiny.NEW_TOKENS

@@ -147,14 +147,21 @@ def _tried(runtime: Runtime, ladder: Ladder, rung: Rung) -> Generator[Note, None
                     part, heard = message.text, time.monotonic()
                 elif time.monotonic() - heard > SILENCE_S:
                     reason = f"it printed nothing for {SILENCE_S:.0f} seconds"
+                    if part == REFERENCE:
+                        raise _no_reference(f"hung: {reason}", _BUSY_HINT)
                     return Outcome(rung.name, HUNG, part, None, reason, time.monotonic() - began)
         except StopIteration as stop:
             return _judged(rung, stop.value)
         except Died as death:
             if not death.death.crashed:
                 raise
-            if part == REFERENCE and not death.death.hung:
-                raise _no_reference(death) from None
+            if part == REFERENCE:
+                words = death.death.words()
+                raise (
+                    _no_reference(f"hung: {words}", _BUSY_HINT)
+                    if death.death.hung
+                    else _no_reference(f"died of {words}", _KERNELS_HINT)
+                ) from None
             return replace(_died(rung, death), part=part, seconds=time.monotonic() - began)
         except PackError as error:
             if error.exit_code is ExitCode.RESOURCE:
@@ -204,14 +211,23 @@ def _engine(runtime: Runtime, ladder: Ladder | None) -> str:
     return f"{runtime.name} ({versions})" if versions else runtime.name
 
 
-def _no_reference(death: Died) -> PackError:
-    """The sentence for numpy that died where it computes what engines are compared with: it says
-    nothing of the engine, and nothing of it is kept."""
+_KERNELS_HINT = (
+    "numpy's OpenBLAS takes kernels that do not run on this processor. Name older ones with "
+    "OPENBLAS_CORETYPE=Haswell in the environment, or Nehalem on a processor without AVX2."
+)
+_BUSY_HINT = (
+    "Try again when nothing else keeps the processors and the memory busy. If it hangs again, name "
+    "older kernels of numpy's OpenBLAS with OPENBLAS_CORETYPE=Haswell in the environment."
+)
+
+
+def _no_reference(what: str, hint: str) -> PackError:
+    """The sentence for numpy that died or hung where it computes what engines are compared with: it
+    says nothing of the engine, and nothing of it is kept."""
     return PackError(
         "The engine cannot be tried on this machine: numpy, which computes the numbers that it is "
-        f"compared with, died of {death.death.words()}.",
-        "numpy's OpenBLAS takes kernels that do not run on this processor. Name older ones with "
-        "OPENBLAS_CORETYPE=Haswell in the environment, or Nehalem on a processor without AVX2.",
+        f"compared with, {what}.",
+        hint,
         ExitCode.RESOURCE,
     )
 

@@ -4,7 +4,8 @@ told, until it is started with care.
 It is told by variables: `DYING` names stages (check, convert, measure, quality, run, behave), each
 with a word for every degree of care from 0 on, e.g. `convert=SIGILL,SIGFPE;check=wrong`: a signal
 to die of, `hang`, `refuses` with a sentence, `wrong` numbers, or `assert`, which says what ggml
-says and aborts; `breaks-numpy` lets the next reference die, and `closes` the closing of the session.
+says and aborts; `breaks-numpy` lets the next reference die, `stops-numpy` lets it hang, and `closes`
+lets the closing of the session die.
 Where the words end it is right.
 Whatever it is asked it writes down in the file `DYING_LOG`.
 """
@@ -88,7 +89,7 @@ class DyingSession:
         from packager.quality.reference_tokenizer import reference_tokenizer
 
         word = live_or_die(stage())
-        self._wrong, self._breaks_numpy = word == "wrong", word == "breaks-numpy"
+        self._wrong, self._word = word == "wrong", word
         self._closes = word == "closes"
         self._source = Checkpoint.open(Path(artifact))
         self._tokenizer = reference_tokenizer(self._source)
@@ -122,8 +123,10 @@ class DyingSession:
                 break
             answer.append(token)
             on_token(token)
-        if self._breaks_numpy:
-            self._break_numpy()
+        if self._word == "breaks-numpy":
+            self._replace_reference(lambda: os.kill(os.getpid(), signal.SIGILL))
+        elif self._word == "stops-numpy":
+            self._replace_reference(lambda: time.sleep(3600))
         return answer
 
     def logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
@@ -135,14 +138,14 @@ class DyingSession:
         if self._closes:
             os.kill(os.getpid(), signal.SIGSEGV)
 
-    def _break_numpy(self) -> None:
-        """What asks for a reference from now on is ended as by a kernel of another processor."""
+    def _replace_reference(self, end: Callable[[], None]) -> None:
+        """What asks for a reference from now on ends as by a kernel of another processor, or never."""
         from packager.reference import Reference
 
-        def die(*arguments: Any) -> None:
-            os.kill(os.getpid(), signal.SIGILL)
+        def ended(*arguments: Any) -> None:
+            end()
 
-        Reference.compute = staticmethod(die)  # type: ignore[method-assign, assignment]
+        Reference.compute = staticmethod(ended)  # type: ignore[method-assign, assignment]
 
     def _logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         from packager.reference import Reference
