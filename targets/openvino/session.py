@@ -12,7 +12,7 @@ import openvino_genai
 from numpy.typing import NDArray
 
 from packager.errors import bad_input, usage
-from packager.json_values import JsonDict, JsonObject, at
+from packager.json_values import JsonDict, JsonObject, at, object_or_empty
 from packager.session import require_room
 from targets.openvino import adapter
 from targets.openvino.scorer import Scorer
@@ -48,6 +48,7 @@ class OpenVinoSession:
         properties: JsonDict = {
             "KV_CACHE_PRECISION": settings["kv"],
             "ATTENTION_BACKEND": "PA",
+            **object_or_empty(settings, "properties"),
         }
         if settings.get("threads"):
             properties["INFERENCE_NUM_THREADS"] = at(settings, "threads", int)
