@@ -75,12 +75,14 @@ class Candidate:
 
 _F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 _F32_WIDE = {**_F32, "DYNAMIC_QUANTIZATION_GROUP_SIZE": 128}
+_F32_STATE = {**_F32, "ATTENTION_BACKEND": "SDPA"}
 CANDIDATES = {
     "gguf": (
         Candidate("gguf:Q4_K_M"),
         Candidate("gguf:Q4_K_M/kv_q8_0"),
         Candidate("gguf:Q4_K_M/kv_f32"),
         Candidate("gguf:Q4_K_M", "no flash attention", {"flash_attention": False}),
+        Candidate("gguf:Q4_K_M/kv_f32", "no flash attention", {"flash_attention": False}),
         Candidate("gguf:Q4_K_M", "not repacked", env={EXTRA_BUFFERS: "0"}),
         Candidate("gguf:Q4_0"),
         Candidate("gguf:Q4_0/kv_q8_0"),
@@ -89,6 +91,8 @@ CANDIDATES = {
         Candidate("openvino:int4_sym_g128"),
         Candidate("openvino:int4_sym_g128", "f32", {"properties": _F32}),
         Candidate("openvino:int4_sym_g128", "f32, groups of 128", {"properties": _F32_WIDE}),
+        Candidate("openvino:int4_sym_g128", "f32, SDPA", {"properties": _F32_STATE}),
+        Candidate("openvino:int4_asym_g128", "f32", {"properties": _F32}),
         Candidate("openvino:int4_asym_g64", "f32", {"properties": _F32}),
         Candidate("openvino:int4_asym_g64_head4"),
         Candidate("openvino:int4_asym_g64_head4", "f32", {"properties": _F32}),
@@ -216,6 +220,17 @@ class Place:
         return place
 
 
+def candidates(place: Place, runtime: str) -> list[Candidate]:
+    """Those of a runtime that can be built in this shape."""
+    shape = place.shape()
+    rows = []
+    for one in CANDIDATES[runtime]:
+        engine, recipe = found(one.recipe)
+        if engine.obstacle(shape, recipe) is None:
+            rows.append(one)
+    return rows
+
+
 def our_rates(candidate: Candidate, place: Place, repeats: int) -> dict[str, Any]:
     """Through our session, as a package runs it: threads by its own trial."""
     runtime, _ = found(candidate.recipe)
@@ -280,7 +295,7 @@ def prepared(place: Place, runtime: str, entry: dict[str, Any], book: Book) -> N
     peer = PEERS[runtime]
     # The peer's artifact goes through our session of that runtime with the engine's own settings.
     rows = [(peer, CANDIDATES[runtime][0], place.peers(runtime))]
-    rows += [(one.label, one, place.made(one.recipe)) for one in CANDIDATES[runtime]]
+    rows += [(one.label, one, place.made(one.recipe)) for one in candidates(place, runtime)]
     for label, candidate, artifact in rows:
         if label not in lost:
             lost[label] = logged(candidate, artifact, place, truth=str(place.truth))["mean"]
@@ -288,19 +303,18 @@ def prepared(place: Place, runtime: str, entry: dict[str, Any], book: Book) -> N
             print(f"{place.name} {label}: {lost[label]:.4f} nats", flush=True)
 
 
-def fair(runtime: str, entry: dict[str, Any]) -> list[Candidate]:
+def fair(every: list[Candidate], lost: dict[str, float], peers: float) -> list[Candidate]:
     """The candidates that lose no more than the peer; the one that loses least where none does."""
-    lost = entry["divergences"]
-    limit = ALIKE * lost[PEERS[runtime]]
-    rows = [one for one in CANDIDATES[runtime] if lost[one.label] <= limit]
-    return rows or [min(CANDIDATES[runtime], key=lambda one: float(lost[one.label]))]
+    rows = [one for one in every if lost[one.label] <= ALIKE * peers]
+    return rows or [min(every, key=lambda one: lost[one.label])]
 
 
 def chosen(place: Place, runtime: str, entry: dict[str, Any], book: Book, every: bool) -> Candidate:
     """The candidate that decodes fastest among those that lose no more than the peer."""
     rates = entry.setdefault("candidates", {})
-    fairly = fair(runtime, entry)
-    for one in CANDIDATES[runtime] if every else fairly:
+    known, lost = candidates(place, runtime), entry["divergences"]
+    fairly = fair(known, lost, lost[PEERS[runtime]])
+    for one in known if every else fairly:
         if one.label not in rates:
             rates[one.label] = our_rates(one, place, 1)
             book.write()

@@ -2,8 +2,12 @@
 true shapes with random weights, and what is accepted on the small trained model. The last line is
 one JSON object.
 
-    python benchmarks/speculation.py [--pair MODEL ...] [--draft MODEL] [--heads MODEL ...]
-                                     [--layers N] [--tiny] [--scratch FOLDER]
+    python benchmarks/speculation.py --scratch FOLDER --build [--pair ...] [--heads ...]
+    python benchmarks/speculation.py [--scratch FOLDER] [--pair MODEL ...] [--draft MODEL]
+                                     [--heads MODEL ...] [--layers N] [--tiny]
+
+`--build` makes the models of true shapes and stops, so that an idle machine is left to the
+measurement.
 
 True shapes: every `--pair` with the draft beside it, both loaded, in the layers that it has or the
 first `--layers` of them where it would not fit into memory; every `--heads` with its own heads for
@@ -22,7 +26,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +95,7 @@ def shape_built(name: str, shape: Shape, scratch: Path) -> Path:
         if not folder.is_dir():
             folder.parent.mkdir(parents=True, exist_ok=True)
             finish(fetch, log, repo_id=repo_id, shape=asdict(shape), out=str(folder))
+            print(f"{name}: checkpoint written", flush=True)
         recipe = asdict(LlamaCpp().recipe(RECIPE.partition(":")[2]))
         order = {
             "checkpoint": str(folder),
@@ -100,6 +105,7 @@ def shape_built(name: str, shape: Shape, scratch: Path) -> Path:
         }
         finish(LlamaCpp.build_job, log, **order)
         half.rename(place)
+        print(f"{name}: built", flush=True)
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()
@@ -116,28 +122,47 @@ def shown(facts: dict[str, Any]) -> str:
     return f"{costs}; pays from {edges}"
 
 
-def true_shapes(asked: argparse.Namespace, scratch: Path) -> dict[str, Any]:
-    rows: dict[str, Any] = {}
-    log = scratch / "speculation.log"
-    draft = shape_built(asked.draft, shape_of(asked.draft), scratch)
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """A model, and the ways in which its tokens are drafted: `how` and the artifact of a draft."""
+
+    label: str
+    model: Path
+    ways: tuple[tuple[str, str | None], ...]
+    layers: int
+    of_layers: int
+
+
+def shapes_built(asked: argparse.Namespace, scratch: Path) -> list[Drafted]:
+    """The pairs, and the models with heads."""
+    draft = str(shape_built(asked.draft, shape_of(asked.draft), scratch))
+    rows = []
     for name in asked.pair:
         shape = shape_of(name)
         layers = min(shape.layers, asked.layers or shape.layers)
         label = name if layers == shape.layers else f"{name}+{layers}-layers"
         model = shape_built(label, replace(shape, layers=layers), scratch)
-        for how, artifact in (("lookup", None), ("draft", str(draft))):
-            facts = measured(model, log, way(how, artifact), None)
-            facts = {**facts, **same(model, log, way(how, artifact))}
-            rows[f"{label} {how}"] = {**facts, "layers": layers, "of_layers": shape.layers}
-            print(f"{label}, {how}: {shown(facts)}", flush=True)
+        ways = (("lookup", None), ("draft", draft))
+        rows.append(Drafted(label, model, ways, layers, shape.layers))
     for name in asked.heads:
         shape = replace(shape_of(name), draft_layers=heads.LAYERS)
         model = shape_built(f"{name}+heads", shape, scratch)
-        for how in ("lookup", "mtp"):
-            facts = measured(model, log, way(how), None)
-            facts = {**facts, **same(model, log, way(how))}
-            rows[f"{name} {how}"] = facts
-            print(f"{name}, {how}: {shown(facts)}", flush=True)
+        ways = (("lookup", None), ("mtp", None))
+        rows.append(Drafted(name, model, ways, shape.layers, shape.layers))
+    return rows
+
+
+def true_shapes(built_ones: list[Drafted], log: Path) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for one in built_ones:
+        for how, artifact in one.ways:
+            facts = measured(one.model, log, way(how, artifact), None)
+            facts = {**facts, **same(one.model, log, way(how, artifact))}
+            layers = {"layers": one.layers, "of_layers": one.of_layers}
+            rows[f"{one.label} {how}"] = {**facts, **layers}
+            print(f"{one.label}, {how}: {shown(facts)}", flush=True)
+            if not facts["same"]:
+                print(f"{one.label}, {how}: OTHER ANSWERS", flush=True)
     return rows
 
 
@@ -174,10 +199,14 @@ def main() -> int:
     parser.add_argument("--heads", nargs="*", default=both, metavar="MODEL")
     parser.add_argument("--layers", type=int, default=18, help="of a pair at most; 0: all")
     parser.add_argument("--tiny", action="store_true", help="the small models of the tests alone")
-    parser.add_argument("--scratch", type=Path)
+    parser.add_argument("--build", action="store_true", help="make the true shapes and stop")
+    parser.add_argument("--scratch", type=lambda text: Path(text).resolve())
     asked = parser.parse_args()
     with scratch_folder(asked.scratch) as scratch:
-        rows = {} if asked.tiny else true_shapes(asked, scratch)
+        shapes = [] if asked.tiny else shapes_built(asked, scratch)
+        if asked.build:
+            return 0
+        rows = true_shapes(shapes, scratch / "speculation.log")
         document = {"shapes": rows, "draft": asked.draft, "trained": trained(scratch)}
     document |= {"machine": describe_machine(), "versions": versions([RECIPE])}
     print(json.dumps(document))

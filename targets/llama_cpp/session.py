@@ -67,6 +67,8 @@ class Session(Speculating):
         self.prefix_note = ""
         self._heads: Heads | None = None
         self._draft: Session | None = None
+        self._held: Sequence[int] | None = None
+        """The prompt that the cache holds after a measured step; None once anything is computed."""
         self._end_ids: frozenset[int] | None = None
         if asked.get("how") == "mtp":
             self._heads = Heads(lib, self._model, self._context, self._context_params(kv))
@@ -299,6 +301,7 @@ class Session(Speculating):
         return self._lib, self._vocab, self._context
 
     def _compute(self, batch: Any, count: int) -> None:
+        self._held = None
         # The cache says where a batch without positions of its own begins.
         begin = self._lib.llama_memory_seq_pos_max(self._memory, 0) + 1 if self._heads else 0
         code = self._lib.llama_decode(self._context, batch)

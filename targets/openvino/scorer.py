@@ -25,6 +25,8 @@ class Scorer:
             "KV_CACHE_PRECISION": settings["kv"],
             **object_or_empty(settings, "properties"),
         }
+        # Of the pipeline, not of the graph.
+        properties.pop("ATTENTION_BACKEND", None)
         if settings.get("threads"):
             properties["INFERENCE_NUM_THREADS"] = at(settings, "threads", int)
         core = openvino.Core()

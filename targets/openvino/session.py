@@ -56,7 +56,10 @@ class OpenVinoSession:
         if added:
             rows = [(openvino_genai.Adapter(path), scale) for path, scale in added]
             properties["adapters"] = openvino_genai.AdapterConfig(rows)
-        return _load(self._artifact, scheduler, properties)
+        if properties["ATTENTION_BACKEND"] != "PA":
+            # The other back end has no blocks to schedule.
+            return _load(self._artifact, properties)
+        return _load(self._artifact, {"scheduler_config": scheduler, **properties})
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, control tokens recognised, none added."""
@@ -160,11 +163,11 @@ class OpenVinoSession:
         del self._pipeline, self._tokenizer
 
 
-def _load(artifact: Path, scheduler: Any, properties: JsonObject) -> Any:
+def _load(artifact: Path, properties: JsonDict) -> Any:
     """The pipeline. Raises PackError (bad input) where the engine cannot read the artifact: its own
     errors carry its source's lines."""
     try:
-        return openvino_genai.LLMPipeline(artifact, "CPU", scheduler_config=scheduler, **properties)
+        return openvino_genai.LLMPipeline(artifact, "CPU", **properties)
     except RuntimeError as error:
         lines = [
             line.strip() for line in str(error).splitlines() if line.strip() and "src/" not in line
