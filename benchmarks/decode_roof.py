@@ -74,8 +74,9 @@ class Candidate:
 
 
 _F32 = {"INFERENCE_PRECISION_HINT": "f32"}
-_F32_WIDE = {**_F32, "DYNAMIC_QUANTIZATION_GROUP_SIZE": 128}
-_F32_STATE = {**_F32, "ATTENTION_BACKEND": "SDPA"}
+_WIDE = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 128}
+_STATE = {"ATTENTION_BACKEND": "SDPA"}
+_SYM, _HEAD4 = "openvino:int4_sym_g128", "openvino:int4_asym_g64_head4"
 CANDIDATES = {
     "gguf": (
         Candidate("gguf:Q4_K_M"),
@@ -88,14 +89,15 @@ CANDIDATES = {
         Candidate("gguf:Q4_0/kv_q8_0"),
     ),
     "openvino": (
-        Candidate("openvino:int4_sym_g128"),
-        Candidate("openvino:int4_sym_g128", "f32", {"properties": _F32}),
-        Candidate("openvino:int4_sym_g128", "f32, groups of 128", {"properties": _F32_WIDE}),
-        Candidate("openvino:int4_sym_g128", "f32, SDPA", {"properties": _F32_STATE}),
-        Candidate("openvino:int4_asym_g128", "f32", {"properties": _F32}),
-        Candidate("openvino:int4_asym_g64", "f32", {"properties": _F32}),
-        Candidate("openvino:int4_asym_g64_head4"),
-        Candidate("openvino:int4_asym_g64_head4", "f32", {"properties": _F32}),
+        Candidate(_SYM),
+        Candidate(_SYM, "activations by 128", {"properties": _WIDE}),
+        Candidate(_SYM, "32 bits", {"properties": _F32}),
+        Candidate(_SYM, "32 bits, activations by 128", {"properties": {**_F32, **_WIDE}}),
+        Candidate(_SYM, "SDPA", {"properties": _STATE}),
+        Candidate(_SYM, "SDPA, 32 bits, by 128", {"properties": {**_STATE, **_F32, **_WIDE}}),
+        Candidate("openvino:int4_asym_g128", "activations by 128", {"properties": _WIDE}),
+        Candidate(_HEAD4),
+        Candidate(_HEAD4, "32 bits", {"properties": _F32}),
     ),
     "onnx": (
         Candidate("onnx:int4_sym_b32"),
