@@ -3,7 +3,8 @@ memory of this machine gives. Random weights in the true shape; the last line is
 
     python benchmarks/decode_roof.py --scratch FOLDER --build [--models NAME ...] [--runtimes ...]
     python benchmarks/decode_roof.py --scratch FOLDER [--models NAME ...] [--runtimes ...]
-                                     [--rounds N] [--again] [--tiny] [--defaults]
+                                     [--rounds N] [--again] [--every] [--tiny]
+    python benchmarks/decode_roof.py --scratch FOLDER --profile | --defaults
 
 Peers, of the same checkpoint: llama-bench with its own settings over Q4_K_M, built in the scratch
 folder from the source archive of the installed llama-cpp-python; optimum's int4 export with its own
@@ -17,8 +18,9 @@ first in every other round, with the memory's rate measured before every round.
 disturbs, and stops; what is there already is taken as it is. Then only speed is left to measure:
 one entry per shape and runtime of decode-roof.json in the scratch folder. Every figure is written
 there as soon as it is known, and the next call goes on after it, so that the work can be cut
-anywhere. `--defaults` measures nothing and prints the rows of targets/tuned.toml that follow from
-the entries so far. `--tiny` takes the small model of the tests, to see that the script works; its
+anywhere. `--profile` adds to each entry where the time of a token goes, by the engines' own counts.
+`--defaults` measures nothing and prints the rows of targets/tuned.toml that follow from the entries
+so far. `--tiny` takes the small model of the tests, to see that the script works; its
 figures mean nothing.
 """
 
@@ -116,6 +118,8 @@ PROMPT, NEW_TOKENS, CONTEXT = 256, 64, 1024
 TINY = "tiny-qwen3"
 CLASSES = ("avx2", "avx_vnni", "avx512_vnni", "amx_int8", "dotprod", "i8mm", "sve")
 """Instruction sets that tell one class of processors from another for products of integers."""
+PROFILED = 16
+"""Tokens whose operations are counted."""
 COMPARED = 96
 """Tokens over which the divergence is taken."""
 ALIKE = 1.05
@@ -382,6 +386,26 @@ def summary(
     }
 
 
+def profiled(place: Place, entry: dict[str, Any]) -> dict[str, Any]:
+    """Where the time of a token of the chosen candidate goes."""
+    (candidate,) = (one for one in CANDIDATES[entry["runtime"]] if one.label == entry["how"])
+    runtime, _ = found(candidate.recipe)
+    threads = entry["rounds"][-1]["ours"]["threads"]
+    value: Any = finish(
+        f"benchmarks.profile_jobs:{runtime.name.replace('.', '_')}",
+        place.log,
+        candidate.env,
+        artifact=str(place.made(candidate.recipe)),
+        settings={**candidate.settings(), "threads": threads},
+        prompt_tokens=PROMPT,
+        steps=PROFILED,
+    ).value
+    print(f"{place.name} {candidate.label}: of {1000 / entry['decode_tps']:.1f} ms a token")
+    for name, taken in sorted(value["ms"].items(), key=lambda row: -row[1])[:8]:
+        print(f"    {taken:6.2f} ms  {value['count'][name]:5.0f} x {name}")
+    return dict(value)
+
+
 def table(rows: list[dict[str, Any]]) -> None:
     print("\n| shape | ours | peer | tok/s, peer's | of the peer | nats, peer's | of the roof |")
     print("| --- | --- | --- | ---: | ---: | ---: | ---: |")
@@ -433,6 +457,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="measure anew what was measured")
     parser.add_argument("--every", action="store_true", help="also candidates that lose more")
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--profile", action="store_true")
     parser.add_argument("--defaults", action="store_true")
     return parser.parse_args()
 
@@ -448,6 +473,11 @@ def work(options: argparse.Namespace, scratch: Path, book: Book) -> None:
             if options.again:
                 for key in ("candidates", "rounds"):
                     entry.pop(key, None)
+            if options.profile:
+                if entry.get("rounds"):
+                    entry["profile"] = profiled(place, entry)
+                    book.write()
+                continue
             best = chosen(place, runtime, entry, book, options.every)
             compared(place, runtime, best, entry, book, options.rounds)
         if set(options.runtimes) == set(PEERS):
