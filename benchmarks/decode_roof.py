@@ -35,87 +35,31 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.artifacts import ROOT, finish, found, scratch_folder, shape_of, versions
+from benchmarks.artifacts import finish, found, scratch_folder, versions
 from benchmarks.harness_vs_peers import peer_tool, watched
+from benchmarks.roof import (
+    CANDIDATES,
+    MODELS,
+    NEW_TOKENS,
+    PEERS,
+    PROMPT,
+    TINY,
+    UNQUANTIZED,
+    Candidate,
+    Place,
+    candidates,
+)
 from benchmarks.runtimes import memory_rate
-from packager import catalog
-from packager.checkpoint import Checkpoint
 from packager.device.this_machine import describe_machine
 from packager.files import write_json
 from packager.shape import Shape
-from targets.gguf.library import EXTRA_BUFFERS
 from targets.machine.isa import processor
 
-MODELS = ("Qwen2.5-0.5B-Instruct", "Qwen3-0.6B", "Qwen2.5-1.5B-Instruct", "Qwen3-1.7B")
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A recipe, and what its session is opened with besides; `env` are variables of its process."""
-
-    recipe: str
-    how: str = ""
-    session: dict[str, Any] = field(default_factory=dict)
-    env: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def label(self) -> str:
-        """Its name in the results."""
-        return f"{self.recipe}, {self.how}" if self.how else self.recipe
-
-    def settings(self) -> dict[str, Any]:
-        """Of its session."""
-        kv = found(self.recipe)[1].kv
-        return {"context": CONTEXT, "kv": kv, "threads": None, **self.session}
-
-
-_F32 = {"INFERENCE_PRECISION_HINT": "f32"}
-_WIDE = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 128}
-_STATE = {"ATTENTION_BACKEND": "SDPA"}
-_SYM, _HEAD4 = "openvino:int4_sym_g128", "openvino:int4_asym_g64_head4"
-CANDIDATES = {
-    "gguf": (
-        Candidate("gguf:Q4_K_M"),
-        Candidate("gguf:Q4_K_M/kv_q8_0"),
-        Candidate("gguf:Q4_K_M/kv_f32"),
-        Candidate("gguf:Q4_K_M", "no flash attention", {"flash_attention": False}),
-        Candidate("gguf:Q4_K_M/kv_f32", "no flash attention", {"flash_attention": False}),
-        Candidate("gguf:Q4_K_M", "not repacked", env={EXTRA_BUFFERS: "0"}),
-        Candidate("gguf:Q4_0"),
-        Candidate("gguf:Q4_0/kv_q8_0"),
-    ),
-    "openvino": (
-        Candidate(_SYM),
-        Candidate(_SYM, "activations by 128", {"properties": _WIDE}),
-        Candidate(_SYM, "32 bits", {"properties": _F32}),
-        Candidate(_SYM, "32 bits, activations by 128", {"properties": {**_F32, **_WIDE}}),
-        Candidate(_SYM, "SDPA", {"properties": _STATE}),
-        Candidate(_SYM, "SDPA, 32 bits, by 128", {"properties": {**_STATE, **_F32, **_WIDE}}),
-        Candidate("openvino:int4_asym_g128", "activations by 128", {"properties": _WIDE}),
-        Candidate(_HEAD4),
-        Candidate(_HEAD4, "32 bits", {"properties": _F32}),
-    ),
-    "onnx": (
-        Candidate("onnx:int4_sym_b32"),
-        Candidate("onnx:int4_sym_b128"),
-        Candidate("onnx:int4_asym_b128_head8"),
-        Candidate("onnx:int4_asym_b64_head8"),
-    ),
-}
-PEERS = {
-    "gguf": "llama-bench, Q4_K_M",
-    "openvino": "optimum, int4, openvino_genai.LLMPipeline",
-    "onnx": "ONNX Runtime GenAI's builder, int4",
-}
-UNQUANTIZED = "gguf:F16"
-PROMPT, NEW_TOKENS, CONTEXT = 256, 64, 1024
-TINY = "tiny-qwen3"
 CLASSES = ("avx2", "avx_vnni", "avx512_vnni", "amx_int8", "dotprod", "i8mm", "sve")
 """Instruction sets that tell one class of processors from another for products of integers."""
 PROFILED = 16
@@ -143,98 +87,6 @@ class Book:
     def write(self) -> None:
         """Keep it."""
         write_json(self._file, self.entries)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where one shape's artifacts are."""
-
-    name: str
-    scratch: Path
-    tiny: bool
-
-    @property
-    def folder(self) -> Path:
-        """Of this shape."""
-        return self.scratch / self.name
-
-    @property
-    def log(self) -> Path:
-        """Of the jobs."""
-        return self.folder / "log"
-
-    @property
-    def truth(self) -> Path:
-        """What the unquantized model expects."""
-        return self.folder / "unquantized.npy"
-
-    def shape(self) -> Shape:
-        """Of the model."""
-        return Checkpoint.open(self.checkpoint()).shape if self.tiny else shape_of(self.name)
-
-    def checkpoint(self) -> Path:
-        """The checkpoint that everything is made of; written where it is not there."""
-        if self.tiny:
-            return ROOT / "tests" / "models" / TINY
-        place = self.folder / "checkpoint"
-        if not place.is_dir():
-            variant = catalog.find(self.name)
-            shape = asdict(shape_of(self.name))
-            job = "packager.sources.dummy:fetch"
-            finish(job, self.log, repo_id=variant.repo_id, shape=shape, out=str(place))
-        return place
-
-    def made(self, recipe_id: str) -> Path:
-        """Our artifact; recipes that differ in the cache share it."""
-        place = self.folder / recipe_id.partition("/")[0].replace(":", "-")
-        if not place.is_dir():
-            runtime, recipe = found(recipe_id)
-            half = self.folder / f".{place.name}"
-            shutil.rmtree(half, ignore_errors=True)
-            order: dict[str, Any] = {
-                "checkpoint": str(self.checkpoint()),
-                "recipe": asdict(recipe),
-                "out": str(half),
-            }
-            finish(runtime.build_job, self.log, workload={"context": CONTEXT}, **order)
-            half.replace(place)
-            print(f"{self.name} {place.name}: built", flush=True)
-        return place
-
-    def peers(self, runtime: str) -> Path:
-        """What the peer's own tool makes of the checkpoint with its own settings."""
-        if runtime == "gguf":
-            return self.made("gguf:Q4_K_M")
-        place = self.folder / f"peer-{runtime}"
-        if place.is_dir():
-            return place
-        half = self.folder / f".{place.name}"
-        shutil.rmtree(half, ignore_errors=True)
-        source = str(self.checkpoint())
-        export = "optimum.commands.optimum_cli export openvino --task text-generation-with-past"
-        build = "onnxruntime_genai.models.builder -m peer -p int4 -e cpu"
-        cache = str(self.folder / "peer-cache")
-        order = {
-            "openvino": [*export.split(), "--weight-format", "int4", "--model", source, str(half)],
-            "onnx": [*build.split(), "-i", source, "-o", str(half), "-c", cache],
-        }[runtime]
-        with (self.folder / f"peer-{runtime}.log").open("wb") as log:
-            subprocess.run([sys.executable, "-m", *order], check=True, stdout=log, stderr=log)
-        shutil.rmtree(self.folder / "peer-cache", ignore_errors=True)
-        half.replace(place)
-        print(f"{self.name} {place.name}: built", flush=True)
-        return place
-
-
-def candidates(place: Place, runtime: str) -> list[Candidate]:
-    """Those of a runtime that can be built in this shape."""
-    shape = place.shape()
-    rows = []
-    for one in CANDIDATES[runtime]:
-        engine, recipe = found(one.recipe)
-        if engine.obstacle(shape, recipe) is None:
-            rows.append(one)
-    return rows
 
 
 def our_rates(candidate: Candidate, place: Place, repeats: int) -> dict[str, Any]:
