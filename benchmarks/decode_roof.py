@@ -35,6 +35,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def our_rates(candidate: Candidate, place: Place, repeats: int) -> dict[str, Any
     value: Any = finish(
         "benchmarks.jobs:decode_rates",
         place.log,
-        candidate.env,
+        candidate.variables(),
         session=runtime.session,
         artifact=str(place.made(candidate.recipe)),
         settings=candidate.settings(),
@@ -128,7 +129,7 @@ def logged(candidate: Candidate, artifact: Path, place: Place, **files: str) -> 
     value: Any = finish(
         "benchmarks.jobs:logged_after",
         place.log,
-        candidate.env,
+        candidate.variables(),
         session=runtime.session,
         artifact=str(artifact),
         settings=candidate.settings(),
@@ -153,7 +154,7 @@ def prepared(place: Place, runtime: str, entry: dict[str, Any], book: Book) -> N
     peer = PEERS[runtime]
     # The peer's artifact goes through our session of that runtime with the engine's own settings.
     rows = [(peer, CANDIDATES[runtime][0], place.peers(runtime))]
-    rows += [(one.label, one, place.made(one.recipe)) for one in candidates(place, runtime)]
+    rows += [(one.numerics, one, place.made(one.recipe)) for one in candidates(place, runtime)]
     for label, candidate, artifact in rows:
         if label not in lost:
             lost[label] = logged(candidate, artifact, place, truth=str(place.truth))["mean"]
@@ -163,8 +164,8 @@ def prepared(place: Place, runtime: str, entry: dict[str, Any], book: Book) -> N
 
 def fair(every: list[Candidate], lost: dict[str, float], peers: float) -> list[Candidate]:
     """The candidates that lose no more than the peer; the one that loses least where none does."""
-    rows = [one for one in every if lost[one.label] <= ALIKE * peers]
-    return rows or [min(every, key=lambda one: lost[one.label])]
+    rows = [one for one in every if lost[one.numerics] <= ALIKE * peers]
+    return rows or [min(every, key=lambda one: lost[one.numerics])]
 
 
 def chosen(place: Place, runtime: str, entry: dict[str, Any], book: Book, every: bool) -> Candidate:
@@ -172,12 +173,18 @@ def chosen(place: Place, runtime: str, entry: dict[str, Any], book: Book, every:
     rates = entry.setdefault("candidates", {})
     known, lost = candidates(place, runtime), entry["divergences"]
     fairly = fair(known, lost, lost[PEERS[runtime]])
-    for one in known if every else fairly:
+
+    def tried(one: Candidate) -> float:
         if one.label not in rates:
             rates[one.label] = our_rates(one, place, 1)
             book.write()
             print(f"{place.name} {one.label}: {rates[one.label]['decode_tps']:.1f}", flush=True)
-    return max(fairly, key=lambda one: float(rates[one.label]["decode_tps"]))
+        return float(rates[one.label]["decode_tps"])
+
+    for one in known if every else fairly:
+        tried(one)
+    best = max(fairly, key=tried)
+    return max((best, replace(best, huge=True)), key=tried)
 
 
 def shares(shape: Shape, recipe_id: str) -> dict[str, float]:
@@ -229,7 +236,7 @@ def summary(
         "recipe": candidate.recipe,
         "how": candidate.label,
         "peer_divergence": entry["divergences"][PEERS[runtime]],
-        "divergence": entry["divergences"][candidate.label],
+        "divergence": entry["divergences"][candidate.numerics],
         "ratio": middle(lambda row: row["ours"]["decode_tps"] / row["peer"]["decode_tps"]),
         "roof_share": middle(lambda row: row["ours"]["decode_tps"] / row["roof_tps"]),
         "decode_tps": middle(lambda row: row["ours"]["decode_tps"]),
@@ -240,13 +247,15 @@ def summary(
 
 def profiled(place: Place, entry: dict[str, Any]) -> dict[str, Any]:
     """Where the time of a token of the chosen candidate goes."""
-    (candidate,) = (one for one in CANDIDATES[entry["runtime"]] if one.label == entry["how"])
+    every = CANDIDATES[entry["runtime"]]
+    both = [*every, *(replace(one, huge=True) for one in every)]
+    (candidate,) = (one for one in both if one.label == entry["how"])
     runtime, _ = found(candidate.recipe)
     threads = entry["rounds"][-1]["ours"]["threads"]
     value: Any = finish(
         f"benchmarks.profile_jobs:{runtime.name.replace('.', '_')}",
         place.log,
-        candidate.env,
+        candidate.variables(),
         artifact=str(place.made(candidate.recipe)),
         settings={**candidate.settings(), "threads": threads},
         prompt_tokens=PROMPT,
@@ -281,9 +290,9 @@ def defaults(rows: list[dict[str, Any]]) -> str:
         best = Counter(row["recipe"] for row in own).most_common(1)[0][0]
         row = next(row for row in own if row["recipe"] == best)
         rates: dict[str, float] = {}
-        for one in CANDIDATES[runtime]:
-            rate = row["candidates"].get(one.label, {}).get("decode_tps", 0.0)
-            rates[one.recipe] = max(rates.get(one.recipe, 0.0), round(rate, 1))
+        for label, seen in row["candidates"].items():
+            recipe = label.partition(",")[0]
+            rates[recipe] = max(rates.get(recipe, 0.0), round(seen["decode_tps"], 1))
         others = ", ".join(
             f"{json.dumps(name)} = {rate}" for name, rate in rates.items() if rate and name != best
         )

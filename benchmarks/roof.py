@@ -19,6 +19,10 @@ from targets.gguf.library import EXTRA_BUFFERS
 MODELS = ("Qwen2.5-0.5B-Instruct", "Qwen3-0.6B", "Qwen2.5-1.5B-Instruct", "Qwen3-1.7B")
 
 
+HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""glibc (2.35 and newer) asks the kernel for huge pages for everything large that is allocated."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A recipe, and what its session is opened with besides; `env` are variables of its process."""
@@ -27,11 +31,22 @@ class Candidate:
     how: str = ""
     session: dict[str, Any] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
+    huge: bool = False
+    """Whether its memory is asked for in huge pages, which changes no number."""
+
+    @property
+    def numerics(self) -> str:
+        """Its name where only what it answers counts."""
+        return f"{self.recipe}, {self.how}" if self.how else self.recipe
 
     @property
     def label(self) -> str:
         """Its name in the results."""
-        return f"{self.recipe}, {self.how}" if self.how else self.recipe
+        return f"{self.numerics}, huge pages" if self.huge else self.numerics
+
+    def variables(self) -> dict[str, str]:
+        """Of its process."""
+        return {**self.env, **(HUGE if self.huge else {})}
 
     def settings(self) -> dict[str, Any]:
         """Of its session."""
