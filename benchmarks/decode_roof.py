@@ -57,6 +57,7 @@ from benchmarks.roof import (
 )
 from benchmarks.runtimes import memory_rate
 from packager.device.this_machine import describe_machine
+from packager.errors import PackError
 from packager.files import write_json
 from packager.shape import Shape
 from targets.machine.isa import processor
@@ -328,7 +329,11 @@ def work(options: argparse.Namespace, scratch: Path, book: Book) -> None:
         place = Place(name, scratch, options.tiny)
         for runtime in options.runtimes:
             entry = book.entry(f"{name} {runtime}")
-            prepared(place, runtime, entry, book)
+            try:
+                prepared(place, runtime, entry, book)
+            except PackError as error:
+                print(f"{name} {runtime} is left out: {error.message}", flush=True)
+                continue
             if options.build:
                 continue
             if options.again:

@@ -10,10 +10,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.artifacts import ROOT, finish, found, shape_of
 from packager import catalog
 from packager.checkpoint import Checkpoint
+from packager.errors import no_room
 from packager.shape import Shape
+from packager.units import human_bytes
 from targets.gguf.library import EXTRA_BUFFERS
 
 MODELS = ("Qwen2.5-0.5B-Instruct", "Qwen3-0.6B", "Qwen2.5-1.5B-Instruct", "Qwen3-1.7B")
@@ -66,8 +70,6 @@ CANDIDATES = {
         Candidate("gguf:Q4_K_M", "no flash attention", {"flash_attention": False}),
         Candidate("gguf:Q4_K_M/kv_f32", "no flash attention", {"flash_attention": False}),
         Candidate("gguf:Q4_K_M", "not repacked", env={EXTRA_BUFFERS: "0"}),
-        Candidate("gguf:Q4_0"),
-        Candidate("gguf:Q4_0/kv_q8_0"),
     ),
     "openvino": (
         Candidate(_SYM),
@@ -76,13 +78,11 @@ CANDIDATES = {
         Candidate(_SYM, "32 bits, activations by 128", {"properties": {**_F32, **_WIDE}}),
         Candidate(_SYM, "SDPA", {"properties": _STATE}),
         Candidate(_SYM, "SDPA, 32 bits, by 128", {"properties": {**_STATE, **_F32, **_WIDE}}),
-        Candidate("openvino:int4_asym_g128", "activations by 128", {"properties": _WIDE}),
         Candidate(_HEAD4),
         Candidate(_HEAD4, "32 bits", {"properties": _F32}),
     ),
     "onnx": (
         Candidate("onnx:int4_sym_b32"),
-        Candidate("onnx:int4_sym_b128"),
         Candidate("onnx:int4_asym_b128_head8"),
         Candidate("onnx:int4_asym_b64_head8"),
     ),
@@ -137,10 +137,12 @@ class Place:
         return place
 
     def made(self, recipe_id: str) -> Path:
-        """Our artifact; recipes that differ in the cache share it."""
+        """Our artifact; recipes that differ in the cache share it. Raises PackError (no room) where
+        the memory that is free is less than the conversion takes."""
         place = self.folder / recipe_id.partition("/")[0].replace(":", "-")
         if not place.is_dir():
             runtime, recipe = found(recipe_id)
+            self.require(runtime.build_needs(self.shape(), recipe).memory)
             half = self.folder / f".{place.name}"
             shutil.rmtree(half, ignore_errors=True)
             order: dict[str, Any] = {
@@ -153,6 +155,17 @@ class Place:
             print(f"{self.name} {place.name}: built", flush=True)
         return place
 
+    def require(self, needed: int) -> None:
+        """Raises PackError (no room) where less memory is free: whatever else runs here would be
+        ended."""
+        free = psutil.virtual_memory().available
+        if free < needed:
+            raise no_room(
+                f"A conversion of {self.name} takes {human_bytes(needed)} of memory, and "
+                f"{human_bytes(free)} are free.",
+                "Run it again when nothing else runs.",
+            )
+
     def peers(self, runtime: str) -> Path:
         """What the peer's own tool makes of the checkpoint with its own settings."""
         if runtime == "gguf":
@@ -160,6 +173,9 @@ class Place:
         place = self.folder / f"peer-{runtime}"
         if place.is_dir():
             return place
+        # It holds what our own conversion of the same runtime holds, or more.
+        engine, recipe = found(CANDIDATES[runtime][0].recipe)
+        self.require(engine.build_needs(self.shape(), recipe).memory)
         half = self.folder / f".{place.name}"
         shutil.rmtree(half, ignore_errors=True)
         source = str(self.checkpoint())
