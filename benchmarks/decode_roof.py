@@ -185,7 +185,7 @@ def chosen(place: Place, runtime: str, entry: dict[str, Any], book: Book, every:
     for one in known if every else fairly:
         tried(one)
     best = max(fairly, key=tried)
-    return max((best, replace(best, huge=True)), key=tried)
+    return max((best, replace(best, small=True)), key=tried)
 
 
 def shares(shape: Shape, recipe_id: str) -> dict[str, float]:
@@ -249,7 +249,7 @@ def summary(
 def profiled(place: Place, entry: dict[str, Any]) -> dict[str, Any]:
     """Where the time of a token of the chosen candidate goes."""
     every = CANDIDATES[entry["runtime"]]
-    both = [*every, *(replace(one, huge=True) for one in every)]
+    both = [*every, *(replace(one, small=True) for one in every)]
     (candidate,) = (one for one in both if one.label == entry["how"])
     runtime, _ = found(candidate.recipe)
     threads = entry["rounds"][-1]["ours"]["threads"]

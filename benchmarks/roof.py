@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from benchmarks.artifacts import ROOT, finish, found, shape_of
-from packager import catalog
+from packager import catalog, huge_pages
 from packager.checkpoint import Checkpoint
 from packager.errors import no_room
 from packager.shape import Shape
@@ -21,10 +21,6 @@ from packager.units import human_bytes
 from targets.gguf.library import EXTRA_BUFFERS
 
 MODELS = ("Qwen2.5-0.5B-Instruct", "Qwen3-0.6B", "Qwen2.5-1.5B-Instruct", "Qwen3-1.7B")
-
-
-HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-"""glibc (2.35 and newer) asks the kernel for huge pages for everything large that is allocated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +31,8 @@ class Candidate:
     how: str = ""
     session: dict[str, Any] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
-    huge: bool = False
-    """Whether its memory is asked for in huge pages, which changes no number."""
+    small: bool = False
+    """Whether its memory stays in small pages, which changes no number."""
 
     @property
     def numerics(self) -> str:
@@ -46,11 +42,11 @@ class Candidate:
     @property
     def label(self) -> str:
         """Its name in the results."""
-        return f"{self.numerics}, huge pages" if self.huge else self.numerics
+        return f"{self.numerics}, small pages" if self.small else self.numerics
 
     def variables(self) -> dict[str, str]:
         """Of its process."""
-        return {**self.env, **(HUGE if self.huge else {})}
+        return {**self.env, **({huge_pages.VARIABLE: "0"} if self.small else {})}
 
     def settings(self) -> dict[str, Any]:
         """Of its session."""

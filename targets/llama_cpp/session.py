@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packager import huge_pages
 from packager.cores import cores, fewest
 from packager.errors import bad_input, no_room, usage
 from packager.json_values import JsonObject, at, at_or_none, object_or_empty
@@ -56,6 +57,7 @@ class Session(Speculating):
                 f"llama.cpp cannot load {path.name}: {last_of(log_lines)}",
                 "Build the package again.",
             )
+        huge_pages.gather()
         self._vocab = lib.llama_model_get_vocab(self._model)
         self.context = at(settings, "context", int)
         asked = object_or_empty(settings, "speculation")
