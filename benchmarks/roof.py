@@ -56,6 +56,7 @@ class Candidate:
 
 _F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 _WIDE = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 128}
+_AS_WIDE = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 64}
 _STATE = {"ATTENTION_BACKEND": "SDPA"}
 _SYM, _HEAD4 = "openvino:int4_sym_g128", "openvino:int4_asym_g64_head4"
 CANDIDATES = {
@@ -69,13 +70,11 @@ CANDIDATES = {
     ),
     "openvino": (
         Candidate(_SYM),
-        Candidate(_SYM, "activations by 128", {"properties": _WIDE}),
-        Candidate(_SYM, "32 bits", {"properties": _F32}),
         Candidate(_SYM, "32 bits, activations by 128", {"properties": {**_F32, **_WIDE}}),
-        Candidate(_SYM, "SDPA", {"properties": _STATE}),
-        Candidate(_SYM, "SDPA, 32 bits, by 128", {"properties": {**_STATE, **_F32, **_WIDE}}),
         Candidate(_HEAD4),
         Candidate(_HEAD4, "32 bits", {"properties": _F32}),
+        Candidate(_HEAD4, "32 bits, activations by 64", {"properties": {**_F32, **_AS_WIDE}}),
+        Candidate(_HEAD4, "SDPA, 32 bits, by 64", {"properties": {**_STATE, **_F32, **_AS_WIDE}}),
     ),
     "onnx": (
         Candidate("onnx:int4_sym_b32"),
