@@ -95,11 +95,8 @@ def openvino(
     import numpy as np
     from openvino import Core
 
-    given = {**settings.get("properties", {}), "KV_CACHE_PRECISION": settings["kv"]}
-    given.pop("ATTENTION_BACKEND", None)
-    compiled = Core().compile_model(
-        f"{artifact}/openvino_model.xml", "CPU", {**given, "PERF_COUNT": True}
-    )
+    given = {"KV_CACHE_PRECISION": settings["kv"], "PERF_COUNT": True}
+    compiled = Core().compile_model(f"{artifact}/openvino_model.xml", "CPU", given)
     request = compiled.create_infer_request()
     names = {name for port in compiled.inputs for name in port.get_names()}
     ids = np.random.default_rng(1).integers(5, 1000, prompt_tokens + steps, np.int64)

@@ -25,11 +25,10 @@ MODELS = ("Qwen2.5-0.5B-Instruct", "Qwen3-0.6B", "Qwen2.5-1.5B-Instruct", "Qwen3
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A recipe, and what its session is opened with besides; `env` are variables of its process."""
+    """A recipe, and how its engine is started: `env` are variables of its process."""
 
     recipe: str
     how: str = ""
-    session: dict[str, Any] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
     small: bool = False
     """Whether its memory stays in small pages, which changes no number."""
@@ -51,34 +50,21 @@ class Candidate:
     def settings(self) -> dict[str, Any]:
         """Of its session."""
         kv = found(self.recipe)[1].kv
-        return {"context": CONTEXT, "kv": kv, "threads": None, **self.session}
+        return {"context": CONTEXT, "kv": kv, "threads": None}
 
 
-_F32 = {"INFERENCE_PRECISION_HINT": "f32"}
-_WIDE = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 128}
-_AS_WIDE = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 64}
-_STATE = {"ATTENTION_BACKEND": "SDPA"}
-_SYM, _HEAD4 = "openvino:int4_sym_g128", "openvino:int4_asym_g64_head4"
 CANDIDATES = {
     "gguf": (
         Candidate("gguf:Q4_K_M"),
         Candidate("gguf:Q4_K_M/kv_q8_0"),
-        Candidate("gguf:Q4_K_M/kv_f32"),
-        Candidate("gguf:Q4_K_M", "no flash attention", {"flash_attention": False}),
-        Candidate("gguf:Q4_K_M/kv_f32", "no flash attention", {"flash_attention": False}),
         Candidate("gguf:Q4_K_M", "not repacked", env={EXTRA_BUFFERS: "0"}),
     ),
     "openvino": (
-        Candidate(_SYM),
-        Candidate(_SYM, "32 bits, activations by 128", {"properties": {**_F32, **_WIDE}}),
-        Candidate(_HEAD4),
-        Candidate(_HEAD4, "32 bits", {"properties": _F32}),
-        Candidate(_HEAD4, "32 bits, activations by 64", {"properties": {**_F32, **_AS_WIDE}}),
-        Candidate(_HEAD4, "SDPA, 32 bits, by 64", {"properties": {**_STATE, **_F32, **_AS_WIDE}}),
+        Candidate("openvino:int4_sym_g128"),
+        Candidate("openvino:int4_asym_g64_head4"),
     ),
     "onnx": (
         Candidate("onnx:int4_sym_b32"),
-        Candidate("onnx:int4_asym_b128_head8"),
         Candidate("onnx:int4_asym_b64_head8"),
     ),
 }

@@ -100,7 +100,7 @@ def projector_type(name: str) -> str:
     return name if name in ("F16", "BF16") else "Q8_0"
 
 
-KV_BITS: dict[str, float] = {"f32": 32.0, "f16": 16.0, "q8_0": 8.5, "q4_0": 4.5}
+KV_BITS: dict[str, float] = {"f16": 16.0, "q8_0": 8.5, "q4_0": 4.5}
 """Bits per element of the cache types; a block of 32 carries one half-precision scale."""
 
 DEFAULT_KV = "f16"

@@ -61,7 +61,6 @@ class Session(Speculating):
         self._vocab = lib.llama_model_get_vocab(self._model)
         self.context = at(settings, "context", int)
         asked = object_or_empty(settings, "speculation")
-        self._flash = settings.get("flash_attention") is not False
         self._context = self._open_context(kv, at_or_none(asked, "rollback", int) or 0)
         self._memory = lib.llama_get_memory(self._context)
         self._add(settings.get("adapters") or [])
@@ -93,9 +92,7 @@ class Session(Speculating):
         params.type_k = params.type_v = getattr(lib, f"GGML_TYPE_{kv.upper()}")
         # Needed for a quantized cache of values, and without it attention scores take context x
         # batch x heads.
-        params.flash_attn_type = (
-            lib.LLAMA_FLASH_ATTN_TYPE_ENABLED if self._flash else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        )
+        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
         params.no_perf = True
         return params
 

@@ -12,7 +12,7 @@ import openvino
 from numpy.typing import NDArray
 
 from packager.errors import bad_input
-from packager.json_values import JsonDict, JsonObject, at, object_or_empty
+from packager.json_values import JsonDict, JsonObject, at
 from packager.session import LOGITS_BLOCK
 from targets.openvino import adapter
 
@@ -21,12 +21,7 @@ class Scorer:
     """One compiled graph; its cache is a state inside, emptied before every sequence."""
 
     def __init__(self, artifact: Path, settings: JsonObject) -> None:
-        properties: JsonDict = {
-            "KV_CACHE_PRECISION": settings["kv"],
-            **object_or_empty(settings, "properties"),
-        }
-        # Of the pipeline, not of the graph.
-        properties.pop("ATTENTION_BACKEND", None)
+        properties: JsonDict = {"KV_CACHE_PRECISION": settings["kv"]}
         if settings.get("threads"):
             properties["INFERENCE_NUM_THREADS"] = at(settings, "threads", int)
         core = openvino.Core()

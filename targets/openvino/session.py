@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from packager import huge_pages
 from packager.errors import bad_input, usage
-from packager.json_values import JsonDict, JsonObject, at, object_or_empty
+from packager.json_values import JsonDict, JsonObject, at
 from packager.session import require_room
 from targets.openvino import adapter
 from targets.openvino.scorer import Scorer
@@ -50,7 +50,6 @@ class OpenVinoSession:
         properties: JsonDict = {
             "KV_CACHE_PRECISION": settings["kv"],
             "ATTENTION_BACKEND": "PA",
-            **object_or_empty(settings, "properties"),
         }
         if settings.get("threads"):
             properties["INFERENCE_NUM_THREADS"] = at(settings, "threads", int)
@@ -58,10 +57,7 @@ class OpenVinoSession:
         if added:
             rows = [(openvino_genai.Adapter(path), scale) for path, scale in added]
             properties["adapters"] = openvino_genai.AdapterConfig(rows)
-        if properties["ATTENTION_BACKEND"] != "PA":
-            # The other back end has no blocks to schedule.
-            return _load(self._artifact, properties)
-        return _load(self._artifact, {"scheduler_config": scheduler, **properties})
+        return _load(self._artifact, scheduler, properties)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, control tokens recognised, none added."""
@@ -169,11 +165,11 @@ class OpenVinoSession:
         del self._pipeline, self._tokenizer
 
 
-def _load(artifact: Path, properties: JsonDict) -> Any:
+def _load(artifact: Path, scheduler: Any, properties: JsonObject) -> Any:
     """The pipeline. Raises PackError (bad input) where the engine cannot read the artifact: its own
     errors carry its source's lines."""
     try:
-        return openvino_genai.LLMPipeline(artifact, "CPU", **properties)
+        return openvino_genai.LLMPipeline(artifact, "CPU", scheduler_config=scheduler, **properties)
     except RuntimeError as error:
         lines = [
             line.strip() for line in str(error).splitlines() if line.strip() and "src/" not in line
