@@ -166,6 +166,35 @@ def true_shapes(built_ones: list[Drafted], log: Path) -> dict[str, Any]:
     return rows
 
 
+def cost_table(rows: dict[str, Any]) -> None:
+    """The costs as Markdown."""
+    if not rows:
+        return
+    widths = [step["drafted"] for step in next(iter(rows.values()))["steps"]]
+    print("\n| shape, drafted by | token | drafted token | step that checks", end=" ")
+    print(f"{', '.join(map(str, widths))} | pays from | answers |")
+    print("| --- | ---: | ---: | --- | --- | --- |")
+    for name, facts in rows.items():
+        checks = ", ".join(f"{step['check_ms']:.0f}" for step in facts["steps"])
+        edges = [step["break_even"] for step in facts["steps"]]
+        pays = ", ".join("never" if edge is None else f"{edge:.0%}" for edge in edges)
+        same = "the same" if facts["same"] else "OTHER"
+        same += f", {len(facts['parted'])} part at ties" if facts["parted"] else ""
+        costs = f"{facts['decode_ms']:.1f} ms | {facts['draft_ms']:.2f} ms"
+        print(f"| {name} | {costs} | {checks} ms | {pays} | {same} |")
+
+
+def kinds_table(rows: dict[str, Any]) -> None:
+    """What is accepted by kind of text, as Markdown."""
+    known = {name: row["kinds"] for name, row in rows.items() if "kinds" in row}
+    names = [kind["name"] for kind in next(iter(known.values()))]
+    print(f"\n| accepted of drafted | {' | '.join(names)} |")
+    print(f"| --- | {' | '.join('---:' for _ in names)} |")
+    for name, kinds in known.items():
+        cells = " | ".join(f"{kind['accepted']} of {kind['drafted']}" for kind in kinds)
+        print(f"| {name} | {cells} |")
+
+
 def trained(scratch: Path) -> dict[str, Any]:
     texts = {part.name: part.text[:2000] for part in shipped().parts}
     log, models = scratch / "speculation.log", ROOT / "tests" / "models"
@@ -207,7 +236,10 @@ def main() -> int:
         if asked.build:
             return 0
         rows = true_shapes(shapes, scratch / "speculation.log")
-        document = {"shapes": rows, "draft": asked.draft, "trained": trained(scratch)}
+        seen = trained(scratch)
+        document = {"shapes": rows, "draft": asked.draft, "trained": seen}
+    cost_table(rows)
+    kinds_table(seen)
     document |= {"machine": describe_machine(), "versions": versions([RECIPE])}
     print(json.dumps(document))
     every = [*document["shapes"].values(), *document["trained"].values()]
