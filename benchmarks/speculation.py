@@ -36,7 +36,7 @@ from benchmarks.artifacts import ROOT, built, finish, scratch_folder, shape_of, 
 from packager import catalog
 from packager.device.this_machine import describe_machine
 from packager.measure.speculation import way
-from packager.quality.text import shipped
+from packager.quality.text import continued
 from packager.shape import Hybrid, Shape, heads
 from targets.llama_cpp import LlamaCpp
 
@@ -196,7 +196,7 @@ def kinds_table(rows: dict[str, Any]) -> None:
 
 
 def trained(scratch: Path) -> dict[str, Any]:
-    texts = {part.name: part.text[:2000] for part in shipped().parts}
+    texts = {name: text[:2000] for name, text in continued().items()}
     log, models = scratch / "speculation.log", ROOT / "tests" / "models"
     places, _ = built("tiny-qwen3", TRAINED, scratch, models / "tiny-qwen3", CONTEXT)
     small, _ = built("tiny-qwen3-draft", [DRAFT], scratch, models / "tiny-qwen3-draft", CONTEXT)
