@@ -143,14 +143,18 @@ def test_pictures_smaller_than_the_usual_ones_are_measured_too(package: Path) ->
     from tests.support.make_checkpoint import Silent
 
     told = {}
-    for context, most in ((200, 64), (70, 64)):
+    for context, most in ((200, 64), (70, 64), (150, 64)):
         settings = {"context": context, "kv": "f16", "threads": 1, "image_max_tokens": most}
         session = VisionSession(str(package / "model"), settings)
         looking = Looking(Silent(), session, context, most, 100, 1)
         told[context] = looking.figures(lambda: 7)
+        told[context] |= looking.pair(told[context])
         assert any("256 tokens: the package takes 64" in text for text in looking.left_out)
         session.close()
     assert told[200]["image_tokens"] == 64 and told[200]["image_ttft_ms"] > 0
+    assert told[200]["image_pair_ttft_ms"] > 0 and told[150]["image_ttft_ms"] > 0
+    assert "image_pair_ttft_ms" not in told[150]
+    assert looking.left_out[-1] == "two pictures of 64 tokens: the context has 150"
     assert "image_encode_256_ms" not in told[200]
     assert "image_ttft_ms" not in told[70] and told[70]["text_peak_memory_bytes"] == 7
 

@@ -109,6 +109,7 @@ MEASURED: tuple[Figure, ...] = (
         again=True,
         predicted=("forecast", "ttft_ms"),
     ),
+    Figure("image_pair_ttft_ms", "first token with two pictures", "ms", compared=True, again=True),
     Figure(
         "audio_ttft_ms",
         "first word of a sound",
