@@ -11,12 +11,13 @@ RIGHT_FLAGS = leave_out="$$($(COMPILER))"; CFLAGS="$$CFLAGS $$leave_out" CXXFLAG
 # The bytes of quantized weights must not depend on compiler and architecture: ggml rounds every product (docs/systems.md).
 export CFLAGS := $(CFLAGS) -ffp-contract=off
 
-.PHONY: help demo test test-thorough field quick lint types check tables attack soak fuzz clean
+.PHONY: help demo test test-thorough agents field quick lint types check tables attack soak fuzz clean
 
 help:
 	@echo "make demo    build a package for laptop-cpu from random weights of the true shape, and show it"
 	@echo "make test    run the tests: every behaviour, every engine"
 	@echo "make test-thorough   and the variants of them: further engines, sizes and seeds, whole grids"
+	@echo "make agents  build the lab's static agents, and compare what they say with the session here; four minutes each, once"
 	@echo "make field   the tests of all checkpoints as people keep them, in every engine, and of the README at its true size; long"
 	@echo "make lint    ruff and the import rules, in seconds; needs no engine"
 	@echo "make types   mypy; needs no engine"
@@ -65,6 +66,13 @@ test: $(VENV)/.test
 
 test-thorough: $(VENV)/.test
 	$(SUITE) -m thorough
+
+# Agents are compiled for four minutes each, once: a folder of their own keeps them, for the tests of the suite as well.
+AGENTS ?= x86_64 aarch64 armv8.2-dotprod armv8.6-i8mm riscv64 riscv64-rvv
+agents: $(VENV)/.test
+	@$(PIP) -e '.[lab]'
+	for name in $(AGENTS); do QWEN_PACK_CACHE=$(CURDIR)/.agents $(BIN)/qwen-pack agent build --for $$name || exit 1; done
+	QWEN_PACK_AGENTS=$(CURDIR)/.agents $(BIN)/pytest -n 0 -rs tests/test_lab_variants.py
 
 field: $(VENV)/.test
 	QWEN_PACK_FIELD=all $(BIN)/pytest --timeout 1800 tests/test_yardstick.py tests/test_field.py tests/test_field_names.py \
@@ -119,4 +127,4 @@ fuzz: $(VENV)/.fuzz
 	$(BIN)/python -W ignore -m tests.attack.fuzz
 
 clean:
-	rm -rf $(VENV) $(QUICK) $(LINT) demo
+	rm -rf $(VENV) $(QUICK) $(LINT) .agents demo

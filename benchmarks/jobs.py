@@ -299,34 +299,72 @@ def onnx_as_it_comes(
     return {"decode_tps": sum(rates[1:]) / repeats}
 
 
-def divergence_from(
+def logged_after(
     report: Report,
     *,
     session: str,
     artifact: str,
-    kv: str,
-    truth: str,
-    context: int,
+    settings: dict[str, Any],
     tokens: int,
+    out: str | None = None,
+    truth: str | None = None,
 ) -> dict[str, Any]:
-    """Mean nats by which what an artifact expects differs from what the F16 GGUF in `truth`
-    expects, after each of so many random tokens."""
+    """What an artifact expects after each of so many random tokens: logarithms of probabilities
+    (tokens, vocabulary), kept in the file `out`; or `mean`, the nats by which they differ from
+    those in the file `truth`."""
     # Here: most jobs need no numpy.
     import numpy as np
 
     ids = [int(token) for token in np.random.default_rng(7).integers(5, 1000, tokens)]
+    model: Session = resolve(session)(artifact, settings)
+    try:
+        rows = np.concatenate([np.array(block, np.float64) for block in model.logits(ids)])
+    finally:
+        model.close()
+    rows -= rows.max(axis=1, keepdims=True)
+    rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
+    if out is not None:
+        np.save(out, rows.astype(np.float32))
+    if truth is None:
+        return {}
+    exact = np.load(truth).astype(np.float64)
+    # Engines pad the vocabulary each to their own width.
+    width = min(exact.shape[1], rows.shape[1])
+    exact, rows = exact[:, :width], rows[:, :width]
+    return {"mean": float((np.exp(exact) * (exact - rows)).sum(axis=1).mean())}
 
-    def logged(model: Session) -> Any:
-        try:
-            rows = np.concatenate([np.array(block, np.float64) for block in model.logits(ids)])
-        finally:
-            model.close()
-        rows -= rows.max(axis=1, keepdims=True)
-        return rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
 
-    settings = {"context": context, "threads": None}
-    exact = logged(resolve("targets.llama_cpp.session:Session")(truth, {**settings, "kv": "f16"}))
-    seen = logged(resolve(session)(artifact, {**settings, "kv": kv}))
-    width = min(exact.shape[1], seen.shape[1])
-    exact, seen = exact[:, :width], seen[:, :width]
-    return {"mean": float((np.exp(exact) * (exact - seen)).sum(axis=1).mean())}
+def decode_rates(
+    report: Report,
+    *,
+    session: str,
+    artifact: str,
+    settings: dict[str, Any],
+    prompt_tokens: int,
+    new_tokens: int,
+    repeats: int,
+) -> dict[str, Any]:
+    """Tokens per second after fresh prompts, `decode_tps` as the median of the answers; the first
+    answer, a short one, warms up and does not count. `threads` where the session chose them, and
+    the peak memory of this process."""
+    import statistics
+
+    from packager.process import peak_resident_bytes, resident_bytes
+
+    model: Session = resolve(session)(artifact, settings)
+    try:
+        answer(model, prompt_ids(model, 16, 0), 8)
+        trials = [
+            answer(model, prompt_ids(model, prompt_tokens, seed + 1), new_tokens)
+            for seed in range(repeats)
+        ]
+        peak = max(peak_resident_bytes(), resident_bytes())
+    finally:
+        model.close()
+    rates = [len(trial.gaps_s) / sum(trial.gaps_s) for trial in trials]
+    return {
+        "decode_tps": statistics.median(rates),
+        "ttft_ms": 1000 * statistics.median(trial.ttft_s for trial in trials),
+        "threads": getattr(model, "threads", None),
+        "peak_memory_bytes": peak,
+    }

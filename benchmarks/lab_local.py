@@ -35,6 +35,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from packager.device.this_machine import describe_machine
+from packager.errors import ExitCode
 from packager.json_values import JsonObject, at_or_none, object_at
 
 FIGURES = (
@@ -78,10 +79,12 @@ def command(words: list[str], scratch: Path, preload: Path | None = None) -> Jso
         environment["LD_PRELOAD"] = str(preload)
     done = subprocess.run(
         [sys.executable, "-m", "packager.cli", *words, "--json"],
-        check=True,
+        check=False,
         stdout=subprocess.PIPE,
         env=environment,
     )
+    if done.returncode not in (ExitCode.DONE, ExitCode.BUDGET):
+        raise SystemExit(f"{' '.join(words)}: exit code {done.returncode}")
     answer: JsonObject = json.loads(done.stdout)
     return answer
 

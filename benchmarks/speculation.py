@@ -2,8 +2,12 @@
 true shapes with random weights, and what is accepted on the small trained model. The last line is
 one JSON object.
 
-    python benchmarks/speculation.py [--pair MODEL ...] [--draft MODEL] [--heads MODEL ...]
-                                     [--layers N] [--tiny] [--scratch FOLDER]
+    python benchmarks/speculation.py --scratch FOLDER --build [--pair ...] [--heads ...]
+    python benchmarks/speculation.py [--scratch FOLDER] [--pair MODEL ...] [--draft MODEL]
+                                     [--heads MODEL ...] [--layers N] [--tiny]
+
+`--build` makes the models of true shapes and stops, so that an idle machine is left to the
+measurement.
 
 True shapes: every `--pair` with the draft beside it, both loaded, in the layers that it has or the
 first `--layers` of them where it would not fit into memory; every `--heads` with its own heads for
@@ -22,7 +26,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +36,7 @@ from benchmarks.artifacts import ROOT, built, finish, scratch_folder, shape_of, 
 from packager import catalog
 from packager.device.this_machine import describe_machine
 from packager.measure.speculation import way
-from packager.quality.text import shipped
+from packager.quality.text import continued
 from packager.shape import Hybrid, Shape, heads
 from targets.llama_cpp import LlamaCpp
 
@@ -91,6 +95,7 @@ def shape_built(name: str, shape: Shape, scratch: Path) -> Path:
         if not folder.is_dir():
             folder.parent.mkdir(parents=True, exist_ok=True)
             finish(fetch, log, repo_id=repo_id, shape=asdict(shape), out=str(folder))
+            print(f"{name}: checkpoint written", flush=True)
         recipe = asdict(LlamaCpp().recipe(RECIPE.partition(":")[2]))
         order = {
             "checkpoint": str(folder),
@@ -100,6 +105,7 @@ def shape_built(name: str, shape: Shape, scratch: Path) -> Path:
         }
         finish(LlamaCpp.build_job, log, **order)
         half.rename(place)
+        print(f"{name}: built", flush=True)
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()
@@ -116,33 +122,81 @@ def shown(facts: dict[str, Any]) -> str:
     return f"{costs}; pays from {edges}"
 
 
-def true_shapes(asked: argparse.Namespace, scratch: Path) -> dict[str, Any]:
-    rows: dict[str, Any] = {}
-    log = scratch / "speculation.log"
-    draft = shape_built(asked.draft, shape_of(asked.draft), scratch)
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """A model, and the ways in which its tokens are drafted: `how` and the artifact of a draft."""
+
+    label: str
+    model: Path
+    ways: tuple[tuple[str, str | None], ...]
+    layers: int
+    of_layers: int
+
+
+def shapes_built(asked: argparse.Namespace, scratch: Path) -> list[Drafted]:
+    """The pairs, and the models with heads."""
+    draft = str(shape_built(asked.draft, shape_of(asked.draft), scratch))
+    rows = []
     for name in asked.pair:
         shape = shape_of(name)
         layers = min(shape.layers, asked.layers or shape.layers)
         label = name if layers == shape.layers else f"{name}+{layers}-layers"
         model = shape_built(label, replace(shape, layers=layers), scratch)
-        for how, artifact in (("lookup", None), ("draft", str(draft))):
-            facts = measured(model, log, way(how, artifact), None)
-            facts = {**facts, **same(model, log, way(how, artifact))}
-            rows[f"{label} {how}"] = {**facts, "layers": layers, "of_layers": shape.layers}
-            print(f"{label}, {how}: {shown(facts)}", flush=True)
+        ways = (("lookup", None), ("draft", draft))
+        rows.append(Drafted(label, model, ways, layers, shape.layers))
     for name in asked.heads:
         shape = replace(shape_of(name), draft_layers=heads.LAYERS)
         model = shape_built(f"{name}+heads", shape, scratch)
-        for how in ("lookup", "mtp"):
-            facts = measured(model, log, way(how), None)
-            facts = {**facts, **same(model, log, way(how))}
-            rows[f"{name} {how}"] = facts
-            print(f"{name}, {how}: {shown(facts)}", flush=True)
+        ways = (("lookup", None), ("mtp", None))
+        rows.append(Drafted(name, model, ways, shape.layers, shape.layers))
     return rows
 
 
+def true_shapes(built_ones: list[Drafted], log: Path) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for one in built_ones:
+        for how, artifact in one.ways:
+            facts = measured(one.model, log, way(how, artifact), None)
+            facts = {**facts, **same(one.model, log, way(how, artifact))}
+            layers = {"layers": one.layers, "of_layers": one.of_layers}
+            rows[f"{one.label} {how}"] = {**facts, **layers}
+            print(f"{one.label}, {how}: {shown(facts)}", flush=True)
+            if not facts["same"]:
+                print(f"{one.label}, {how}: OTHER ANSWERS", flush=True)
+    return rows
+
+
+def cost_table(rows: dict[str, Any]) -> None:
+    """The costs as Markdown."""
+    if not rows:
+        return
+    widths = [step["drafted"] for step in next(iter(rows.values()))["steps"]]
+    print("\n| shape, drafted by | token | drafted token | step that checks", end=" ")
+    print(f"{', '.join(map(str, widths))} | pays from | answers |")
+    print("| --- | ---: | ---: | --- | --- | --- |")
+    for name, facts in rows.items():
+        checks = ", ".join(f"{step['check_ms']:.0f}" for step in facts["steps"])
+        edges = [step["break_even"] for step in facts["steps"]]
+        pays = ", ".join("never" if edge is None else f"{edge:.0%}" for edge in edges)
+        same = "the same" if facts["same"] else "OTHER"
+        same += f", {len(facts['parted'])} part at ties" if facts["parted"] else ""
+        costs = f"{facts['decode_ms']:.1f} ms | {facts['draft_ms']:.2f} ms"
+        print(f"| {name} | {costs} | {checks} ms | {pays} | {same} |")
+
+
+def kinds_table(rows: dict[str, Any]) -> None:
+    """What is accepted by kind of text, as Markdown."""
+    known = {name: row["kinds"] for name, row in rows.items() if "kinds" in row}
+    names = [kind["name"] for kind in next(iter(known.values()))]
+    print(f"\n| accepted of drafted | {' | '.join(names)} |")
+    print(f"| --- | {' | '.join('---:' for _ in names)} |")
+    for name, kinds in known.items():
+        cells = " | ".join(f"{kind['accepted']} of {kind['drafted']}" for kind in kinds)
+        print(f"| {name} | {cells} |")
+
+
 def trained(scratch: Path) -> dict[str, Any]:
-    texts = {part.name: part.text[:2000] for part in shipped().parts}
+    texts = {name: text[:2000] for name, text in continued().items()}
     log, models = scratch / "speculation.log", ROOT / "tests" / "models"
     places, _ = built("tiny-qwen3", TRAINED, scratch, models / "tiny-qwen3", CONTEXT)
     small, _ = built("tiny-qwen3-draft", [DRAFT], scratch, models / "tiny-qwen3-draft", CONTEXT)
@@ -174,11 +228,18 @@ def main() -> int:
     parser.add_argument("--heads", nargs="*", default=both, metavar="MODEL")
     parser.add_argument("--layers", type=int, default=18, help="of a pair at most; 0: all")
     parser.add_argument("--tiny", action="store_true", help="the small models of the tests alone")
-    parser.add_argument("--scratch", type=Path)
+    parser.add_argument("--build", action="store_true", help="make the true shapes and stop")
+    parser.add_argument("--scratch", type=lambda text: Path(text).resolve())
     asked = parser.parse_args()
     with scratch_folder(asked.scratch) as scratch:
-        rows = {} if asked.tiny else true_shapes(asked, scratch)
-        document = {"shapes": rows, "draft": asked.draft, "trained": trained(scratch)}
+        shapes = [] if asked.tiny else shapes_built(asked, scratch)
+        if asked.build:
+            return 0
+        rows = true_shapes(shapes, scratch / "speculation.log")
+        seen = trained(scratch)
+        document = {"shapes": rows, "draft": asked.draft, "trained": seen}
+    cost_table(rows)
+    kinds_table(seen)
     document |= {"machine": describe_machine(), "versions": versions([RECIPE])}
     print(json.dumps(document))
     every = [*document["shapes"].values(), *document["trained"].values()]

@@ -10,7 +10,9 @@ Packages are those of `qwen-pack build --use-case vision`; random weights will d
 the same PNG and take the same threads, context and limit of image tokens. They take turns, each
 first in every other round, each in a process of its own; compared are the ratios of a round's two
 figures, which lie next to each other in time, as their median. Memory is the most that the process
-had resident; ours holds Python, NumPy and Pillow besides, so the difference is told in bytes, too.
+had resident; ours holds Python and NumPy besides, so the difference is told in bytes, too.
+What `fit` would forecast for this machine stands in a second table beside what ours took: the
+machine is probed before and after the rounds of each picture, and the mean of both counts.
 Exit code 0 only where all medians lie within five per cent and no other program was at work. The
 last line is one JSON object.
 """
@@ -32,16 +34,24 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.artifacts import finish, versions
+from benchmarks.artifacts import finish, found, versions
+from benchmarks.forecast import probed
 from benchmarks.harness_vs_peers import BAR_PERCENT, WAITING, Pair, peer_tool, watched
+from packager import catalog
 from packager.cores import cores
 from packager.device.this_machine import describe_machine
 from packager.measure.noise import BUSY_CORES
 from packager.measure.pictures import made
 from packager.measure.session_settings import settings_of
 from packager.package import manifest
+from packager.pictures import take
+from packager.predict.forecast import Extra, predict
+from targets.machine.isa import processor
 
 TOKENS = (256, 1024)
+FORECAST_BARS = {"encode_ms": 25.0, "first_token_ms": 25.0, "peak_bytes": 5.0}
+"""Per cent that a forecast may be off: times as in benchmarks/forecast.py, memory as in
+benchmarks/footprint.py."""
 NEW_TOKENS = 2
 QUESTION = "What is in this picture? Say it in one sentence."
 FIGURES = ("encode_ms", "first_token_ms", "peak_bytes")
@@ -62,7 +72,9 @@ def png(path: Path, pixels_per_token: int, tokens: int) -> Path:
 
 
 def ours(package: Path, picture: Path, threads: int) -> dict[str, Any]:
-    """By a session of the package."""
+    """By a session of the package, as `qwen-pack run` opens it: another process decodes the
+    file."""
+    [pixels] = take([picture], picture.parent, picture.with_suffix(".log"))
     head = "<|im_start|>user\n"
     tail = f"{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
     done = finish(
@@ -71,7 +83,7 @@ def ours(package: Path, picture: Path, threads: int) -> dict[str, Any]:
         WAITING,
         artifact=str(package / "model"),
         settings={**settings_of(manifest.read(package)), "threads": threads},
-        picture=str(picture),
+        picture=pixels.as_dict(),
         texts=[head, tail],
         new_tokens=NEW_TOKENS,
     )
@@ -101,14 +113,14 @@ def by_llama_mtmd(tools: Path, package: Path, picture: Path, threads: int) -> di
         text = said.read().decode(errors="replace")
     if child.returncode:
         raise SystemExit(f"llama-mtmd-cli failed:\n{text[-2000:]}")
-    found = {
+    times = {
         name: sum(float(number) for number in pattern.findall(text))
         for name, pattern in _TIMES.items()
     }
     # The engine's own clock of the prompt holds the picture's tokens and not their encoding.
     return {
-        "encode_ms": found["encode_ms"],
-        "first_token_ms": found["encode_ms"] + found["prompt_ms"],
+        "encode_ms": times["encode_ms"],
+        "first_token_ms": times["encode_ms"] + times["prompt_ms"],
         "peak_bytes": usage.ru_maxrss * 1024,
     }
 
@@ -143,6 +155,54 @@ def beside(
     return pairs, rows
 
 
+def forecasts(
+    package: Path, tokens: int, prompt: int, around: list[dict[str, Any]]
+) -> dict[str, float]:
+    """What `fit` says of a picture of so many tokens in a prompt of `prompt`, for a machine with
+    the mean rates of these probes."""
+    contents = manifest.read(package).contents
+    runtime, recipe = found(str(contents.recipe.id))
+    variant = catalog.find(str(contents.variant.repo_id))
+    assert variant.shape is not None and variant.tower is not None
+    shape = variant.shape.seeing(variant.tower, tokens)
+    bandwidth, compute, step = (
+        statistics.mean(one[rate] for one in around)
+        for rate in ("bandwidth", "compute", "operation_s")
+    )
+    speed = runtime.speed(shape, recipe, " ".join(processor()[1]))
+    read = runtime.decode_bytes(shape, recipe, prompt)
+    extra = Extra(token=speed.operations * step, batch=speed.prompt_operations * step)
+    forecast = predict(shape, read, prompt, bandwidth, compute, "measured", speed, extra)
+    assert forecast.encode is not None
+    return {
+        "encode_ms": forecast.encode.value,
+        "first_token_ms": forecast.ttft_ms,
+        "peak_bytes": runtime.footprint(shape, recipe, contents.context or 0).peak,
+    }
+
+
+def foretold(forecast: dict[str, float], pairs: list[Pair]) -> list[dict[str, Any]]:
+    """A row per figure: what was forecast beside the median of what ours took."""
+    rows = []
+    for figure, bar in FORECAST_BARS.items():
+        measured = statistics.median(pair["ours"][figure] for pair in pairs)
+        error = 100 * (forecast[figure] / measured - 1)
+        row = {"figure": figure, "forecast": forecast[figure], "measured": measured}
+        rows.append({**row, "error_percent": error, "within": abs(error) <= bar})
+    return rows
+
+
+def print_foretold(rows: list[dict[str, Any]]) -> None:
+    """The second table."""
+    print("\n| package | image tokens | figure | forecast | measured | error |")
+    print("| --- | ---: | --- | ---: | ---: | ---: |")
+    for row in rows:
+        print(
+            f"| {row['package']} | {row['image_tokens']} | {row['figure']} | "
+            f"{row['forecast']:,.0f} | {row['measured']:,.0f} | {row['error_percent']:+.1f} % |"
+        )
+
+
 def main() -> int:
     """Take all figures and print them."""
     parser = argparse.ArgumentParser(
@@ -159,6 +219,7 @@ def main() -> int:
         options.tools = peer_tool(options.tools.resolve(), "llama-mtmd-cli").parent
     rows: list[dict[str, Any]] = []
     pairs: list[Pair] = []
+    told: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="qwen-pack-vision-") as folder:
         for package in options.packages:
             seen = manifest.read(package).contents.vision
@@ -166,11 +227,17 @@ def main() -> int:
             for tokens in options.tokens:
                 name = f"{package.name}-{tokens}.png"
                 picture = png(Path(folder) / name, seen.pixels_per_token, tokens)
-                taken, found = beside(
+                probes = [probed()]
+                taken, compared = beside(
                     options.tools, package, picture, options.threads, options.rounds
                 )
+                probes.append(probed())
                 pairs += taken
-                rows += [{"package": package.name, "image_tokens": tokens, **row} for row in found]
+                named = {"package": package.name, "image_tokens": tokens}
+                rows += [{**named, **row} for row in compared]
+                prompt = taken[0]["ours"]["prompt_tokens"]
+                forecast = forecasts(package, tokens, prompt, probes)
+                told += [{**named, **row} for row in foretold(forecast, taken)]
     clean = all(
         (seen["other_cpu_cores"] or 0.0) <= BUSY_CORES for pair in pairs for seen in pair.values()
     )
@@ -181,6 +248,7 @@ def main() -> int:
             f"| {row['package']} | {row['image_tokens']} | {row['figure']} | {row['ours']:,.0f} | "
             f"{row['peer']:,.0f} | {row['difference_percent']:+.1f} % |"
         )
+    print_foretold(told)
     if not clean:
         print("\nOthers were at work on this machine: its times say nothing, memory does.")
     within = all(abs(row["difference_percent"]) <= BAR_PERCENT for row in rows)
@@ -192,6 +260,8 @@ def main() -> int:
         "threads": options.threads,
         "bar_percent": BAR_PERCENT,
         "rows": rows,
+        "forecasts": told,
+        "forecast_bars_percent": FORECAST_BARS,
         "clean": clean,
         "passed": within if clean else None,
     }

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from packager.json_values import JsonObject
-from packager.pictures.decode import rgb
 from packager.runtime import Report
 
 
@@ -15,23 +13,21 @@ def look(
     *,
     artifact: str,
     settings: JsonObject,
-    picture: str,
+    picture: JsonObject,
     texts: list[str],
     new_tokens: int,
 ) -> JsonObject:
-    """One answer about the picture in that file: milliseconds of the image encoder and from the
-    pixels to the first token, tokens of the prompt and of the picture."""
+    """One answer about a picture (packager.pictures.Pixels): milliseconds of the image encoder and
+    from the pixels to the first token, tokens of the prompt and of the picture."""
     # Late: it comes with the engine.
     from targets.llama_cpp.vision import VisionSession
 
-    image, _ = rgb(Path(picture).read_bytes(), picture)
-    pixels: JsonObject = {"width": image.width, "height": image.height, "data": image.tobytes()}
     session = VisionSession(artifact, settings)
     session.open_encoder()
     stamps: list[float] = []
     started = time.perf_counter()
     seen = session.look(
-        texts, [pixels], new_tokens, lambda _: stamps.append(time.perf_counter()), stop=False
+        texts, [picture], new_tokens, lambda _: stamps.append(time.perf_counter()), stop=False
     )
     session.close()
     return {

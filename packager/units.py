@@ -42,6 +42,11 @@ def human_count(count: float) -> str:
     return f"{count:.0f}"
 
 
+def human_threads(count: int) -> str:
+    """1 -> "1 thread", 4 -> "4 threads"."""
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kKmMgGtT])(i?))?[bB]?")
 _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
 

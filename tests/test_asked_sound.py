@@ -266,6 +266,8 @@ def test_a_package_answers_questions_about_a_sound(
         assert 752 < got.usage.prompt_tokens < 800
         with pytest.raises(openai.BadRequestError, match="takes 10 s and no more"):
             create(messages=message("long"), **greedy)
+        with pytest.raises(openai.BadRequestError, match="answers questions about a sound"):
+            client_of(address).audio.transcriptions.create(model="any", file=b"x")
 
 
 def _export(package: Path, folder: Path) -> None:

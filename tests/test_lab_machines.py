@@ -128,7 +128,9 @@ def test_the_list_says_who_answers_and_why_another_does_not(
     assert "device offline" in rows["adb:R5CT"]["error"]
     assert "has not allowed this computer" in rows["adb:abc"]["error"]
     assert main(["lab", "list"]) == ExitCode.DONE
-    assert "here\tlocal:" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "here\tlocal:" in told.out
+    assert "adb:abc: Unlock it and accept the question" in told.err
 
 
 def test_every_command_of_the_page_is_one_that_the_program_takes(
@@ -208,6 +210,7 @@ def test_cleaning_removes_what_was_not_used_for_longest_and_nothing_else(
     assert [folder.exists() for folder in folders] == [False, True, True]
     assert main(["lab", "clean", "local:"]) == ExitCode.DONE
     assert [folder.exists() for folder in folders] == [False] * 3 and other.is_dir()
+    other.rmdir()
     assert main(["lab", "clean", "local:"]) == ExitCode.DONE, "nothing left is no error"
 
 

@@ -61,7 +61,11 @@ def test_a_device_that_does_not_know_an_instruction_gets_the_next_agent(
     program.write_text("#!/bin/sh\nkill -ILL $$\n")
     program.chmod(0o755)
     newer = build.from_file(program)
-    found, there = run(here(tmp_path / "d"), [newer, agent])
+    # One that answers, and whose kernels take what the device lacks.
+    answers = tmp_path / "answers"
+    answers.write_text("#!/bin/sh\nread x\necho '{\"protocol\": 2}'\nread x\nkill -ILL $$\n")
+    answers.chmod(0o755)
+    found, there = run(here(tmp_path / "d"), [newer, build.from_file(answers), agent])
     assert found == agent
     assert build.from_file(there).sha256 == agent.sha256
     with pytest.raises(PackError, match="does not know an instruction"):

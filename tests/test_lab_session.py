@@ -238,6 +238,7 @@ def test_what_the_agent_refuses_is_a_sentence_and_the_agent_goes_on(
         ("exit 132", "does not know an instruction", ExitCode.RESOURCE),
         ("kill -KILL $$", "killed on the device", ExitCode.RESOURCE),
         ("exit 137", "killed on the device", ExitCode.RESOURCE),
+        ("exit 139", "crashed on the device: a segmentation fault", ExitCode.RESOURCE),
         ("echo noexec >&2; exit 126", "does not run the agent: noexec", ExitCode.RESOURCE),
         (
             "echo cable >&2; exit 255",

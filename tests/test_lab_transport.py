@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packager.cli import main
+from packager.cli.reach import refuse_runtime
 from packager.errors import ExitCode, PackError
+from packager.lab.machines import FILE, address_of
 from packager.lab.transport import Adb, Local, Ssh, parse, run
 from packager.limits import DEVICE_ANSWER_BYTES
 from packager.package import manifest
@@ -66,6 +69,7 @@ def test_an_address_names_one_machine_and_a_folder_there(address: str, means: ob
         "adb:-s",
         "adb:a b",
         "adb:a;b",
+        "adb://0123ABC",
         "local:'",
     ],
 )
@@ -74,6 +78,32 @@ def test_what_is_no_address_is_refused_and_never_reaches_a_shell(address: str) -
         parse(address)
     assert caught.value.exit_code == ExitCode.USAGE
     assert "ssh://" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("local", "local:"),
+        ("adb", "adb:"),
+        ("ssh", "ssh://HOST"),
+        ("ssh://", "ssh://HOST"),
+        ("pi5", "ssh://pi5"),
+        ("pi@192.168.0.7", "ssh://pi@192.168.0.7"),
+        ("pi@pi5:/mnt/ssd", "ssh://pi@pi5/mnt/ssd"),
+        ("pi5:2222", "ssh://pi5:2222"),
+        ("ssh:pi5", "ssh://pi5"),
+        ("SSH://pi5", "ssh://pi5"),
+        ("http://pi5", "ssh://pi5"),
+        ("adb://0123ABC", "adb:0123ABC"),
+    ],
+)
+def test_what_is_nearly_an_address_is_told_the_address_that_it_nearly_is(
+    written: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FILE, str(tmp_path / "lab.toml"))
+    with pytest.raises(PackError, match=f" Did you mean '{re.escape(meant)}'") as caught:
+        parse(address_of(written))
+    assert caught.value.exit_code == ExitCode.USAGE
 
 
 @given(st.text(max_size=40))
@@ -166,7 +196,10 @@ def test_a_phone_that_is_not_there_is_told_in_adbs_own_words(
     [
         (["--on", "pi5"], "'pi5' is neither an address nor the name of a machine"),
         (["--on", "local:qemu-aarch64-static"], "Name the agent: --agent"),
-        (["--on", "local:", "--agent", "aarch46"], "There is no agent 'aarch46'"),
+        (
+            ["--on", "local:", "--agent", "aarch46"],
+            "There is no agent 'aarch46'. Did you mean 'aarch64'",
+        ),
         (["--on", "local:", "--agent", "/no/such"], "There is no agent '/no/such'"),
         (["--agent", "aarch64"], "only with --on"),
         (["--quality", "."], "--quality works only with --on"),
@@ -188,3 +221,7 @@ def test_a_package_of_another_engine_is_told_where_to_measure(
     write_package(tmp_path / "p")
     assert main(["bench", str(tmp_path / "p"), "--on", "local:"]) == ExitCode.USAGE
     assert "on the device: --agent python" in capsys.readouterr().err
+    with pytest.raises(PackError, match="this one makes vectors") as caught:
+        refuse_runtime("llama.cpp", None, "embed")
+    assert caught.value.exit_code == ExitCode.USAGE
+    refuse_runtime("llama.cpp", "python:/opt/python", "embed")

@@ -33,6 +33,7 @@ from targets.llama_cpp.audio import AudioSession, whole_seconds
 from tests.support.audio import TOWER, claiming, louder, write_hearing
 from tests.support.building import within
 from tests.support.serving import client_of, served_from_export
+from tests.support.transcriptions import check_transcriptions
 from tests.test_projector import Quiet
 
 pytestmark = pytest.mark.engine
@@ -373,6 +374,7 @@ class TestThePackage:
                 create(messages=asking(sound), response_format=form, **greedy)
             answer = create(messages=asking(data(made(5))), **greedy)
             assert answer.choices[0].message.content == expected
+            check_transcriptions(address, data)
 
     def test_a_package_of_text_alone_refuses_sound(self, built: Path, folder: Path) -> None:
         data = json.loads((built / "manifest.json").read_text())

@@ -63,7 +63,8 @@ def test_importing_it_imports_no_engine_and_no_numpy() -> None:
 def test_the_recipes_are_listed_best_quality_first_with_the_default_cache() -> None:
     assert [
         *("bf16", "int8_asym", "int8_sym", "q8_0", "q4_0"),
-        *("int4_asym_g64", "int4_sym_g64", "int4_asym_g128", "int4_sym_g128"),
+        *("int4_asym_g64", "int4_sym_g64", "int4_asym_g64_head4"),
+        *("int4_asym_g128", "int4_sym_g128"),
     ] == RECIPES
     assert {recipe.kv for recipe in runtime.recipes()} == {"u8"}
     assert runtime.recipe("int4_sym_g128").id == "openvino:int4_sym_g128"
@@ -83,7 +84,8 @@ def test_a_4_bit_recipe_says_every_setting_of_the_compression(name: str) -> None
         "sensitivity_metric",
     }
     assert stated | {"quant_method", "scale_estimation", "gptq", "lora_correction"} == set(settings)
-    assert name == f"int4_{'sym' if settings['sym'] else 'asym'}_g{settings['group_size']}"
+    head = "_head4" if settings["all_layers"] else ""
+    assert name == f"int4_{'sym' if settings['sym'] else 'asym'}_g{settings['group_size']}{head}"
 
 
 def test_another_cache_type_changes_the_id_and_nothing_of_the_weights() -> None:
@@ -147,6 +149,7 @@ def test_zero_points_cost_half_a_byte_per_group_at_4_bits(
 
 # Sizes of openvino_model.bin and .xml as built, see docs/measurements/openvino.md.
 BUILT = [
+    (HALF_B, "int4_asym_g64_head4", 266_333_534, 2_493_442),
     (SIX_TENTHS_B, "bf16", 1_191_971_598, 2_444_161),
     (SIX_TENTHS_B, "int4_sym_g128", 383_123_422, 2_875_167),
 ]
@@ -198,6 +201,7 @@ MEASURED = [
     (HALF_B, "int4_sym_g128", "u8", 512, 883_486_720),
     (HALF_B, "int4_sym_g128", "u8", 4096, 914_604_032),
     (HALF_B, "int4_sym_g128", "f16", 2048, 907_808_768),
+    (HALF_B, "int4_asym_g64_head4", "u8", 512, 828_755_968),
     (HALF_B, "int8_asym", "u8", 512, 1_217_622_016),
     (HALF_B, "bf16", "u8", 512, 2_188_177_408),
     (SIX_TENTHS_B, "int4_sym_g128", "u8", 512, 1_050_025_984),

@@ -17,6 +17,8 @@ from packager.checkpoint import Checkpoint, retrieval
 from packager.errors import ExitCode, PackError
 from packager.files import tree_bytes
 from packager.measure import batches
+from packager.need.workload import workload_for
+from packager.plan.adoption import adoptable, recognise, refuse_with_adopted
 from packager.process import resolve, run_job
 from packager.quality import retrieval as gate
 from packager.quality import retrieval_limits, retrieval_verdict
@@ -228,6 +230,34 @@ def _planned(engine: str, shape: Any, recipe: Any) -> int:
     from targets.onnxruntime import sizes as onnx_sizes
 
     return onnx_sizes.weight_bytes(shape, onnx_data.settings_of(recipe))
+
+
+@pytest.mark.engine
+def test_an_openvino_folder_follows_from_its_checkpoint_and_is_no_text_generator(
+    built: Built, tmp_path: Path
+) -> None:
+    if built.engine != "openvino":
+        pytest.skip("a folder for ONNX Runtime without genai_config.json is not recognised")
+    places = [built.artifact(1, "embed"), built.artifact(2, "rerank"), built.artifact(0, "rerank")]
+    for task, folders in (("embed", places[:1]), ("rerank", places[1:])):
+        arguments = {
+            "engine": "openvino",
+            "folders": [str(folder) for folder in folders],
+            "checkpoint": str(built.sources[task]),
+            "out": str(tmp_path / task),
+        }
+        job = "tests.support.attest_jobs:attest_all"
+        work = run_job(job, arguments, tmp_path / "log", {"PYTHONPATH": str(REPOSITORY)})
+        for folder, row in zip(folders, finish(work).value["rows"], strict=True):
+            assert (row.get("follows"), row.get("different")) == ("exactly", []), (folder, row)
+            assert row["recipe"] == f"openvino:{folder.name.removesuffix(f'-{task}')}"
+    model = adoptable(str(places[1]), registry.runtimes())
+    assert model is not None
+    # Whether the checkpoint has an output matrix, nothing of the folder tells.
+    assert recognise(model, against=str(built.sources["rerank"])).model.shape.tied is False
+    with pytest.raises(PackError, match="makes vectors or scores") as raised:
+        refuse_with_adopted(model, workload_for("embed"), None, (), None)
+    assert raised.value.exit_code is ExitCode.USAGE
 
 
 # ---- the gate

@@ -6,6 +6,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import random
+import shutil
 import socket
 import zlib
 from collections.abc import Iterator
@@ -16,11 +18,17 @@ import pytest
 
 from packager.cli import main
 from packager.errors import ExitCode
-from tests.support.serving import client_of, served, served_from_export
+from packager.package import manifest
+from packager.package.content import content_sha256
+from packager.shipping.router.main import KIND
+from packager.sounds.words import word_errors
+from tests.support.hearing_package import write_hearing_package
+from tests.support.serving import answering, client_of, served, served_from_export
 from tests.support.tiers import thorough
 from tests.support.tiny_vision import tiny
 from tests.support.trained_package import write_trained
 from tests.support.vision_package import write_seeing
+from training import spoken
 
 pytestmark = pytest.mark.engine
 
@@ -134,6 +142,8 @@ def test_no_address_is_asked_and_what_is_no_picture_is_refused_in_a_sentence(cli
             (asking(url(whole[:-20])), "is truncated"),
             (asking(url(whole + b"PK\x03\x04")), "is more than a PNG picture"),
             (asking(url(png_of(30_000, 30_000))), "more than 16384 a side"),
+            (asking(url(png_of(16_000, 16_000))), "more than 67 million"),
+            (asking(url(b"GIF89a" + bytes(40))), "is a GIF picture"),
             (asking(url(png_of(1, 1))), "sees nothing in less than 8"),
             (asking(url(png_of(64, 64))), "cannot be decoded"),
             (asking(url(whole), text="<|image_pad|>"), "does not take the pictures"),
@@ -193,6 +203,81 @@ def test_a_package_of_text_answers_as_run_does_and_refuses_pictures(
             client.chat.completions.create(messages=asked, response_format=wrong, **more)
         with pytest.raises(openai.BadRequestError, match="was built for text alone"):
             client.chat.completions.create(messages=asking(url(b"x")), **GREEDY)
+        # Also where the sound is larger than any request of text.
+        with pytest.raises(openai.BadRequestError, match="this model takes no sound"):
+            client.audio.transcriptions.create(model="any", file=("a.wav", bytes(5 << 20)))
+
+
+def test_a_routing_table_leads_pictures_and_sound_to_the_packages_that_take_them(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soundfile = pytest.importorskip("soundfile", reason="the extra for sound")
+    pytest.importorskip("soxr", reason="the extra for sound")
+    openai = pytest.importorskip("openai")
+    sees = shutil.copytree(package, tmp_path / "sweep" / "packages" / "sees")
+    hears = write_hearing_package(tmp_path / "sweep" / "packages" / "hears")
+    rows = {
+        kind: {
+            "cell": folder.name,
+            "package": f"packages/{folder.name}",
+            "evidence": {"content_sha256": content_sha256(manifest.read(folder).data)},
+        }
+        for kind, folder in (("look", sees), ("dictation", hears))
+    }
+    table = {"schema": "qwen-pack/route/1", "name": "files", "routes": {"box": rows}}
+    (tmp_path / "sweep" / "report").mkdir()
+    (tmp_path / "sweep" / "report" / "route.json").write_text(json.dumps(table))
+    out = tmp_path / "out"
+    agreed = ("--accept-license", "unstated")
+    assert main(["route", str(tmp_path / "sweep"), "--out", str(out), *agreed]) == ExitCode.DONE
+    readme = (out / "README.md").read_text()
+    assert "jinja2 llama-cpp-python pillow psutil soundfile soxr" in readme
+    assert "/v1/audio/transcriptions --form model=dictation --form file=@sound.wav" in readme
+    (tmp_path / "red.png").write_bytes(picture(RED))
+    sound = spoken.said(random.Random("routed"), 5, None)
+    soundfile.write(tmp_path / "said.wav", sound.samples, spoken.RATE, subtype="FLOAT")
+    capsys.readouterr()
+    looking = [str(sees), "what is this?", "--max-tokens", "6", "--image"]
+    assert main(["run", *looking, str(tmp_path / "red.png")]) == ExitCode.DONE
+    seen = capsys.readouterr().out.strip()
+    assert main(["run", str(hears), "--audio", str(tmp_path / "said.wav")]) == ExitCode.DONE
+    heard = capsys.readouterr().out.strip()
+    assert word_errors(heard, sound.text).rate < 0.3
+    recorded = (tmp_path / "said.wav").read_bytes()
+    one: dict[str, Any] = {"model": "dictation", "file": ("said.wav", recorded)}
+    with answering(["serve.py", "--port", "0"], out, {}) as address:
+        client = client_of(address)
+        answer = client.chat.completions.with_raw_response.create(
+            messages=asking(url(picture(RED))), **{**GREEDY, "model": "look"}
+        )
+        assert answer.headers["X-Qwen-Pack-Package"] == "sees"
+        assert answer.parse().choices[0].message.content.strip() == seen
+        for other in ({**one, "model": "sees"}, {**one, "extra_headers": {KIND: "look"}}):
+            with pytest.raises(openai.BadRequestError, match="this model takes no sound"):
+                client.audio.transcriptions.create(**other)
+        with pytest.raises(openai.NotFoundError, match="Did you mean 'dictation'"):
+            client.audio.transcriptions.create(**{**one, "model": "dictaton"})
+        write = client.audio.transcriptions.with_raw_response.create
+        whole = write(**one, response_format="verbose_json")
+        assert whole.headers["X-Qwen-Pack-Package"] == "hears"
+        told = whole.parse()
+        assert (told.text, told.language, told.finish_reason) == (heard, "English", "stop")
+        assert told.duration == pytest.approx(5, abs=0.5)
+        pieces = [*client.audio.transcriptions.create(**one, stream=True)]
+        assert pieces[-1].text == heard and len(pieces) > 3
+        with pytest.raises(openai.BadRequestError, match="this model was built for text and sound"):
+            client.chat.completions.create(
+                messages=asking(url(picture(RED))), **{**GREEDY, "model": "dictation"}
+            )
+    # The second file is compared like the first, before anything is opened.
+    projector = out / "packages" / "sees" / "model" / "mmproj.gguf"
+    projector.write_bytes(projector.read_bytes()[:-1] + b"\x07")
+    with answering(["serve.py", "--port", "0"], out, {}) as address:
+        with pytest.raises(openai.InternalServerError, match=r"mmproj\.gguf is not what the m"):
+            client_of(address).chat.completions.create(
+                messages=asking(url(picture(RED))), **{**GREEDY, "model": "look"}
+            )
+        assert client_of(address).audio.transcriptions.create(**one).text == heard
 
 
 def test_other_machines_are_kept_out_and_a_taken_port_is_said(

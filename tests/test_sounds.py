@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from packager.cli import main
 from packager.errors import ExitCode, PackError
 from packager.shape.audio import RATE
 from packager.sounds import container, prompt, take
@@ -23,6 +24,7 @@ from packager.sounds.decode import decode
 from packager.sounds.made import made
 from packager.sounds.words import word_errors
 from tests.support.audio import claiming
+from tests.support.hearing_package import write_hearing_package
 
 soundfile = pytest.importorskip("soundfile", reason="the extra for sound")
 pytest.importorskip("soxr", reason="the extra for sound")
@@ -187,6 +189,30 @@ class TestWhatIsRefused:
             decode(path, "any", io.BytesIO())
         except PackError as error:
             assert error.exit_code == ExitCode.INPUT
+
+
+@pytest.mark.engine
+def test_hostile_sounds_end_run_with_a_sentence_and_code_6(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("llama_cpp")
+    package = write_hearing_package(tmp_path / "package")
+    sound = written(tmp_path / "sound.wav", made(1)).read_bytes()
+    broken = made(1)
+    broken[5] = math.nan
+    given = tmp_path / "given"
+    for data, sentence in (
+        (claiming(7_200), "longer than 120 minutes"),
+        (sound[: len(sound) // 2], "is truncated"),
+        (written(tmp_path / "nan.wav", broken, subtype="FLOAT").read_bytes(), "not valid numbers"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(64), "is a picture"),
+        (b"<svg xmlns='x'/>", "is text"),
+        (sound + b"PK\x05\x06" + bytes(18), "a Zip archive at once"),
+    ):
+        given.write_bytes(data)
+        assert main(["run", str(package), "--audio", str(given)]) == ExitCode.INPUT, sentence
+        said = capsys.readouterr()
+        assert sentence in " ".join(said.err.split()) and said.out == "", sentence
 
 
 class TestLongSounds:

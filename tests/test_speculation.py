@@ -300,7 +300,7 @@ def test_a_build_measures_it_and_packages_the_draft_that_pays(
     assert found is not None and found.how == "draft" and found.draft is not None
     assert [step.drafted for step in found.steps] == list(WIDTHS)
     assert all(step.check_ms and step.check_ms > 0 for step in found.steps)
-    assert {kind.name for kind in found.kinds} >= {"code", "json", "dialogue"}
+    assert {kind.name for kind in found.kinds} >= {"code", "json", "dialogue", "tool_calls"}
     assert found.acceptance is not None and found.acceptance > 0.1
     assert found.draft.files == ("draft/model.gguf",) and (out / found.draft.files[0]).is_file()
     assert (out / "draft-licence" / "NOTICE").is_file()

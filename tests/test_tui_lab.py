@@ -20,6 +20,8 @@ from packager.lab.seen import Seen
 from targets import registry
 from tests.support import tui_data as data
 from tests.support.tui_helpers import drive, screen, text_of, until
+from tui.ask import build_command
+from tui.screens.build import BuildScreen
 from tui.screens.device import DeviceScreen
 from tui.screens.need import NeedScreen
 from tui.screens.reach import Place, ReachScreen
@@ -60,7 +62,7 @@ def test_machines_that_answer_late_stand_above_the_devices_and_the_row_under_the
         await pilot.press("g", "j")
         # The picture of the device stands next to it, and breaks the line.
         text = str(device.query_one("#device-title", Static).content)
-        assert "Enter continues with raspberry-pi-5; M on the result measures on this one." in text
+        assert "Enter continues with raspberry-pi-5, and what is built is measured on it." in text
         await pilot.press("j")
         assert "No known device matches it" in text_of(pilot)
         await pilot.press("enter")
@@ -69,23 +71,31 @@ def test_machines_that_answer_late_stand_above_the_devices_and_the_row_under_the
         assert "old does not answer within 10 s." in text_of(pilot)
         await pilot.press("k", "k", "enter")
         need = await screen(pilot, NeedScreen)
-        assert need.ask.target.name == "raspberry-pi-5"
-        # The name is what the measurement of the result is asked with.
-        pilot.app.push_screen(ResultScreen(data.package(recipe="gguf:Q4_K_M")))
-        await screen(pilot, ResultScreen)
+        assert need.ask.target.name == "raspberry-pi-5" and need.ask.machine == "pi5"
+        commands = {one.runtime: build_command(need.ask, one) for one in data.CANDIDATES}
+        assert commands["llama.cpp"].endswith(" --on pi5") and "--on" not in commands["openvino"]
+        # What is built is measured there at once, and again only when that is asked for.
+        pilot.app.push_screen(BuildScreen(data.PLAN, "", on="pi5"))
+        result = await screen(pilot, ResultScreen)
+        await until(pilot, lambda: asked == ["pi5"] and not result.busy, "the measurement")
+        assert "It has gone." in text_of(pilot)
         await pilot.press("M")
         reach = await screen(pilot, ReachScreen)
         await pilot.press("enter")
         await until(pilot, lambda: not reach.is_attached, "the dialog is answered")
-        assert pilot.app.last_place == Place("pi5") and asked == ["pi5"]
+        assert pilot.app.last_place == Place("pi5") and asked == ["pi5", "pi5"]
 
     def bench_on(package: Path, address: str, agent: str | None) -> Any:
         asked.append(address)
         yield from ()
         raise PackError("It has gone.", "Try again.")
 
+    def build(plan: object) -> Any:
+        yield from ()
+        return data.package(recipe="gguf:Q4_K_M")
+
     asked: list[str] = []
-    drive(walk, data.services(lab=lab, bench_on=bench_on))
+    drive(walk, data.services(lab=lab, bench_on=bench_on, build=build))
 
 
 def test_a_machine_is_the_devices_that_know_it_by_name_before_the_classes_of_its_memory() -> None:

@@ -21,6 +21,7 @@ from packager.report.budgets import verdicts
 from tests.support.tiny_vision import TEMPLATE, tiny
 from tests.support.trained_package import write_trained
 from tests.support.vision_package import write_seeing, written
+from tests.test_pictures import REFUSED
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,19 @@ def test_run_refuses_what_is_no_picture_and_packages_that_take_none(
 
 
 @pytest.mark.engine
+def test_hostile_pictures_end_run_with_a_sentence_and_code_6(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for case in ("a bomb", "30,000 pixels", "one pixel", "cut png", "svg", "gif", "a zip behind"):
+        make, sentence = REFUSED[case]
+        (tmp_path / "given").write_bytes(make())
+        asked = ["run", str(package), "what is this?", "--image", str(tmp_path / "given")]
+        assert main(asked) == ExitCode.INPUT, case
+        said = capsys.readouterr()
+        assert sentence in " ".join(said.err.split()) and said.out == "", case
+
+
+@pytest.mark.engine
 def test_bench_tells_how_long_pictures_take(
     package: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,23 +143,32 @@ def test_pictures_smaller_than_the_usual_ones_are_measured_too(package: Path) ->
     from tests.support.make_checkpoint import Silent
 
     told = {}
-    for context, most in ((200, 64), (70, 64)):
+    for context, most in ((200, 64), (70, 64), (150, 64)):
         settings = {"context": context, "kv": "f16", "threads": 1, "image_max_tokens": most}
         session = VisionSession(str(package / "model"), settings)
         looking = Looking(Silent(), session, context, most, 100, 1)
         told[context] = looking.figures(lambda: 7)
+        told[context] |= looking.pair(told[context])
         assert any("256 tokens: the package takes 64" in text for text in looking.left_out)
         session.close()
     assert told[200]["image_tokens"] == 64 and told[200]["image_ttft_ms"] > 0
+    assert told[200]["image_pair_ttft_ms"] > 0 and told[150]["image_ttft_ms"] > 0
+    assert "image_pair_ttft_ms" not in told[150]
+    assert looking.left_out[-1] == "two pictures of 64 tokens: the context has 150"
     assert "image_encode_256_ms" not in told[200]
     assert "image_ttft_ms" not in told[70] and told[70]["text_peak_memory_bytes"] == 7
 
 
 def test_the_forecast_of_the_first_token_stands_beside_the_one_with_a_picture() -> None:
-    predicted = Predicted.from_json({"forecast": {"ttft_ms": 200.0}})
+    predicted = Predicted.from_json({"forecast": {"ttft_ms": 200.0, "encode_ms": 150.0}})
     text = Measurement(ttft_ms=100.0, prompt_tokens=64)
     seeing = text.but(
-        image_ttft_ms=400.0, image_tokens=1024, peak_memory_bytes=5, text_peak_memory_bytes=4
+        image_ttft_ms=400.0,
+        image_encode_256_ms=60.0,
+        image_encode_1024_ms=300.0,
+        image_tokens=1024,
+        peak_memory_bytes=5,
+        text_peak_memory_bytes=4,
     )
 
     def errors(measured: Measurement | None) -> dict[str, Any]:
@@ -157,8 +180,12 @@ def test_the_forecast_of_the_first_token_stands_beside_the_one_with_a_picture() 
     with_pictures = errors(seeing)
     assert with_pictures["first token, 64 tokens"] == (None, None)
     assert with_pictures["first token with a picture of 1,024 tokens"] == (200.0, -50.0)
+    assert with_pictures["encode a picture of 256 tokens"] == (None, None)
+    assert with_pictures["encode a picture of 1,024 tokens"] == (150.0, -50.0)
     assert "peak memory, with a picture" in with_pictures
-    assert figures.errors_percent(seeing, None, predicted)["image_ttft_ms"] == -50.0
+    off = figures.errors_percent(seeing, None, predicted)
+    assert off["image_ttft_ms"] == off["image_encode_1024_ms"] == -50.0
+    assert not any("encode" in name for name in figures.errors_percent(text, None, predicted))
     limit = Verdict(rule="ttft", limit=300.0, unit="ms", enforced=True)
     assert verdicts([limit], 0, text)[0].passed
     assert not verdicts([limit], 0, seeing)[0].passed

@@ -11,7 +11,7 @@ import pytest
 from packager import catalog
 from packager.errors import ExitCode, PackError
 from packager.need.workload import Workload, merge
-from packager.predict.forecast import picture_operations
+from packager.predict.forecast import picture_operations, predict
 from packager.select import candidates, choose
 from packager.select.misses import nearest_misses
 from packager.shape import Shape
@@ -228,3 +228,15 @@ class TestWhatATowerTakes:
         )
         assert many > 4 * few > 0
         assert picture_operations(seeing("Qwen3-VL-2B-Instruct", 256).decoder) == 0
+
+    def test_the_encoders_part_of_the_first_token_is_a_figure_of_its_own(self) -> None:
+        shape = seeing("Qwen3-VL-2B-Instruct", 256)
+        seen, alone = (
+            predict(one, 10**9, 300, 20e9, 2e11, "measured") for one in (shape, shape.decoder)
+        )
+        told = seen.as_dict()
+        assert seen.encode is not None and alone.encode is None
+        assert told["encode_ms"] == pytest.approx(1000 * picture_operations(shape) / 2e11, rel=1e-4)
+        assert seen.encode.low < seen.encode.value < seen.encode.high < seen.ttft_high_ms
+        assert seen.ttft_ms - alone.ttft_ms == pytest.approx(seen.encode.value, rel=1e-4)
+        assert not any(name.startswith("encode") for name in alone.as_dict())

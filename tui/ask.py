@@ -204,7 +204,8 @@ class FileOfHub:
 class Ask:
     """Everything that the table of candidates and the plan depend on. `weights` is `hub`,
     `modelscope`, `dummy` or a path; `kv` a cache type to try; `lora` are adapters that are merged,
-    as `--lora` names them; `hub_file` is a converted model that is taken in place of `weights`."""
+    as `--lora` names them; `hub_file` is a converted model that is taken in place of `weights`;
+    `machine` is one of the lab that measures the package, as `--on` takes it."""
 
     target: Target
     wish: Wish = Wish()
@@ -214,6 +215,7 @@ class Ask:
     profile: DeploymentProfile = DeploymentProfile()
     options: BuildOptions = BuildOptions()
     hub_file: FileOfHub | None = None
+    machine: str | None = None
 
     @property
     def place(self) -> str:
@@ -255,6 +257,14 @@ def specs(text: str) -> tuple[str, ...]:
         ) from None
 
 
+def measured_on(ask: Ask, candidate: Candidate) -> str | None:
+    """The machine of the lab that measures what is built of a candidate; None where an agent there
+    does not run such packages."""
+    shape = candidate.variant.shape
+    runs = candidate.runtime == "llama.cpp" and (shape is None or shape.task == "generate")
+    return ask.machine if runs else None
+
+
 def build_command(ask: Ask, candidate: Candidate, out: Path | None = None) -> str:
     """The command line that builds this candidate: the choice is named only where it is not the
     tool's own."""
@@ -267,6 +277,8 @@ def build_command(ask: Ask, candidate: Candidate, out: Path | None = None) -> st
         words += ["--weights", ask.weights]
     words += [word for one in ask.lora for word in ("--lora", one)]
     words += [*ask.profile.flags(), *ask.wish.flags(), *ask.options.flags()]
+    machine = measured_on(ask, candidate)
+    words += [] if machine is None else ["--on", machine]
     if out is not None:
         words += ["--out", str(out)]
     return command(words)

@@ -127,9 +127,10 @@ def _speed(shown: Candidate) -> str:
     """The rates in words: of an answer, or of one text where no answer is given."""
     known, what = shown.forecast, task(shown)
     if what == "generate":
+        encoder = f" (encoder {wait(known.encode.value)})" if known.encode else ""
         return (
             f"{rate(known.decode_tps)} tok/s ({rate(known.low)}–{rate(known.high)}), "
-            f"first token {wait(known.ttft_ms)}"
+            f"first token {wait(known.ttft_ms)}{encoder}"
         )
     return (
         f"{made(what)} {wait(known.ttft_ms)} "
@@ -266,10 +267,22 @@ def forecast(prediction: Forecast, prompt: int, floor: float | None, width: int)
         ("first token  ", "$foreground-muted"),
         (f"{wait(prediction.ttft_ms)}", "bold"),
         (f"  after {prompt:,} tokens\n", ""),
+        *_encoder(prediction),
         ("prefill      ", "$foreground-muted"),
         (f"{rate(prediction.prefill_tps)} tok/s\n", ""),
         ("confidence   ", "$foreground-muted"),
         (CONFIDENCE[prediction.confidence], ""),
+    ]
+
+
+def _encoder(prediction: Forecast) -> Parts:
+    """What the encoder of a picture or sound takes of the first token."""
+    if prediction.encode is None:
+        return []
+    low, high = wait(prediction.encode.low), wait(prediction.encode.high)
+    return [
+        ("  encoder    ", "$foreground-muted"),
+        (f"{wait(prediction.encode.value)} of it  from {low} to {high}\n", ""),
     ]
 
 

@@ -16,10 +16,15 @@ from packager.cli.reach import Way, measure_on, refuse_runtime, refuse_way
 from packager.errors import ExitCode, PackError, usage
 from packager.json_values import JsonObject
 from packager.lab.machines import address_of
+from packager.units import human_bytes
 
 if TYPE_CHECKING:
     from packager.package.manifest import Manifest
     from packager.records import Measurement, Verdict
+
+
+_LONG = 100_000_000
+"""Bytes of which it is told how many have been sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +125,9 @@ def _of(machine: str, text: str) -> str:
 
 def _followed(work: Any, machine: str, leave: threading.Event) -> Measurement:
     """Narrate what a measurement reports, with the machine before each line."""
-    from packager.events import StageFinished, StageNote, StageStarted
+    from packager.events import StageFinished, StageNote, StageProgress, StageStarted
 
+    quarters: dict[str, int] = {}
     try:
         while True:
             event = next(work)
@@ -132,6 +138,11 @@ def _followed(work: Any, machine: str, leave: threading.Event) -> Measurement:
                     narrate(_of(machine, event.title))
                 case StageNote():
                     narrate(_of(machine, event.text))
+                case StageProgress(unit="B", total=int(total)) if total >= _LONG:
+                    quarter = 4 * event.done // total
+                    if quarters.get(event.stage, 0) < quarter < 4:
+                        narrate(_of(machine, f"{25 * quarter}% of {human_bytes(total)} sent"))
+                    quarters[event.stage] = quarter
                 case StageFinished() if event.summary:
                     narrate(_of(machine, event.summary))
     except StopIteration as stop:

@@ -306,7 +306,7 @@ def _comparing(
     narrate(f"{plan.chosen.variant.name} as {recipes}: {plan.why()}")
     if elsewhere is not None and asked.address is not None:
         for way in ways.plans:
-            refuse_runtime(way.runtime.name, elsewhere.agent)
+            refuse_runtime(way.runtime.name, elsewhere.agent, way.shape.task)
         look(asked.address, elsewhere.cool_c)
     return comparison.run(ways)
 
@@ -322,7 +322,7 @@ def _building(plan: Plan, asked: _Asked, elsewhere: Way | None) -> Events:
 
     check(plan, machine.memory().available)
     if elsewhere is not None and asked.address is not None:
-        refuse_runtime(plan.runtime.name, elsewhere.agent)
+        refuse_runtime(plan.runtime.name, elsewhere.agent, plan.shape.task)
         look(asked.address, elsewhere.cool_c)
     narrate(f"{plan.name}: {plan.why()}")
     if plan.warm:

@@ -145,8 +145,16 @@ def _pace(workload: Workload, speed: Forecast) -> str:
         return f"gives the {made} of {workload.prompt} tokens {after}, {kind})"
     return (
         f"answers at {speed.decode_tps:.3g} tok/s ({speed.low:.3g} to {speed.high:.3g}, "
-        f"{_KINDS[speed.confidence]}){_together(speed)}, first token {after})"
+        f"{_KINDS[speed.confidence]}){_together(speed)}, first token {after}){_encoding(speed)}"
     )
+
+
+def _encoding(speed: Forecast) -> str:
+    """What the encoder of a picture or sound takes of the time to the first token."""
+    if speed.encode is None:
+        return ""
+    low, high = _milliseconds(speed.encode.low), _milliseconds(speed.encode.high)
+    return f", of which the encoder takes {_milliseconds(speed.encode.value)} ({low} to {high})"
 
 
 def _together(speed: Forecast) -> str:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from packager.cli.options import Size
-from packager.cli.output import emit_json, emit_table, json_option, say
+from packager.cli.output import emit_json, emit_table, json_option, narrate, say
 from packager.errors import ExitCode
 from packager.lab.seen import Seen
 
@@ -53,6 +53,9 @@ def list_command(as_json: bool) -> None:
             for row in seen
         ],
     )
+    for row in seen:
+        if row.hint:
+            narrate(f"{row.label}: {row.hint}")
 
 
 def everybody(start_adb: bool = True) -> list[Seen]:
@@ -87,7 +90,7 @@ def _look(name: str, address: str) -> Seen:
             found = identify(snapshot)
             device = " / ".join(dict.fromkeys(found.names)) or snapshot.system
     except PackError as error:
-        return Seen(name, address, False, error=error.message)
+        return Seen(name, address, False, error=error.message, hint=error.hint)
     known = tuple(target.name for target in devices_of(found, registry.targets()))
     return Seen(
         name, address, True, device, found.memory_bytes, snapshot.architecture, targets=known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,8 +91,9 @@ def _probed(
         if cool_c is not None:
             temperature(lambda: celsius(transport))
         here = identify(snapshot)
+        started = time.monotonic()
         running = yield from agent_there(transport, choose(here))
-        yield StageFinished("push", 0, False, "")
+        yield StageFinished("push", time.monotonic() - started, False, "")
         free = free_bytes(transport, transport.folder)
         if free is None:
             raise unreachable(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def rows_of(machine: Machine, measurement: Measurement, target: Target) -> list[tuple[str, str]]:
     """What a machine has and how fast it is, as names and texts."""
-    from packager.units import human_bytes, human_seconds
+    from packager.units import human_bytes, human_seconds, human_threads
 
     limited = " (limited by the control group)" if machine.memory.limited_by == "cgroup" else ""
     return [
@@ -32,12 +32,12 @@ def rows_of(machine: Machine, measurement: Measurement, target: Target) -> list[
         (
             "bandwidth",
             f"{human_bytes(target.device.bandwidth)}/s with {measurement.engine}, "
-            f"{_threads(measurement.threads)}",
+            f"{human_threads(measurement.threads)}",
         ),
         (
             "compute",
             f"{target.device.compute / 1e9:.0f} GFLOP/s with {measurement.engine}, "
-            f"{_threads(measurement.threads_batch)}",
+            f"{human_threads(measurement.threads_batch)}",
         ),
         *(
             (
@@ -77,7 +77,3 @@ def _gpu(gpu: Gpu) -> str:
         f"{gpu.name}, {human_bytes(gpu.free_bytes)} free of "
         f"{human_bytes(gpu.memory_bytes)}{rate}{driver}"
     )
-
-
-def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"

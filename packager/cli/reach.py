@@ -66,9 +66,14 @@ def is_python(agent: str | None) -> bool:
     return agent == PYTHON or (agent or "").startswith(f"{PYTHON}:")
 
 
-def refuse_runtime(runtime: str, agent: str | None) -> None:
-    """Raise PackError (usage) for a runtime whose packages that agent does not run."""
-    if runtime != "llama.cpp" and not is_python(agent):
+def refuse_runtime(runtime: str, agent: str | None, task: str = "generate") -> None:
+    """Raise PackError (usage) for a runtime, or a task, whose packages that agent does not run."""
+    from packager.pipeline.on_device import refuse_task
+
+    if is_python(agent):
+        return
+    refuse_task(task)
+    if runtime != "llama.cpp":
         raise usage(
             f"The agent runs GGUF packages, and this one is made for {runtime}.",
             "Where Python and that engine are on the device: --agent python.",
@@ -141,6 +146,7 @@ def identify(snapshot: Snapshot) -> Here:
 
 def _chosen(transport: Transport, agent: str | None) -> Choose:
     """Which agents are tried: the one that was named, else what the machine can run."""
+    from packager.names import did_you_mean
     from packager.pipeline.cache import BuildCache
     from targets.llama_cpp.agent import build
     from targets.llama_cpp.agent.variants import agents, fitting, is_name
@@ -152,7 +158,7 @@ def _chosen(transport: Transport, agent: str | None) -> Choose:
         path = Path(agent)
         if is_name(agent) and not path.exists():
             raise usage(
-                f"There is no agent {agent!r}.",
+                f"There is no agent {agent!r}.{did_you_mean(agent, [*agents().variants, PYTHON])}",
                 f"Name a file, or one of {', '.join(agents().variants)}.",
             )
         made = build.from_file(path)

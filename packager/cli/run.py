@@ -154,6 +154,7 @@ def _about_pictures(
 ) -> tuple[str, JsonObject]:
     """The job that answers a question about pictures, which are decoded into the folder `work`, and
     its own arguments."""
+    from packager.cli import picture_shown
     from packager.errors import PackError
     from packager.pictures import prompt, take
     from packager.pipeline import pictures
@@ -164,6 +165,7 @@ def _about_pictures(
     taken = take(images, work, BuildCache().log("pictures"))
     for note in (note for picture in taken for note in picture.notes):
         narrate(note)
+    picture_shown.show(taken)
     chat = package / "chat_template.jinja"
     if not chat.is_file():
         raise prompt.no_places("there is none")

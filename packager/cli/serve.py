@@ -49,7 +49,8 @@ def command(package: Path, host: str, port: int, waiting: int, consent: bool) ->
     for retrieval. The address is printed once the model is loaded.
 
     A package that takes pictures takes them as image_url of a message, in data: URLs. One that
-    takes sound writes down an input_audio of a message.
+    takes sound writes down an input_audio of a message, and a file that is sent to
+    /v1/audio/transcriptions.
     """
     from packager.cli.tui_browser import is_loopback
     from packager.package import manifest

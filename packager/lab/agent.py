@@ -16,6 +16,10 @@ from packager.lab.push import Sent, push
 from packager.lab.transport import Transport
 
 _NAME = "qwen-pack-agent"
+_TRIED = ("q4_0", "q8_0", "q4_K")
+"""Types of weights whose kernels take the instructions by which variants differ."""
+FILE = "file"
+"""What an agent is for that was built elsewhere and given as a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,11 @@ def first_that_runs(
         agent = yield from maker
         argv = yield from _pushed(transport, agent)
         try:
-            with contextlib.closing(Link(argv, deadline_s=60)):
+            with contextlib.closing(Link(argv, deadline_s=60)) as link:
+                # Answering takes no instruction of the kernels: they are run once as well.
+                for kind in _TRIED:
+                    link.ask(f"weights {kind} 100 256 64")
+                    link.ask("product 2 1 0")
                 return Running(agent, argv)
         except Dead as error:
             if error.signal != ILLEGAL_INSTRUCTION:

@@ -23,6 +23,8 @@ PROTOCOL = 2
 
 ILLEGAL_INSTRUCTION = 4
 _KILLED = 9
+_CRASHES = {6: "it gave up", 7: "a bus error", 8: "an arithmetic error", 11: "a segmentation fault"}
+"""Signals of Linux by which a program ends that is at fault itself."""
 _SHELL_SIGNAL = 128
 _GRACE_S = 5.0
 _CODES = (ExitCode.USAGE, ExitCode.SOURCE, ExitCode.INPUT, ExitCode.RESOURCE)
@@ -188,6 +190,13 @@ class Link:
             return Dead(
                 "The agent was killed on the device, most likely because memory ran out there.",
                 "Close other programs on it, or take a smaller variant or a shorter context.",
+                ExitCode.RESOURCE,
+                number,
+            )
+        if number in _CRASHES:
+            return Dead(
+                f"The agent crashed on the device: {_CRASHES[number]} (signal {number}).",
+                "Name another agent with --agent: `qwen-pack agent list` shows them.",
                 ExitCode.RESOURCE,
                 number,
             )

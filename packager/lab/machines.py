@@ -15,7 +15,9 @@ from packager.errors import PackError, bad_input, usage
 from packager.escapes import toml
 from packager.files import expanded, write_atomically
 from packager.foreign import bounded_bytes
-from packager.lab.transport import parse
+from packager.lab.meant import did_you_mean_address
+from packager.lab.transport import KNOWN, parse
+from packager.lab.transport_plugins import BUILT_IN
 from packager.limits import SETTINGS_BYTES
 from packager.names import did_you_mean
 
@@ -80,11 +82,15 @@ def address_of(named: str) -> str:
         return named
     known = machines()
     if named not in known:
-        meant = did_you_mean(named, list(known))
+        scheme = named.casefold() in BUILT_IN
+        meant = "" if scheme else did_you_mean(named, known)
+        meant = meant or did_you_mean_address(named)
+        name = named if _NAME.fullmatch(named) else "NAME"
         raise usage(
             f"{named!r} is neither an address nor the name of a machine.{meant}",
-            f"Give it a name: qwen-pack lab add {named if _NAME.fullmatch(named) else 'NAME'} "
-            "ssh://USER@HOST",
+            f"Give {KNOWN}."
+            if scheme
+            else f"Give an address, or name one: qwen-pack lab add {name} ssh://USER@HOST",
         )
     return known[named]
 

@@ -22,7 +22,7 @@ _MOST_SAID = 1 << 16
 _SPARE = 64 << 20
 """Bytes of the device's disk that a push leaves free."""
 _BYTES_PER_S = 4e6
-"""The slowest disk that a digest is waited for on."""
+"""The slowest disk that is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +125,20 @@ def _send(transport: Transport, folder: str, sent: Sent, have: int) -> Generator
     """Append what is missing to the part, compare its digest there, give it its name. A part that
     turns out to be something else is sent once more from its beginning."""
     name, part = sh(sent.name), sh(f"{sent.name}.part")
+    disk_s = 60 + sent.size / _BYTES_PER_S
     for start in (have, 0) if have else (0,):
         if start == 0:
             run(transport, f"cd {folder} && rm -f {part} {name}")
         yield from _append(transport, f"cd {folder} && umask 077 && cat >> {part}", sent, start)
-        done = run(transport, f"cd {folder} && sha256sum {part}", 60 + sent.size / _BYTES_PER_S)
+        done = run(transport, f"cd {folder} && sha256sum {part}", disk_s)
         if done.code:
             raise _refused(done, "The device cannot compare what arrived")
         if done.text.split()[:1] == [sent.sha256]:
             mode = "700" if sent.path.stat().st_mode & 0o100 else "600"
-            named = run(transport, f"cd {folder} && chmod {mode} {part} && mv -f {part} {name}")
+            # On the disk before it has its name, for whoever pulls the plug; and no disk is busy
+            # with it while the model is measured. Android's sync knows no file.
+            flush = f"{{ sync {part} || sync; }} 2>/dev/null; mv -f {part} {name}"
+            named = run(transport, f"cd {folder} && chmod {mode} {part} && {{ {flush}; }}", disk_s)
             if named.code:
                 raise _refused(named, "The device does not let us name a file")
             return

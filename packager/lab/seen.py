@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One machine: what it answered, or the sentence why it did not. `name` is empty where the user
-    gave it none; `targets` are the devices that it is, the likeliest first."""
+    """One machine: what it answered, or the sentence why it did not and what to do then. `name` is
+    empty where the user gave it none; `targets` are the devices that it is, the likeliest first."""
 
     name: str
     address: str
@@ -18,6 +18,7 @@ class Seen:
     architecture: str = ""
     error: str = ""
     targets: tuple[str, ...] = ()
+    hint: str = ""
 
     @property
     def label(self) -> str:

@@ -15,7 +15,8 @@ _ROW = re.compile(r"(\d{1,12}) (\d{1,15}) ([0-9a-f]{24})")
 _LIST = """cd {folder} 2>/dev/null || exit 0
 for d in *; do
   [ -d "$d" ] && printf '%s %s %s\\n' "$(date -r "$d" +%s)" "$(du -sk "$d" | cut -f1)" "$d"
-done"""
+done
+:"""
 
 
 @dataclass(frozen=True, slots=True)

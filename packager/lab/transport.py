@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from packager.errors import ExitCode, PackError, unreachable, usage
 from packager.escapes import sh
+from packager.lab.meant import did_you_mean_address
 from packager.lab.transport_plugins import BUILT_IN, maker, schemes
 from packager.limits import DEVICE_ANSWER_BYTES
 
@@ -239,9 +240,10 @@ class Adb:
                 "The phone has not allowed this computer to debug it.",
                 "Unlock it and accept the question on its screen.",
             )
+        named = "" if self.serial else " One on the network is adb:HOST:PORT."
         return unreachable(
             f"The Android device cannot be reached: {last_line(said)}.",
-            "Check `adb devices`: the device needs USB debugging switched on.",
+            f"Check `adb devices`: the device needs USB debugging switched on.{named}",
         )
 
 
@@ -259,7 +261,10 @@ def _of_plug_in(scheme: str, address: str) -> Transport:
     """The transport that another distribution brings for a scheme. Raises PackError (usage)."""
     if scheme not in schemes():
         others = "".join(f", {name}:..." for name in schemes())
-        raise usage(f"{address!r} names no device.", f"Give {KNOWN}{others}.")
+        raise usage(
+            f"{address!r} names no device.{did_you_mean_address(address)}",
+            f"Give {KNOWN}{others}.",
+        )
     transport: Transport = maker(scheme)(address)
     return transport
 
@@ -269,6 +274,8 @@ def _local(prefix: str) -> Local:
         words = tuple(shlex.split(prefix))
     except ValueError:
         raise usage(f"local:{prefix} has a quote that does not end.", f"Give {KNOWN}.") from None
+    if words and not words[0].strip("/"):
+        raise usage(f"local:{prefix} names no program.", "Give local: for this machine.")
     # The same folder as anywhere else, where a test or a container can move it.
     return Local(_home_folder(), words)
 
@@ -293,14 +300,21 @@ def _ssh(address: str) -> Ssh:
         or parts.query
         or parts.fragment
     ):
-        raise usage(f"{address!r} is not an address for ssh.", f"Give {KNOWN}.")
+        raise usage(
+            f"{address!r} is not an address for ssh.{did_you_mean_address(address)}",
+            f"Give {KNOWN}.",
+        )
     return Ssh(host, _folder(parts.path, _home_folder()), user, port)
 
 
 def _android(address: str, rest: str) -> Adb:
     serial, slash, folder = rest.partition("/")
-    if serial and not _SERIAL.fullmatch(serial):
-        raise usage(f"{address!r} is not an address for adb.", f"Give {KNOWN}.")
+    # Of adb://SERIAL the serial number would be a folder on whatever device is plugged in.
+    if folder.startswith("/") or (serial and not _SERIAL.fullmatch(serial)):
+        raise usage(
+            f"{address!r} is not an address for adb.{did_you_mean_address(address)}",
+            f"Give {KNOWN}.",
+        )
     return Adb(serial, _folder(slash + folder, Adb("").folder))
 
 

@@ -197,6 +197,7 @@ def _with_pictures(run: _Run, found: Measurement, asked: JsonObject) -> Measurem
     gauges = run.gauges
     figures = looking.figures(lambda: gauges.memory().peak)
     memory = gauges.memory()
+    figures |= looking.pair(figures)
     both: Measurement = found.but(
         **figures,
         peak_memory_bytes=max(memory.peak, found.peak_memory_bytes or 0),

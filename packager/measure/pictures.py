@@ -20,7 +20,7 @@ from packager.measure.trials import words_of
 from packager.runtime import Report
 from packager.session import VisionSession
 
-VERSION = 2
+VERSION = 3
 """Raised when the same artifact would give other figures."""
 
 SIZES = (256, 1024, 4096)
@@ -33,6 +33,8 @@ _LONGER = 6.0
 """How many times longer a picture of four times the tokens may take: the weights meet each patch
 once, and each patch meets every other."""
 _QUESTION, _ANSWER = 32, 32
+_ROOM = 16
+"""Tokens around two pictures, and what a text has more when it is read again."""
 _ROWS = 32
 _SMALLEST = 9
 """Tokens of the smallest square that llama.cpp does not enlarge."""
@@ -137,6 +139,32 @@ class Looking:
             "image_ttft_ms": 1000 * statistics.median(firsts),
             "image_decode_tps": 1 / statistics.median(gaps),
         }
+
+    def pair(self, seen: Mapping[str, Any]) -> dict[str, float]:
+        """The first token behind two pictures like the one of `seen`, which `figures` gave. They
+        are looked at once: the first that came has shown what a picture takes.
+
+        Asked for after the memory was read, which is told with one picture.
+        """
+        tokens, first_ms = seen.get("image_tokens"), seen.get("image_ttft_ms")
+        if tokens is None or first_ms is None:
+            return {}
+        if 2 * tokens + _QUESTION + _ROOM > self.context:
+            self.left_out.append(f"two pictures of {tokens} tokens: the context has {self.context}")
+            return {}
+        if 2 * first_ms > 1000 * _PATIENCE_S:
+            expected = 2 * first_ms / 1000
+            self.left_out.append(f"two pictures: they take about {expected:.0f} s here")
+            return {}
+        side = self.model.image_side(tokens)
+        pictures = [made(side, self._next()) for _ in range(2)]
+        text = self.model.decode(words_of(self.model.encode, _QUESTION, self._next()))
+        stamps: list[float] = []
+        start = time.perf_counter()
+        self.model.look(
+            ["", "", text], pictures, 1, lambda _: stamps.append(time.perf_counter()), stop=False
+        )
+        return {"image_pair_ttft_ms": 1000 * (stamps[0] - start)}
 
     def _next(self) -> int:
         self.seed += 1

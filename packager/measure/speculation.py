@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from packager.runtime import Report
     from packager.session import Session
 
-VERSION = 3
+VERSION = 4
 """Raised when the same artifact would give other figures."""
 
 WIDTHS = (1, 2, 3, 4, 6, 8)

@@ -22,6 +22,7 @@ from packager.measure.trials import answer, prompt_ids
 from packager.process import resolve
 from packager.runtime import Report
 from packager.session import Session
+from packager.units import human_threads
 
 # An answer of this length behind the workload's prompt is what the candidates are compared by.
 _ANSWER = 128
@@ -140,7 +141,7 @@ class _Tries:
             figures = _tried(model, at(self._settings, "context", int), self._prompt_tokens)
         row = _Row(threads, processors, figures)
         self.rows.append(row)
-        self._report.note(f"{threads} threads: {figures.token_ms:.1f} ms per token")
+        self._report.note(f"{human_threads(threads)}: {figures.token_ms:.1f} ms per token")
         return row
 
     def _with(self, threads: int) -> Session:

@@ -12,7 +12,7 @@ from packager.device.identity import Here, Place
 from packager.errors import NotHere, bad_input, usage
 from packager.events import Event, StageFinished, StageNote, StageProgress, StageStarted
 from packager.json_values import at, at_or_none
-from packager.lab.agent import Makers, Running, first_that_runs
+from packager.lab.agent import FILE, Makers, Running, first_that_runs
 from packager.lab.gauges import Reach
 from packager.lab.heat import celsius, with_heat
 from packager.lab.push import Sent, push
@@ -72,12 +72,7 @@ def run(
         from packager.pipeline.device_quality import check, compared
 
         check(packaged, checkpoint)
-    if packaged.contents.task != "generate":
-        raise usage(
-            "The agent measures models that answer in words, and this one makes "
-            f"{'vectors' if packaged.contents.task == 'embed' else 'scores'}.",
-            "Install qwen-pack on the device and run bench there.",
-        )
+    refuse_task(packaged.contents.task)
     files = model_files(package, packaged)
     with temporary_folder() as held:
         snapshot = take(transport, held)
@@ -122,6 +117,16 @@ def run(
     )
 
 
+def refuse_task(task: str) -> None:
+    """Raise PackError (usage) for a task that the agent does not have."""
+    if task != "generate":
+        raise usage(
+            "The agent measures models that answer in words, and this one makes "
+            f"{'vectors' if task == 'embed' else 'scores'}.",
+            "Where Python and the engine are on the device: --agent python.",
+        )
+
+
 def model_files(package: Path, found: Manifest) -> list[Sent]:
     """What a session opens of a package, the file that it is opened by first. Raises PackError (bad
     input) where there is none."""
@@ -158,7 +163,10 @@ def agent_there(transport: Transport, makers: Makers) -> Generator[Event, None, 
         running: Running = stop.value
     finally:
         steps.close()
-    yield StageNote(_PUSH, f"the agent for {running.agent.built_for} runs there")
+    which = "that was named"
+    if running.agent.built_for != FILE:
+        which = f"for {running.agent.built_for}"
+    yield StageNote(_PUSH, f"the agent {which} runs there")
     return running
 
 

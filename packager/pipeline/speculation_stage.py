@@ -18,7 +18,7 @@ from packager.pipeline.intact import artifact_key, intact
 from packager.pipeline.job import Job
 from packager.pipeline.measured_job import measured_job
 from packager.plan.drafting import with_drafting, with_heads
-from packager.quality.text import shipped
+from packager.quality.text import continued
 from packager.records.speculation import Draft, OtherWay, Speculation, Untried
 from packager.runtime import Drafts, RefusesDrafts
 
@@ -108,7 +108,7 @@ def measure(
 ) -> Job:
     """The costs of one way on this machine; with real weights also what is accepted, by kind of
     text."""
-    texts = {part.name: part.text[:_CHARACTERS] for part in shipped().parts}
+    texts = {name: text[:_CHARACTERS] for name, text in continued().items()}
     helper = draft if how == "draft" else None
     inputs: JsonObject = {
         "asked": way(how, str(helper.folder) if helper else None),

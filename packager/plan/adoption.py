@@ -149,7 +149,14 @@ def refuse_with_adopted(
     lora: Sequence[str],
     recipe: str | None,
 ) -> None:
-    """Raise PackError (usage) for what is asked of a conversion, which there is none of."""
+    """Raise PackError (usage) for what is asked of a conversion, which there is none of, and for a
+    model that makes no text: how it pools is not told by its files alone."""
+    if model.shape.task != "generate":
+        raise usage(
+            f"{model.place.name} makes vectors or scores and no text.",
+            "Build an embedder or a reranker from its checkpoint, with --use-case embed or rerank; "
+            "`attest` compares this one with it.",
+        )
     flags = [*(additions.flags() if additions else ()), *(["--lora"] if lora else ())]
     if flags:
         raise usage(

@@ -18,7 +18,6 @@ from packager.device.target import Confidence
 from packager.errors import usage
 from packager.predict.sequences import ALONE, Sequences, expert_growth
 from packager.shape import Shape
-from packager.shape.tower import MERGE
 
 if TYPE_CHECKING:
     from packager.device.target import Device
@@ -123,6 +122,10 @@ class Range:
     low: float
     high: float
 
+    def as_dict(self, name: str) -> dict[str, float]:
+        """The fields of a contract, in milliseconds."""
+        return {f"{name}_ms": self.value, f"{name}_low_ms": self.low, f"{name}_high_ms": self.high}
+
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
@@ -135,7 +138,7 @@ class Forecast:
 
     With `parallel` sequences at once the decode rate is that of each of them. Where all ask at the
     same time, the first waits `ttft_low_ms`, the last `ttft_high_ms`, and `ttft_ms` is the mean.
-    """
+    `encode` is the part of a picture's or sound's encoder in it, None where none comes in."""
 
     prefill_tps: float
     decode_tps: float
@@ -148,6 +151,7 @@ class Forecast:
     ttft_low_ms: float = 0.0
     ttft_high_ms: float = 0.0
     parallel: int = 1
+    encode: Range | None = None
 
     @property
     def aggregate_tps(self) -> float:
@@ -172,7 +176,7 @@ class Forecast:
         )
 
     def as_dict(self) -> dict[str, float | str]:
-        """The fields of the contract; those of several sequences only where there are several."""
+        """The fields of the contract; of several sequences and an encoder where there are any."""
         several: dict[str, float | str] = {}
         if self.parallel > 1:
             several = {
@@ -192,6 +196,7 @@ class Forecast:
             "prefill_high": self.prefill_high,
             "ttft_low_ms": self.ttft_low_ms,
             "ttft_high_ms": self.ttft_high_ms,
+            **(self.encode.as_dict("encode") if self.encode else {}),
             **several,
         }
 
@@ -221,6 +226,9 @@ class _Seconds:
     @property
     def longest(self) -> float:
         return self.value * self.factor
+
+    def milliseconds(self) -> Range:
+        return Range(*(round(1000 * one, 3) for one in (self.value, self.shortest, self.longest)))
 
 
 def prompt_parameters(shape: Shape) -> int:
@@ -264,17 +272,8 @@ def recurrent_operations(shape: Shape) -> float:
 
 
 def picture_operations(shape: Shape) -> float:
-    """Operations of the vision tower for one picture of `image_tokens`; 0 without a tower.
-
-    Every patch meets every weight, and in every layer every other patch: llama.cpp computes the
-    windows of Qwen2.5-VL as full attention with a mask.
-    """
-    tower = shape.vision
-    if tower is None:
-        return 0.0
-    patches = shape.image_tokens * MERGE * MERGE
-    attention = 4.0 * tower.depth * tower.hidden * patches * patches
-    return 2.0 * tower.parameters() * patches + attention
+    """Operations of the vision tower for one picture of `image_tokens`; 0 without a tower."""
+    return 0.0 if shape.vision is None else shape.vision.operations(shape.image_tokens)
 
 
 def sound_operations(shape: Shape) -> float:
@@ -354,6 +353,7 @@ def predict(
         ttft_low_ms=round(1000 * (seen.shortest + reading.shortest + token.shortest), 3),
         ttft_high_ms=round(1000 * (count * (seen.longest + reading.longest) + token.longest), 3),
         parallel=count,
+        encode=seen.milliseconds() if picture else None,
     )
 
 

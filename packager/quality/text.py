@@ -14,6 +14,8 @@ from packager.escapes import line
 FOLDER = Path(__file__).parent / "text"
 """The parts that ship with qwen-pack, one file each, named after their kind."""
 
+_CALLS = Path(__file__).parent / "tool_calls.txt"
+
 WINDOW = 512
 """Tokens of one piece at most: longer ones cost attention and tell nothing more about the
 weights."""
@@ -74,6 +76,13 @@ def shipped() -> Text:
         "qwen-pack",
         tuple(Part(path.stem, path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.txt"))),
     )
+
+
+def continued() -> dict[str, str]:
+    """Texts by kind whose continuation shows how much of what is drafted is accepted: those of the
+    gate, and a chat with tool calls, which the gate's figures do not count."""
+    parts = {part.name: part.text for part in shipped().parts}
+    return {**parts, _CALLS.stem: _CALLS.read_text("utf-8")}
 
 
 def of_file(path: Path) -> Text:

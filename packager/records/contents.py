@@ -158,11 +158,13 @@ class PredictedFootprint(Record, frozen=True, kw_only=True):
 
 
 class PredictedRates(Record, frozen=True, kw_only=True):
-    """Tokens per second, and milliseconds to the first token."""
+    """Tokens per second, and milliseconds to the first token and of them for the encoder of a
+    picture or sound."""
 
     decode_tps: Number | None = None
     prefill_tps: Number | None = None
     ttft_ms: Number | None = None
+    encode_ms: Number | None = None
 
 
 class Predicted(Record, frozen=True, kw_only=True):

@@ -126,6 +126,8 @@ class Measurement(Record, frozen=True, kw_only=True):
     those of the whole prompt."""
     image_prompt_tokens: Tokens | None = None
     image_ttft_ms: Number | None = None
+    image_pair_ttft_ms: Number | None = None
+    """To the first token after two such pictures."""
     image_decode_tps: Number | None = None
     image_encode_256_ms: Number | None = None
     image_encode_1024_ms: Number | None = None

@@ -114,9 +114,10 @@ def errors_percent(
 ) -> dict[str, float | None]:
     """How far every prediction lies above what was measured, in percent; None where one of the two
     is missing."""
-    names = [figure.name for figure in MEASURED if figure.predicted]
-    others = {"image_ttft_ms", "audio_ttft_ms"} - {_first(measured)}
-    names = [name for name in names if name not in others]
+    of_encoders = {figure.name for figure in MEASURED if figure.predicted == _OF_ENCODER}
+    others = {"image_ttft_ms", "audio_ttft_ms", *of_encoders}
+    others -= {_first(measured), _encoded(measured)}
+    names = [figure.name for figure in MEASURED if figure.predicted and figure.name not in others]
     errors = {
         name: Row(
             "",
@@ -133,8 +134,10 @@ def _predicted(
     figure: Figure, predicted: Predicted | None, measured: Measurement | None
 ) -> float | None:
     """The forecast of a figure. Of a package that takes pictures or sound the one of the first
-    token holds a picture or a sound."""
+    token holds a picture or a sound, and that of the encoder is of the same one."""
     if figure.name in _FIRSTS and figure.name != _first(measured):
+        return None
+    if figure.predicted == _OF_ENCODER and figure.name != _encoded(measured):
         return None
     value: object = predicted if figure.predicted else None
     for key in figure.predicted:
@@ -144,6 +147,16 @@ def _predicted(
 
 _FIRSTS = ("image_ttft_ms", "audio_ttft_ms", "ttft_ms")
 _OF_SOUND = ("audio_ttft_ms", "audio_encode_ms")
+_OF_ENCODER = ("forecast", "encode_ms")
+
+
+def _encoded(measured: Measurement | None) -> str | None:
+    """The time of the encoder that the forecast speaks of, where it was measured."""
+    if measured is None:
+        return None
+    return (
+        "audio_encode_ms" if measured.audio_seconds else f"image_encode_{measured.image_tokens}_ms"
+    )
 
 
 def _first(measured: Measurement | None) -> str:

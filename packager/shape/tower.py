@@ -144,6 +144,16 @@ class Tower:
         around = sum(prod(size) for part in (_outer, _mergers) for _, size in part(self))
         return around + self.depth * block
 
+    def operations(self, image_tokens: int) -> float:
+        """Operations for one picture of so many tokens; a multiply-add counts as two.
+
+        Every patch meets every weight, and in every layer every other patch: llama.cpp computes the
+        windows of Qwen2.5-VL as full attention with a mask.
+        """
+        patches = image_tokens * MERGE * MERGE
+        attention = 4.0 * self.depth * self.hidden * patches * patches
+        return 2.0 * self.parameters() * patches + attention
+
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Name and shape of every tensor, as `packager.shape.TensorSpec` counts them."""
         for name, size in _outer(self):

@@ -18,6 +18,16 @@ CONTROL = (
 _TEXT = "<asr_text>"
 _LANGUAGE = "language "
 
+LANGUAGES = {
+    **{"ar": "Arabic", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek"},
+    **{"en": "English", "es": "Spanish", "fa": "Persian", "fi": "Finnish", "fil": "Filipino"},
+    **{"fr": "French", "hi": "Hindi", "hu": "Hungarian", "id": "Indonesian", "it": "Italian"},
+    **{"ja": "Japanese", "ko": "Korean", "mk": "Macedonian", "ms": "Malay", "nl": "Dutch"},
+    **{"pl": "Polish", "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "sv": "Swedish"},
+    **{"th": "Thai", "tr": "Turkish", "vi": "Vietnamese", "yue": "Cantonese", "zh": "Chinese"},
+}
+"""What Qwen3-ASR writes down, by ISO 639 (the model's README: supported languages)."""
+
 
 def messages(context: str, *, asked: bool = False) -> list[JsonObject]:
     """One turn of the user that is the sound alone; `context`, names and words that may occur in
@@ -40,6 +50,12 @@ def messages(context: str, *, asked: bool = False) -> list[JsonObject]:
     return [*([{"role": "system", "content": context}] if context else []), sound]
 
 
+def opened_in(language: str) -> str:
+    """The beginning of an answer in a language, one of LANGUAGES' names: behind it the model writes
+    the text alone (qwen_asr's _build_text_prompt)."""
+    return f"{_LANGUAGE}{language}{_TEXT}"
+
+
 def around(prompt: str) -> list[str]:
     """The texts before and after the sound of a rendered prompt. Raises PackError (exit code 6) for
     a template that has no one place for it."""
@@ -59,13 +75,13 @@ def no_place(why: str) -> PackError:
 
 class Transcript:
     """An answer as it comes: `language English<asr_text>` and what was said. `add` gives what is
-    sure to be said."""
+    sure to be said. An answer that was opened in a language is all text."""
 
-    def __init__(self) -> None:
-        self.language: str | None = None
+    def __init__(self, language: str | None = None) -> None:
+        self.language = language
         self.said = ""
         self._held = ""
-        self._open = False
+        self._open = language is not None
 
     def add(self, piece: str) -> str:
         """What may be shown after one more piece of the answer."""

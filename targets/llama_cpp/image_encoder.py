@@ -158,8 +158,9 @@ class ImageEncoder:
                 f"{width * height * _CHANNELS}.",
                 "Give it again.",
             )
-        view = (ctypes.c_uint8 * len(data)).from_buffer_copy(data) if data is not None else None
-        bitmap = self._lib.mtmd_bitmap_init(width, height, view)
+        # Read where it is: the engine makes a copy of its own.
+        pixels = ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))
+        bitmap = self._lib.mtmd_bitmap_init(width, height, pixels)
         if not bitmap:
             raise no_room("There is no memory for the picture.", "Take a smaller one.")
         return bitmap

@@ -16,6 +16,7 @@ from packager.pictures import prompt as places
 from packager.pictures import take_data
 from packager.scratch import temporary_folder
 from packager.shape.audio import RATE
+from packager.shipping.server.answers import SoundPiece
 from packager.shipping.server.refused import Refused
 from packager.shipping.server.settings import Settings
 from packager.sounds import prompt as sound_places
@@ -78,12 +79,18 @@ class Engine:
             except PackError as error:
                 raise Refused(error.message) from error
 
-    def encode_sound(self, prompt: str, sound: bytes) -> Iterator[list[int]]:
-        """Token ids of a prompt with a sound, for each piece of it when it is its turn."""
+    languages = sound_places.LANGUAGES
+
+    def encode_sound(
+        self, prompt: str, sound: bytes, language: str | None = None
+    ) -> Iterator[SoundPiece]:
+        """A prompt with each piece of a sound when it is its turn."""
         session = self._session
         assert isinstance(session, AudioSession)
         try:
-            texts, samples = sound_places.around(prompt), self._samples(sound)
+            before, after = sound_places.around(prompt)
+            opening = sound_places.opened_in(language) if language else ""
+            texts, samples = [before, after + opening], self._samples(sound)
             if session.window is not None and len(samples) > self._seconds * RATE:
                 raise too_long(len(samples) / RATE, self._seconds)
             for begin, end in pieces(samples, self._seconds):
@@ -93,7 +100,7 @@ class Engine:
                 self._given = {}
                 with session.encoder().chunks(texts, rows) as chunks:
                     ids = self._numbered(chunks, rows)
-                yield ids
+                yield SoundPiece(ids, end / RATE)
         except PackError as error:
             raise Refused(error.message) from error
 
@@ -105,9 +112,9 @@ class Engine:
             taken = take_sound(sound, Path(folder), self._log)
             return np.fromfile(taken.path, "<f4")
 
-    def transcript(self) -> sound_places.Transcript:
+    def transcript(self, language: str | None = None) -> sound_places.Transcript:
         """What takes the answer to one piece apart."""
-        return sound_places.Transcript()
+        return sound_places.Transcript(language)
 
     def _numbered(self, chunks: Sequence[Chunk], rows: Sequence[JsonObject]) -> list[int]:
         """The ids of a prompt; a sound has several chunks in a row, its windows."""

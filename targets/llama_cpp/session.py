@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packager import huge_pages
 from packager.cores import cores, fewest
 from packager.errors import bad_input, no_room, usage
 from packager.json_values import JsonObject, at, at_or_none, object_or_empty
@@ -56,6 +57,7 @@ class Session(Speculating):
                 f"llama.cpp cannot load {path.name}: {last_of(log_lines)}",
                 "Build the package again.",
             )
+        huge_pages.gather()
         self._vocab = lib.llama_model_get_vocab(self._model)
         self.context = at(settings, "context", int)
         asked = object_or_empty(settings, "speculation")
@@ -66,6 +68,8 @@ class Session(Speculating):
         self.prefix_note = ""
         self._heads: Heads | None = None
         self._draft: Session | None = None
+        self._held: Sequence[int] | None = None
+        """The prompt that the cache holds after a measured step; None once anything is computed."""
         self._end_ids: frozenset[int] | None = None
         if asked.get("how") == "mtp":
             self._heads = Heads(lib, self._model, self._context, self._context_params(kv))
@@ -296,6 +300,7 @@ class Session(Speculating):
         return self._lib, self._vocab, self._context
 
     def _compute(self, batch: Any, count: int) -> None:
+        self._held = None
         # The cache says where a batch without positions of its own begins.
         begin = self._lib.llama_memory_seq_pos_max(self._memory, 0) + 1 if self._heads else 0
         code = self._lib.llama_decode(self._context, batch)

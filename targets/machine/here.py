@@ -26,7 +26,7 @@ def here(root: Path = ROOT) -> Here:
         isa=isa,
         cores=cores(root).at_once,
         memory_bytes=memory(root).total,
-        names=tuple(name for name in (cpu, _board(root)) if name),
+        names=_each_once(cpu, _board(root)),
         gpus=tuple((gpu.name, gpu.memory_bytes) for gpu in gpus()),
         # Termux and the like run Linux programs on Android, which sets this for every process.
         phone=sys.platform in ("android", "ios") or "ANDROID_ROOT" in os.environ,
@@ -44,9 +44,14 @@ def elsewhere(
         isa=isa,
         cores=cores_there,
         memory_bytes=memory(root).total,
-        names=tuple(name[:DEVICE_WORD_CHARACTERS] for name in (cpu, _board(root), *names) if name),
+        names=_each_once(cpu, _board(root), *names),
         phone=phone,
     )
+
+
+def _each_once(*names: str) -> tuple[str, ...]:
+    """A Raspberry Pi says the same in its device tree and for its processor."""
+    return tuple(dict.fromkeys(name[:DEVICE_WORD_CHARACTERS] for name in names if name))
 
 
 def _board(root: Path) -> str:

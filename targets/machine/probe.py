@@ -22,6 +22,7 @@ from packager.measure.noise import allowed_attempts
 from packager.need.workload import workload_for
 from packager.paths import cache_dir, made_cache_dir
 from packager.process import JobResult, Note, Resident, run_job
+from packager.units import human_threads
 from targets.gguf.library import SPIN
 from targets.machine.gpus import Gpu, gpus
 from targets.machine.isa import processor
@@ -311,6 +312,7 @@ def as_target(
     )
     taken = min(max(0, machine.memory.total - machine.memory.available), machine.memory.total - 1)
     how = f"{here}: {measurement.engine}, {measurement.kernels[0].weights} weights"
+    decoding, prompts = map(human_threads, (measurement.threads, measurement.threads_batch))
     share = SHARES[measurement.engine]
     noise = (
         f"; other programs took {measurement.other_load:.0%} of the processors"
@@ -322,15 +324,14 @@ def as_target(
         "reserve_bytes": f"{here}: what other programs held at that time",
         "cores": f"{here}: processors this process may use",
         "bandwidth": (
-            f"{how}, {measurement.threads} threads{noise}; x {share[0]:g}, the share that a whole "
-            "model reaches"
+            f"{how}, {decoding}{noise}; x {share[0]:g}, the share that a whole model reaches"
         ),
         "compute": (
-            f"{how}, {measurement.threads_batch} threads{noise}; x {share[1]:g}, the share that a "
-            "whole model reaches"
+            f"{how}, {prompts}{noise}; x {share[1]:g}, the share that a whole model reaches"
         ),
-        "operation_seconds": f"{how}, {measurement.threads} threads{noise}: products of 256 x 256 "
-        "weights in the cache",
+        "operation_seconds": (
+            f"{how}, {decoding}{noise}: products of 256 x 256 weights in the cache"
+        ),
         "storage_bytes": f"{here}: free where {'models are sent' if there else 'the cache is'}",
         "gpu_memory_bytes": f"{here}: NVML",
         "disturbed": f"{here}: processors that other programs took meanwhile",

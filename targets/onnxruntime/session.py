@@ -10,6 +10,7 @@ from unicodedata import normalize
 
 import onnxruntime_genai as og
 
+from packager import huge_pages
 from packager.checkpoint.folder import read_json
 from packager.checkpoint.tokenizer import chat_template
 from packager.errors import PackError, bad_input, usage
@@ -164,6 +165,7 @@ class OnnxRuntimeSession:
                 self._adapters.load(str(self._added), _ADAPTER)
         except RuntimeError as error:
             raise self._unloadable(error) from error
+        huge_pages.gather()
         return model
 
     def _unloadable(self, error: RuntimeError) -> PackError:

@@ -99,6 +99,8 @@ def adopt(folder: Path) -> Adopted:
         chats=has_template(own.files),
         says=_says(own.graph.info, read_json(own.files["config.json"])),
         types=own.types,
+        # Without an output matrix a graph does not tell whether its checkpoint has one.
+        untold=frozenset(["tied"] if own.graph.pools else []),
     )
 
 
@@ -121,6 +123,11 @@ def read_folder(folder: Path) -> Given:
             f"{folder} is a {shape.model_type}, which OpenVINO does not run here.", _GET_AGAIN
         )
     graph = given.read(files[MAIN])
+    if graph.pools:
+        # Vectors and scores alike: nothing is left of an output matrix.
+        shape = shape.for_task("embed")
+    else:
+        _refuse_stateless(folder, shape, graph)
     _refuse_another(folder, shape, graph)
     return Given(folder, files, shape, graph, _known(shape, graph))
 
@@ -140,9 +147,9 @@ def _expected(shape: Shape) -> list[_Constant]:
     ]
 
 
-def _refuse_another(folder: Path, shape: Shape, graph: Graph) -> None:
-    """Raise PackError (exit code 6) for a graph that is not the decoder of config.json, or that no
-    session here can run."""
+def _refuse_stateless(folder: Path, shape: Shape, graph: Graph) -> None:
+    """Raise PackError (exit code 6) for a graph that makes text and that no session here can
+    run."""
     if not {"input_ids", "attention_mask", "beam_idx"} <= graph.inputs or not graph.states:
         raise bad_input(
             f"{folder / MAIN} keeps no cache in its states, which openvino-genai needs.",
@@ -155,6 +162,10 @@ def _refuse_another(folder: Path, shape: Shape, graph: Graph) -> None:
             f"{shape.layers}.",
             _GET_AGAIN,
         )
+
+
+def _refuse_another(folder: Path, shape: Shape, graph: Graph) -> None:
+    """Raise PackError (exit code 6) for a graph that is not the decoder of config.json."""
     wanted = Counter[int]()
     for constant in _expected(shape):
         wanted[constant.elements] += constant.count

@@ -69,7 +69,10 @@ def attest(
         report.note("NNCF says that it scaled channels (AWQ): such matrices are not near.")
     again = _Again(work, taken, given=name == ours.weights)
     tensors = [again.of(row, source) for row in weights_of(own.files[adopted.MAIN])]
-    facts = attested.compare(report, tensors, source, without=frozenset(_of_no_effect(source)))
+    without = frozenset(_of_no_effect(source))
+    if own.graph.pools:
+        without |= {attested.OUTPUT}
+    facts = attested.compare(report, tensors, source, without)
     return {
         **facts,
         "metadata": attested.texts_that_differ(own.files, source),

@@ -29,6 +29,7 @@ _KIND = re.compile(r"[a-z][a-z0-9]{0,15}")
 """A type of numbers by its name. It is shown to people, so it holds nothing else."""
 INDEXES = ("i32", "i64", "boolean", "string")
 WIDENED = ("Convert",)
+_WHOLE_TEXTS = frozenset(("input_ids", "attention_mask"))
 _DEEPEST = 8
 _DIMENSIONS = 8
 _GET_AGAIN = "Get the model again from where it was published."
@@ -69,6 +70,11 @@ class Graph:
     inputs: frozenset[str]
     states: int
     info: Mapping[str, str]
+
+    @property
+    def pools(self) -> bool:
+        """Whether it takes whole texts and keeps nothing of them: an embedder or a reranker."""
+        return not self.states and self.inputs == _WHOLE_TEXTS
 
     @property
     def by_elements(self) -> Mapping[int, int]:

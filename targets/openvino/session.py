@@ -11,6 +11,7 @@ import openvino
 import openvino_genai
 from numpy.typing import NDArray
 
+from packager import huge_pages
 from packager.errors import bad_input, usage
 from packager.json_values import JsonDict, JsonObject, at
 from packager.session import require_room
@@ -35,6 +36,7 @@ class OpenVinoSession:
         self._ends = _end_tokens(self._pipeline.get_generation_config())
 
     def _open(self) -> Any:
+        self._gathered = False
         settings = self._settings
         scheduler = openvino_genai.SchedulerConfig()
         # With it the second answer to a prompt skips the prefill, and its time to the first token
@@ -112,6 +114,10 @@ class OpenVinoSession:
         self._remember(prompt)
         ids = np.asarray([list(prompt)], dtype=np.int64)
         self._pipeline.generate(openvino.Tensor(ids), config, streamer)
+        if not self._gathered:
+            # The engine lays the weights out anew for the first answer.
+            huge_pages.gather()
+            self._gathered = True
         if streamer.error is not None:
             raise streamer.error
         return streamer.tokens

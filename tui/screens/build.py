@@ -99,11 +99,12 @@ class BuildScreen(StepScreen):
         command: str,
         progress: Progress | None = None,
         stages: Mapping[str, str] | None = None,
+        on: str | None = None,
     ) -> None:
-        """With a `progress` nothing is started: the screen shows that build as it stands. `stages`
-        are the titles of its stages by name; those of a whole build unless they are given."""
+        """With a `progress` nothing is started: the screen shows that build. `stages` are titles by
+        name, those of a whole build unless given; `on` another machine the result is measured."""
         super().__init__()
-        self._titles = stages
+        self._titles, self._machine = stages, on
         self.plan, self.command = plan, command
         self.progress = progress or Progress(())
         self._start = progress is None
@@ -247,10 +248,8 @@ class BuildScreen(StepScreen):
         self._tick()
         failure = progress.failure
         if failure is not None:
-            where = next(
-                (stage.title for stage in progress.stages if stage.name == failure.stage),
-                "The build",
-            )
+            titles = {stage.name: stage.title for stage in progress.stages}
+            where = titles.get(failure.stage, "The build")
             self.query_one(Problem).show(
                 f"{where}: {failure.message}",
                 failure.hint,
@@ -354,7 +353,8 @@ class BuildScreen(StepScreen):
         from tui.screens.result import ResultScreen
 
         if self.package is not None:
-            self.app.push_screen(ResultScreen(self.package))
+            machine, self._machine = self._machine, None
+            self.app.push_screen(ResultScreen(self.package, machine))
 
     def action_back(self) -> None:
         """A running build is not left behind unseen: ask."""

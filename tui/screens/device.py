@@ -293,21 +293,19 @@ class DeviceScreen(StepScreen):
     def _selected(self) -> None:
         target, machine = self._highlighted(), self._machine
         if machine is not None and machine.reached:
-            # The result is measured there; M asks for it with this address.
             self.pack.last_place = Place(machine.label)
         if target is not None:
-            self._go_on(target)
+            self._go_on(target, machine.label if machine is not None else None)
         elif self._on_here:
             self.action_measure()
 
-    def _go_on(self, target: Target) -> None:
+    def _go_on(self, target: Target, machine: str | None = None) -> None:
+        """To the need for a device; `machine` of the lab measures what is built for it."""
         from tui.screens.need import NeedScreen
 
-        if self.pack.need is None:
-            self.app.push_screen(NeedScreen(Ask(target)))
-        else:
-            ask, view = self.pack.need
-            self.app.push_screen(NeedScreen(replace(ask, target=target, kv=None), view))
+        ask, view = self.pack.need or (Ask(target), None)
+        asked = replace(ask, target=target, kv=None, machine=machine)
+        self.app.push_screen(NeedScreen(asked, view))
 
     def action_measure(self) -> None:
         """Measure this machine, once at a time and beside no other measurement."""

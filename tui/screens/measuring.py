@@ -152,14 +152,18 @@ class MeasuringScreen(StepScreen):
 
         def answered(place: Place | None) -> None:
             if place is not None:
-                self.pack.last_place = place
-                self._start(
-                    package,
-                    lambda: self.services.bench_on(package.path, place.address, place.agent),
-                    f" on {place.address}",
-                )
+                self.measure_at(package, place)
 
         self.app.push_screen(ReachScreen(package.manifest.name, self.pack.last_place), answered)
+
+    def measure_at(self, package: Package, place: Place) -> None:
+        """Measure a package on another machine, which is proposed for the next one as well."""
+        self.pack.last_place = place
+        self._start(
+            package,
+            lambda: self.services.bench_on(package.path, place.address, place.agent),
+            f" on {place.address}",
+        )
 
     def _start(
         self,

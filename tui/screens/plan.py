@@ -19,7 +19,7 @@ from packager.errors import from_foreign, usage
 from packager.files import expanded
 from packager.units import human_bytes
 from tui import explain, figures, outlook, package_outlook
-from tui.ask import build_command
+from tui.ask import build_command, measured_on
 from tui.screens.base import BACK, Failed, StepScreen
 from tui.table import task
 from tui.widgets.draft_choice import DraftChoice
@@ -383,7 +383,8 @@ class PlanScreen(StepScreen):
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self.app.push_screen(BuildScreen(checked.plan, self.command))
+                machine = measured_on(self.ask, self.candidate)
+                self.app.push_screen(BuildScreen(checked.plan, self.command, on=machine))
 
         if not lost or checked.replaces is None:
             answered(True)

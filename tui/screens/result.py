@@ -16,6 +16,7 @@ from textual.widgets import Static
 from tui import figures
 from tui.screens.base import BACK
 from tui.screens.package_base import EXPORT, VERIFY, PackageScreen
+from tui.screens.reach import Place
 from tui.table import shortened
 from tui.widgets.lists import VimTable
 from tui.widgets.pane import Fitted, Pane
@@ -72,9 +73,10 @@ class ResultScreen(PackageScreen):
         BACK,
     ]
 
-    def __init__(self, package: Package) -> None:
+    def __init__(self, package: Package, on: str | None = None) -> None:
+        """With `on`, a machine as `--on` takes it, the measurement there begins at once."""
         super().__init__()
-        self._package = package
+        self._package, self._machine = package, on
 
     @property
     def package(self) -> Package:
@@ -121,6 +123,8 @@ class ResultScreen(PackageScreen):
             table.add_row(Text(path), Text(size, justify="right"), f"{digest[:_DIGITS]}…")
         # The eye begins at the top, also where the table lies below the edge.
         self.set_focus(table, scroll_visible=False)
+        if self._machine is not None:
+            self.measure_at(self._package, Place(self._machine))
 
     def _evidence(self) -> None:
         """Budgets, quality, behaviour, and where all of it comes from."""

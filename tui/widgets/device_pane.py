@@ -92,12 +92,13 @@ class DevicePane(Pane):
         self.query_one("#device-memory").display = target is not None
         if not seen.reached:
             self.title([(f"{seen.label} does not answer", "bold")])
-            self._facts([("address", seen.address), ("why", seen.error)], {})
+            rows = [("address", seen.address), ("why", seen.error), ("then", seen.hint)]
+            self._facts([row for row in rows if row[1]], {})
             return
         if target is None:
             rest = "\nNo known device matches it: choose the most similar one."
         else:
-            rest = f"\nEnter continues with {target.name}; M on the result measures on this one."
+            rest = f"\nEnter continues with {target.name}, and what is built is measured on it."
         self.title([(seen.label, "bold"), (rest, "$foreground-muted")])
         memory = human_bytes(seen.memory_bytes) if seen.memory_bytes else "not told"
         rows = [

@@ -246,4 +246,12 @@ def _values(
         ],
         "total": plain(human_bytes(total)),
         "first": next(iter(rows)),
+        "dictation": next(
+            (
+                kind
+                for kind, row in rows.items()
+                if (own := facts[str(row["cell"])]).audio_seconds and not own.audio_asked
+            ),
+            "",
+        ),
     }

@@ -41,6 +41,7 @@ def server_settings(shipment: Shipment, own: snippets.Facts) -> JsonObject:
         "sees": bool(own.projector) and not own.audio_seconds,
         "hears": bool(own.audio_seconds),
         "audio_seconds": own.audio_seconds,
+        "audio_asked": own.audio_asked,
         **_of_task(shipment, own),
     }
 

@@ -18,7 +18,15 @@ from urllib.parse import quote
 from packager.shipping.router import check
 from packager.shipping.router.keeper import Busy, Gone, Keeper
 from packager.shipping.router.table import Entry, Table, Unknown, Unusable, read
-from packager.shipping.server.connections import LARGEST, LONGEST, BoundedServer, JsonHandler
+from packager.shipping.server import forms
+from packager.shipping.server.connections import (
+    LARGEST,
+    LONGEST,
+    TRANSCRIPTIONS,
+    BoundedServer,
+    JsonHandler,
+)
+from packager.shipping.server.refused import Refused
 
 # Any: JSON of OpenAI's protocol on its way in, of which `model` and `metadata` are looked at.
 
@@ -64,7 +72,8 @@ class Handler(JsonHandler):
 
     def do_POST(self) -> None:
         """Hand the request to the package that it is routed to."""
-        self.with_body(self.server.most, self._answer)
+        most = LARGEST if self.path == TRANSCRIPTIONS else self.server.most
+        self.with_body(most, self._answer)
 
     def _answer(self, body: bytes) -> None:
         try:
@@ -74,6 +83,8 @@ class Handler(JsonHandler):
                 self.refuse("the engine ended before it answered; ask again", 502)
         except Unknown as refusal:
             self.refuse(str(refusal), 404)
+        except Refused as refusal:
+            self.refuse(str(refusal), refusal.status)
         except Busy:
             self.refuse("too many requests are waiting: try again later", 503)
         except Unusable as error:
@@ -87,6 +98,10 @@ class Handler(JsonHandler):
             self.refuse("the server failed; its own output says how", 500)
 
     def _entry(self, body: bytes) -> Entry:
+        kind, content = self.headers.get(KIND), self._content_type()
+        if forms.is_form(content):
+            # A sound that is to be written down.
+            return self.server.table.chosen(kind, forms.read(content, body).text("model"))
         try:
             given = json.loads(body)
         except (ValueError, RecursionError):
@@ -94,10 +109,12 @@ class Handler(JsonHandler):
         if not isinstance(given, dict):
             raise Unknown("the request is not a JSON object, so it names no kind of task")
         extra = given.get("metadata")
-        kind = self.headers.get(KIND)
         if kind is None and isinstance(extra, dict):
             kind = extra.get("kind")
         return self.server.table.chosen(kind, given.get("model"))
+
+    def _content_type(self) -> str:
+        return self.headers.get("Content-Type", "application/json")
 
     def _handed_on(self, body: bytes, entry: Entry) -> bool:
         """Whether the package has answered; False where its server ended before."""
@@ -127,7 +144,7 @@ class Handler(JsonHandler):
         done = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(there, done), daemon=True)
         try:
-            there.request("POST", self.path, body, {"Content-Type": "application/json"})
+            there.request("POST", self.path, body, {"Content-Type": self._content_type()})
             watcher.start()
             return there.getresponse()
         except (http.client.HTTPException, OSError):

@@ -4,7 +4,7 @@ says."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -55,6 +55,8 @@ class SeeingEngine(Protocol):
 class Transcript(Protocol):
     """What is said in a sound, of an answer that names its language first."""
 
+    language: str | None
+
     def add(self, piece: str) -> str:
         """What is sure to be said with one more piece of the answer."""
 
@@ -62,15 +64,30 @@ class Transcript(Protocol):
         """What is left at the end of the answer."""
 
 
+@dataclass(frozen=True)
+class SoundPiece:
+    """The token ids of a prompt with a piece of a sound, which ends so many seconds from the
+    beginning of the sound."""
+
+    ids: list[int]
+    end_s: float
+
+
 @runtime_checkable
 class HearingEngine(Protocol):
     """What the engine of a package that listens has besides."""
 
-    def encode_sound(self, prompt: str, sound: bytes) -> Iterator[list[int]]:
-        """Token ids of a prompt with a sound, once for each piece that the sound is cut into.
-        Raises Refused for a file that is no sound, and a prompt that has not one place for it."""
+    languages: Mapping[str, str]
+    """Those that it writes down, by their codes (ISO 639)."""
 
-    def transcript(self) -> Transcript:
+    def encode_sound(
+        self, prompt: str, sound: bytes, language: str | None = None
+    ) -> Iterator[SoundPiece]:
+        """A prompt with a sound, once for each piece that the sound is cut into; `language` is the
+        name of the one that is spoken, where that is known. Raises Refused for a file that is no
+        sound, and a prompt that has not one place for it."""
+
+    def transcript(self, language: str | None = None) -> Transcript:
         """What takes the answer to one piece apart."""
 
 
@@ -90,6 +107,10 @@ class Outcome:
     new_tokens: int = 0
     finish: str = "length"
     calls: list[dict[str, Any]] = field(default_factory=list)
+    language: str | None = None
+    """The one that the model named in a sound."""
+    sound_s: float = 0.0
+    """Seconds of a sound that were written down."""
 
 
 class Queue:
@@ -182,22 +203,25 @@ class Answer:
         """What is said in a sound, piece by piece; all of them share the answer's tokens."""
         engine = self._engine
         assert isinstance(engine, HearingEngine)
-        outcome = Outcome(0, finish="stop")
-        for number, ids in enumerate(engine.encode_sound(self._request.prompt, sound)):
+        outcome, language = Outcome(0, finish="stop"), self._request.language
+        parts = engine.encode_sound(self._request.prompt, sound, language)
+        for number, part in enumerate(parts):
             left = self._request.most - outcome.new_tokens
             if left < 1 or self._stopped:
                 outcome.finish = "stop" if self._stopped else "length"
                 break
             if number:
                 self._say(" ", on_piece, outcome)
-            most, before = min(left, self._room(ids)), outcome.new_tokens
-            outcome.prompt_tokens += len(ids)
-            self._transcript = engine.transcript()
-            self._phase(ids, most, None, outcome, on_piece, gone, None)
+            most, before = min(left, self._room(part.ids)), outcome.new_tokens
+            outcome.prompt_tokens += len(part.ids)
+            self._transcript = engine.transcript(language)
+            self._phase(part.ids, most, None, outcome, on_piece, gone, None)
             rest = self._engine.decode(self._pending) if self._pending else ""
             self._pending.clear()
-            rest, self._transcript = self._transcript.add(rest) + self._transcript.end(), None
-            self._say(rest, on_piece, outcome)
+            transcript, self._transcript = self._transcript, None
+            self._say(transcript.add(rest) + transcript.end(), on_piece, outcome)
+            outcome.language = outcome.language or transcript.language
+            outcome.sound_s = part.end_s
             if outcome.new_tokens - before == most and not self._stopped:
                 outcome.finish = "length"
         self._pass(self._flush(), on_piece, outcome)

@@ -13,6 +13,7 @@ from typing import Any
 
 # Any: sockets and addresses as Python's own servers hand them on, and JSON on its way out.
 
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
 LONGEST = 4 << 20
 """Bytes of a request of text at most."""
 LARGEST = 32 << 20
@@ -101,16 +102,32 @@ class JsonHandler(BaseHTTPRequestHandler):
         except (OSError, ValueError):
             return True
 
+    def begin_events(self) -> None:
+        """The head of an answer in events (WHATWG HTML, 9.2)."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Connection", "close")
+        self.close_connection = True
+        self.end_headers()
+
+    def event(self, value: Any) -> None:
+        """One event, at once."""
+        self.wfile.write(b"data: " + json.dumps(value).encode() + b"\n\n")
+        self.wfile.flush()
+
     def refuse(self, sentence: str, status: int) -> None:
         """An error in OpenAI's form."""
         kind = _KINDS.get(status, "server_error")
         self.send(status, {"error": {"message": sentence, "type": kind, "code": status}})
 
     def send(self, status: int, value: Any) -> None:
-        """An answer as a whole."""
-        body = json.dumps(value).encode()
+        """An answer as a whole: JSON, or a text as it is."""
+        text = isinstance(value, str)
+        body = value.encode() if text else json.dumps(value).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        kind = "text/plain; charset=utf-8" if text else "application/json"
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         if status == 503:
             self.send_header("Retry-After", "1")

@@ -8,6 +8,8 @@ from unicodedata import normalize
 
 import onnxruntime_genai
 
+from packager import huge_pages
+
 from .answers import OnToken
 from .refused import Refused
 from .settings import Settings
@@ -28,6 +30,7 @@ class Engine:
             decoder = {"session_options": settings.options}
             config.overlay(json.dumps({"model": {"decoder": decoder}}))
         self._model = onnxruntime_genai.Model(config)
+        huge_pages.gather()
         self._adapters = onnxruntime_genai.Adapters(self._model)
         for name, path in settings.choices.items():
             self._adapters.load(str(path), name)

@@ -10,6 +10,8 @@ import numpy
 import openvino
 import openvino_genai
 
+from packager import huge_pages
+
 from .answers import OnToken
 from .refused import Refused
 from .settings import Settings
@@ -20,6 +22,7 @@ class Engine:
 
     def __init__(self, settings: Settings, unit: str) -> None:
         self._ends = settings.ends
+        self._gathered = False
         scheduler = openvino_genai.SchedulerConfig()
         # What was computed with one adapter is wrong for another, and its cache tells none apart.
         scheduler.enable_prefix_caching = not settings.choices
@@ -87,6 +90,10 @@ class Engine:
         tensor = openvino.Tensor(numpy.asarray([ids], dtype=numpy.int64))
         try:
             self._pipeline.generate(tensor, config, _Streamer(on_token, self._ends))
+            if not self._gathered:
+                # The engine lays the weights out anew for the first answer.
+                huge_pages.gather()
+                self._gathered = True
         except RuntimeError as error:
             if schema is not None and ("chema" in str(error) or "rammar" in str(error)):
                 raise Refused(

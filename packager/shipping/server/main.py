@@ -1,10 +1,9 @@
-"""The HTTP side: /v1/chat/completions with streaming, or /v1/embeddings or /v1/rerank; /v1/models,
-/health."""
+"""The HTTP side: /v1/chat/completions with streaming, /v1/audio/transcriptions; or /v1/embeddings,
+or /v1/rerank; /v1/models, /health."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import threading
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from . import adapters, retrieval
 from . import settings as settings_file
 from .answers import Answer, Gone, Outcome, Queue
-from .connections import LARGEST, LONGEST, BoundedServer, JsonHandler
+from .connections import LARGEST, LONGEST, TRANSCRIPTIONS, BoundedServer, JsonHandler
 from .refused import Refused
 from .replies import Piece
 from .settings import Settings
@@ -64,9 +63,11 @@ class Handler(JsonHandler):
             self.refuse("there is no such page", 404)
 
     def do_POST(self) -> None:
-        """What the package is made for: /v1/chat/completions, /v1/embeddings or /v1/rerank."""
+        """What the package is made for: /v1/chat/completions and /v1/audio/transcriptions,
+        /v1/embeddings or /v1/rerank."""
         known = self.server.settings
-        self.with_body(LARGEST if known.sees or known.hears else LONGEST, self._read)
+        takes_files = known.sees or known.hears or self.path == TRANSCRIPTIONS
+        self.with_body(LARGEST if takes_files else LONGEST, self._read)
 
     def _read(self, body: bytes) -> None:
         try:
@@ -83,6 +84,9 @@ class Handler(JsonHandler):
     def _answer(self, body: bytes) -> None:
         server = self.server
         task = server.settings.task
+        if self.path == TRANSCRIPTIONS:
+            self._write_down(body)
+            return
         if self.path != retrieval.PATHS.get(task, "/v1/chat/completions"):
             raise Refused("there is no such page", 404)
         if task == "generate":
@@ -97,6 +101,17 @@ class Handler(JsonHandler):
         with server.queue.turn(self.gone):
             answer = compute()
         self.send(200, answer)
+
+    def _write_down(self, body: bytes) -> None:
+        # Late: few packages listen.
+        from . import transcriptions
+
+        server = self.server
+        transcriptions.check(server.settings)
+        kind = self.headers.get("Content-Type", "")
+        asked = transcriptions.parse(kind, body, server.settings, server.engine)
+        with server.queue.turn(self.gone):
+            transcriptions.Reply(self, asked, server.engine, server.settings).give()
 
 
 class _Reply:
@@ -121,7 +136,7 @@ class _Reply:
         except Refused as refusal:
             if not self._begun:
                 raise
-            self._chunk({"error": {"message": str(refusal)}})
+            self._handler.event({"error": {"message": str(refusal)}})
             self._handler.close_connection = True
             return
         if self._request.stream:
@@ -157,17 +172,11 @@ class _Reply:
         if not self._begun:
             self._begin()
         choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
-        self._chunk({**self._head, "object": "chat.completion.chunk", "choices": [choice]})
+        self._handler.event({**self._head, "object": "chat.completion.chunk", "choices": [choice]})
 
     def _begin(self) -> None:
         self._begun = True
-        handler = self._handler
-        handler.send_response(200)
-        handler.send_header("Content-Type", "text/event-stream")
-        handler.send_header("Cache-Control", "no-store")
-        handler.send_header("Connection", "close")
-        handler.close_connection = True
-        handler.end_headers()
+        self._handler.begin_events()
         self._delta({"role": "assistant", "content": ""})
 
     def _end(self, outcome: Outcome) -> None:
@@ -176,12 +185,8 @@ class _Reply:
         self._delta({}, outcome.finish)
         if self._request.usage:
             rest = {"object": "chat.completion.chunk", "choices": [], "usage": _usage(outcome)}
-            self._chunk({**self._head, **rest})
+            self._handler.event({**self._head, **rest})
         self._handler.wfile.write(b"data: [DONE]\n\n")
-
-    def _chunk(self, value: dict[str, object]) -> None:
-        self._handler.wfile.write(b"data: " + json.dumps(value).encode() + b"\n\n")
-        self._handler.wfile.flush()
 
 
 def _id() -> str:

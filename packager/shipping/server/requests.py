@@ -45,6 +45,8 @@ class Request:
     """The files of the pictures that the prompt has places for, in their order."""
     sound: bytes | None = None
     """The file of the sound that the prompt has a place for."""
+    language: str | None = None
+    """The name of the one that is spoken in the sound, where the client says so."""
     adapter: str | None = None
     """The adapter that answers with the model; None for the model alone."""
 

@@ -54,6 +54,8 @@ class Settings:
     """Whether a message may bring a sound, which is written down."""
     audio_seconds: int = 0
     """Seconds of sound that are taken at once; a longer one is cut into pieces."""
+    asked: bool = False
+    """Whether a sound is asked about as a whole, and not written down."""
     adapters: tuple[Path, ...] = ()
     """Files of adapters that are added to the model."""
     choices: dict[str, Path] = field(default_factory=dict)
@@ -95,6 +97,7 @@ def of(data: dict[str, Any], package: Path) -> Settings:
         sees=bool(data.get("sees")),
         hears=bool(data.get("hears")),
         audio_seconds=int(data.get("audio_seconds") or 0),
+        asked=bool(data.get("audio_asked")),
         session=_session(dict(data.get("session") or {}), package),
         content_sha256=str(data.get("content_sha256") or ""),
         **dict(data.get("retrieval") or {}),

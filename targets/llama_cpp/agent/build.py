@@ -24,7 +24,7 @@ from packager.engines import installed
 from packager.errors import PackError, bad_input, unreachable, usage
 from packager.events import Event, StageFinished, StageNote, StageProgress, StageStarted
 from packager.files import sha256
-from packager.lab.agent import Agent
+from packager.lab.agent import FILE, Agent
 from packager.pipeline.cache import BuildCache, Entry, whole
 from packager.python import python_command, python_environment
 from targets.gguf import library
@@ -58,7 +58,7 @@ def from_file(path: Path) -> Agent:
     """An agent that was built elsewhere. Raises PackError (usage) where there is none."""
     if not path.is_file():
         raise usage(f"There is no agent {str(path)!r}.", "Name a file, or a known variant.")
-    return Agent(path, sha256(path), "file")
+    return Agent(path, sha256(path), FILE)
 
 
 def cached(name: str, cache: BuildCache) -> Agent | None:
