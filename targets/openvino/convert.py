@@ -61,7 +61,7 @@ def convert(
         with _telling_bytes(report, work), _speaking_plainly(work, tree_bytes(Path(checkpoint))):
             context = at_or_none(workload, "context", int)
             if at_or_none(inputs, "modality", str) == "vision":
-                most = at_or_none(workload, "max_image_tokens", int)
+                most = at_or_none(inputs, "image_max_tokens", int)
                 facts = light_vision.export(
                     report, Path(checkpoint), compression, built, context, most
                 )

@@ -31,7 +31,7 @@ def cut_embedding(model: Any) -> None:
     (lookup,) = readers["Convert"].get_node().output(0).get_target_inputs()
     rows = lookup.get_node()
     hidden = rows.get_output_partial_shape(0)[2].get_length()
-    given = _named(ops.parameter([-1, -1, hidden], np.float32, "inputs_embeds"))
+    given = _named(ops.parameter([-1, -1, hidden], np.float32, name="inputs_embeds"))
     rows.output(0).replace(given.output(0))
     readers["ShapeOf"].replace_source_output(given.output(0))
     model.add_parameters([given])
@@ -52,7 +52,7 @@ def put_axes(model: Any, positions: Positions, axes: npt.NDArray[np.int64]) -> N
     angles = {str(turn.input_value(0)): turn.input_value(0) for turn in turns}
     if len(turns) != 2 or len(angles) != 1:
         raise _foreign("turns its heads elsewhere")
-    given = _named(ops.parameter([_AXES, -1, -1], np.int64, "position_ids"))
+    given = _named(ops.parameter([_AXES, -1, -1], np.int64, name="position_ids"))
     # (pairs, batch, tokens), then the pairs last.
     own = ops.gather(ops.convert(given, "f32"), _constant(axes), _constant(0))
     last = ops.transpose(own, _constant([1, 2, 0]))
@@ -86,8 +86,8 @@ def add_deepstack(model: Any, layers: int) -> None:
         raise _foreign(f"has {len(states)} layers")
     embeds = _parameter(model, "inputs_embeds")
     hidden = embeds.get_output_partial_shape(0)[2].get_length()
-    mask = _named(ops.parameter([-1, -1], np.bool_, "visual_pos_masks"))
-    given = _named(ops.parameter([layers, -1, hidden], np.float32, "deepstack_visual_embeds"))
+    mask = _named(ops.parameter([-1, -1], np.bool_, name="visual_pos_masks"))
+    given = _named(ops.parameter([layers, -1, hidden], np.float32, name="deepstack_visual_embeds"))
     flat = ops.reshape(mask, _constant([-1]), False)
     # Which of the image tokens each token is; what is no image token takes any row, and none of it.
     count = ops.cum_sum(ops.convert(flat, "i64"), _constant(0))

@@ -117,7 +117,7 @@ def _lookup(text: Checkpoint) -> Any:
     import openvino
     from openvino import opset13 as ops
 
-    ids = ops.parameter([-1, -1], np.int64, "input")
+    ids = ops.parameter([-1, -1], np.int64, name="input")
     ids.output(0).get_tensor().set_names({"input"})
     table = constant(text, EMBEDDING, text.tensors[EMBEDDING].shape)
     rows = ops.gather(ops.convert(table, "f32"), ids, ops.constant(np.array(0, np.int64)))

@@ -190,7 +190,7 @@ class TowerGraphs:
         return self._ops.unsqueeze(mask, self._number(0))
 
     def _parameter(self, name: str, shape: list[int], kind: Any = np.float32) -> Any:
-        parameter = self._ops.parameter(shape, kind, name)
+        parameter = self._ops.parameter(shape, kind, name=name)
         parameter.output(0).get_tensor().set_names({name})
         return parameter
 
