@@ -240,6 +240,11 @@ class OpenVino:
             from targets.openvino import how_to_retrieve
 
             return how_to_retrieve.how_to_run(workload, task, capped)
+        # Late as well.
+        from targets.openvino import how_to_see
+
+        if how_to_see.takes_pictures(workload):
+            return how_to_see.how_to_run(recipe, workload, capped)
         before = "".join(f"{name}={value} " for name, value in variables.items())
         return f"""With Python, `pip install openvino-genai`:
 
