@@ -174,7 +174,9 @@ class OpenVino:
             known = ", ".join(seeing.DECODERS)
             return _NO_PICTURES.format(known=known, other=shape.model_type)
         if data.blocks(recipe):
-            return f"{recipe.weights} keeps ggml's blocks, which OpenVINO reads of text models alone."
+            return (
+                f"{recipe.weights} keeps ggml's blocks, which OpenVINO reads of text models alone."
+            )
         if self._repack:
             return "--repack takes text models alone with OpenVINO."
         return None

@@ -140,5 +140,6 @@ def _constant(values: Any) -> Any:
 
 def _foreign(how: str) -> PackError:
     return bad_input(
-        f"The graph that openvino-genai wrote {how}.", "Install the tested version: constraints.txt."
+        f"The graph that openvino-genai wrote {how}.",
+        "Install the tested version: constraints.txt.",
     )

@@ -9,6 +9,7 @@ from typing import Any
 from packager.json_values import texts_at
 from packager.recipe import Recipe
 from targets.openvino import seeing, sizes
+from targets.openvino.pixels import FILE
 
 
 def takes_pictures(workload: Mapping[str, Any]) -> bool:
@@ -24,7 +25,7 @@ def how_to_run(recipe: Recipe, workload: Mapping[str, Any], capped: str) -> str:
     most = workload.get("max_image_tokens")
     limit = (
         f"A picture takes {most} tokens at most: it is made smaller where it would take more. "
-        f"`max_pixels` in `model/{seeing.PREPROCESSOR}` says so.\n"
+        f"`max_pixels` in `model/{FILE}` says so.\n"
         if most
         else ""
     )
@@ -39,10 +40,13 @@ from PIL import Image
 scheduler = openvino_genai.SchedulerConfig()
 scheduler.enable_prefix_caching = False
 scheduler.num_kv_blocks = {blocks}  # {context} tokens
-pipeline = openvino_genai.VLMPipeline("model", "CPU", scheduler_config=scheduler, KV_CACHE_PRECISION="{recipe.kv}")
+pipeline = openvino_genai.VLMPipeline(
+    "model", "CPU", scheduler_config=scheduler, KV_CACHE_PRECISION="{recipe.kv}"
+)
 pixels = numpy.array(Image.open("picture.jpg").convert("RGB"))
 picture = openvino.Tensor(pixels[None])
-print(pipeline.generate("What is in this picture?", images=[picture], max_new_tokens=200).texts[0])
+answer = pipeline.generate("What is in this picture?", images=[picture], max_new_tokens=200)
+print(answer.texts[0])
 ```
 
 `VLMPipeline.generate` applies the chat template itself. {limit}"""

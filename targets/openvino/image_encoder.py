@@ -18,7 +18,7 @@ from packager.errors import bad_input
 from packager.json_values import JsonObject, list_at
 from packager.shape import Shape
 from packager.shape.tower import CHANNELS, FRAMES, MERGE, WINDOW, WINDOWED, Tower, tower_of
-from targets.openvino import preprocessor, seeing
+from targets.openvino import pixels, seeing
 from targets.openvino.scorer import threads_of
 
 _THETA = 10_000.0
@@ -29,7 +29,7 @@ class ImageEncoder:
 
     def __init__(self, artifact: Path, settings: JsonObject) -> None:
         self._tower = tower_in(artifact)
-        _, table = preprocessor.read(artifact)
+        _, table = pixels.read(artifact)
         self._mean, self._deviation = (
             np.asarray(list_at(table, key), np.float32) for key in ("image_mean", "image_std")
         )
@@ -40,12 +40,12 @@ class ImageEncoder:
             compiled = core.compile_model(artifact / name, "CPU", threads_of(settings))
             self._graphs[name] = compiled.create_infer_request()
 
-    def encode(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
+    def encode(self, picture: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
         """(tokens, width x (1 + layers of DeepStack)) of a picture (height, width, 3), whose sides
         are whole tokens, and the seconds that the graphs took. Raises PackError (exit code 6) for
         other sides."""
         tower, patch = self._tower, self._tower.patch
-        height, width, _ = pixels.shape
+        height, width, _ = picture.shape
         side = tower.pixels_per_token
         if height % side or width % side:
             raise bad_input(
@@ -53,7 +53,7 @@ class ImageEncoder:
                 "Take one whose sides are multiples of that.",
             )
         rows, columns = height // patch, width // patch
-        flat = self._patches(pixels, rows, columns)
+        flat = self._patches(picture, rows, columns)
         given = self._beside(rows, columns)
         places = _places(rows, columns, tower) if tower.positions else None
         began = time.perf_counter()
@@ -65,11 +65,11 @@ class ImageEncoder:
         deep = out.get("deepstack_feature_lists", ())
         return np.concatenate([out["last_hidden_state"], *deep], axis=-1), seconds
 
-    def _patches(self, pixels: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.float32]:
+    def _patches(self, picture: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.float32]:
         """(patches, colours x pictures x side x side), those of a token behind one another; one
         picture counts twice."""
         patch = self._tower.patch
-        values = (pixels.astype(np.float32) / 255 - self._mean) / self._deviation
+        values = (picture.astype(np.float32) / 255 - self._mean) / self._deviation
         values = values.reshape(
             rows // MERGE, MERGE, patch, columns // MERGE, MERGE, patch, CHANNELS
         ).transpose(0, 3, 1, 4, 6, 2, 5)
@@ -136,9 +136,7 @@ def _window_of(rows: int, columns: int, side: int) -> NDArray[np.intp]:
     return place.reshape(-1)
 
 
-def _places(
-    rows: int, columns: int, tower: Tower
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _places(rows: int, columns: int, tower: Tower) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """(4, patches): the four places of the learned grid around each patch, and their parts."""
     side = math.isqrt(tower.positions)
     low_y, high_y, part_y = _between(rows, side)

@@ -25,8 +25,6 @@ MERGER = "openvino_vision_embeddings_merger_model.xml"
 """The layers of the tower and what makes image tokens of patches."""
 POSITIONS = "openvino_vision_embeddings_pos_model.xml"
 """Learned positions, looked up: (4, patches) to (4, patches, width)."""
-PREPROCESSOR = "preprocessor_config.json"
-"""Limits of pixels, mean and deviation."""
 
 
 def decoder_of(shape: Shape) -> Shape:

@@ -141,11 +141,9 @@ class OpenVinoSession:
             self._pipeline = self._open()
         return self._pipeline
 
-    def _answer(
-        self, prompt: str, pictures: Sequence[Any], config: Any, streamer: Streamer
-    ) -> Any:
-        """What VLMPipeline makes of a prompt with a place for each picture. Raises PackError (usage)
-        for a prompt with other places."""
+    def _answer(self, prompt: str, pictures: Sequence[Any], config: Any, streamer: Streamer) -> Any:
+        """What VLMPipeline makes of a prompt with a place for each picture. Raises PackError
+        (usage) for a prompt with other places."""
         _refuse_places(prompt, len(pictures))
         return self._opened().generate(
             prompt, images=list(pictures), generation_config=config, streamer=streamer

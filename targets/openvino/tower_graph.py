@@ -77,7 +77,9 @@ class TowerGraphs:
             windowed = order is not None and layer not in tower.full_attention
             state = self._block(layer, state, masks[windowed], turns)
             if layer in tower.deepstack:
-                deep.append(self._merged(f"deepstack_merger_list.{len(deep)}", state, together=True))
+                deep.append(
+                    self._merged(f"deepstack_merger_list.{len(deep)}", state, together=True)
+                )
         tokens = self._merged("merger", state, together=False)
         if order is not None:
             tokens = ops.gather(tokens, self._places(order), self._number(0))

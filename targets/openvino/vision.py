@@ -24,9 +24,9 @@ from packager.json_values import JsonObject, at_or_none
 from packager.scratch import temporary_folder
 from packager.session import Looked
 from packager.shape.tower import CHANNELS
-from targets.openvino import preprocessor, seeing
+from targets.openvino import pixels, preprocessor, seeing
 from targets.openvino.image_encoder import ImageEncoder
-from targets.openvino.preprocessor import Limits
+from targets.openvino.pixels import FILE, Limits
 from targets.openvino.session import PLACE, OpenVinoSession, Streamer, load
 
 
@@ -41,7 +41,7 @@ class VisionSession(OpenVinoSession):
         folder = Path(artifact)
         if not (folder / seeing.MERGER).is_file():
             raise bad_input(f"{artifact} holds no {seeing.MERGER}.", "Build the package again.")
-        own, self._preprocessor = preprocessor.read(folder)
+        own, self._preprocessor = pixels.read(folder)
         asked = (at_or_none(settings, f"image_{end}_tokens", int) for end in ("min", "max"))
         self._limits: Limits = own.but(*asked)
         self._resized = self._limits != own
@@ -57,10 +57,10 @@ class VisionSession(OpenVinoSession):
         with temporary_folder() as made:
             folder = Path(made)
             for path in self._artifact.iterdir():
-                if path.name != seeing.PREPROCESSOR:
+                if path.name != FILE:
                     (folder / path.name).symlink_to(path.absolute())
             text = preprocessor.with_limits(self._preprocessor, self._limits)
-            (folder / seeing.PREPROCESSOR).write_text(text, encoding="utf-8")
+            (folder / FILE).write_text(text, encoding="utf-8")
             return load(kind, folder, scheduler, properties)
 
     def open_encoder(self) -> float:
@@ -114,8 +114,8 @@ class VisionSession(OpenVinoSession):
         stop: bool = True,
     ) -> Looked:
         """See packager.session.VisionSession. `encode_s` is the engine's own figure for preparing
-        the embeddings of the prompt, resizing in it. Raises PackError (usage) when prompt and answer
-        exceed the context, before a picture is read."""
+        the embeddings of the prompt, resizing in it. Raises PackError (usage) when prompt and
+        answer exceed the context, before a picture is read."""
         if not texts[-1]:
             raise usage("No text follows the pictures.", "Ask something about them.")
         text, images = self._tokens(texts, pictures)
