@@ -55,7 +55,7 @@ def start(module: str, doc: str, argument: str) -> bytes:
 def module_of(own: snippets.Facts) -> str:
     """The module that knows the engine of a package."""
     kind = "engine" if own.task == "generate" else "vectors"
-    if own.projector and own.runtime in SEEING_APART:
+    if own.sees and own.runtime in SEEING_APART:
         kind = "seeing"
     return f"{kind}_{own.runtime.replace('.', '_')}"
 
@@ -71,7 +71,7 @@ def installed(own: snippets.Facts) -> tuple[str, ...]:
     """The distributions that the server of a package needs, that of the engine first."""
     if own.task != "generate":
         return _RETRIEVE[own.runtime]
-    if not own.projector:
+    if not own.projector and not own.sees:
         return _ENGINES[own.runtime]
     return (*_ENGINES[own.runtime], *(_SOUND if own.audio_seconds else _PICTURES))
 
