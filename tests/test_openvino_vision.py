@@ -23,10 +23,7 @@ from tests.support.vision import SHAPES
 
 ASK = ["<|im_start|>user\n", "what is this?<|im_end|>\n<|im_start|>assistant\n"]
 SETTINGS: dict[str, Any] = {"context": 512, "kv": "f16", "threads": 1}
-FAMILIES = [
-    "qwen3_vl",
-    *(pytest.param(kind, marks=thorough) for kind in ("qwen2_vl", "qwen2_5_vl")),
-]
+FAMILIES = ["qwen3_vl", thorough("qwen2_vl"), thorough("qwen2_5_vl")]
 
 
 class TestSizes:

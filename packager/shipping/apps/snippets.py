@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 FOLDER = "package"
+"""Where the package stands, whole, in every format for apps: what `qwen-pack verify` takes."""
 _TWO_FILES = "llama.cpp"
 """The engine that is given the file of a vision tower or an audio encoder by its name."""
-"""Where the package stands, whole, in every format for apps: what `qwen-pack verify` takes."""
 
 
 Values: TypeAlias = Mapping[str, object]
