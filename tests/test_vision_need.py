@@ -150,11 +150,7 @@ class TestTheChoice:
         target, need = registry.target("laptop-cpu"), self.need()
         for name in ("Qwen3-VL-2B-Instruct", "Qwen2.5-VL-3B-Instruct", "Qwen2-VL-2B-Instruct"):
             found = candidates(target, need, [catalog.find(name)], [OpenVino()], named=True)
-            sized = [row for row in found if row.sized]
-            assert sized, name
-            text = candidates(target, merge({}, None), [catalog.find(name)], [LLAMA], named=True)
-            assert text[0].variant.shape is not None
-            assert sized[0].footprint.total > 0
+            assert any(row.sized and row.footprint.total > 0 for row in found), name
 
     def test_video_and_a_model_without_a_tower_are_refused_with_the_reason(self) -> None:
         target = registry.target("laptop-cpu")

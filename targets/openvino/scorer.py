@@ -97,20 +97,6 @@ class SeeingScorer(Scorer):
         rows: NDArray[np.float32] = self._table.get_output_tensor(0).data.copy()
         return rows
 
-    def behind(
-        self,
-        embeds: NDArray[np.float32],
-        positions: NDArray[np.int64],
-        seen: NDArray[np.bool_],
-        deep: NDArray[np.float32],
-    ) -> NDArray[np.float32]:
-        """Logits (tokens, vocabulary) behind embeddings (1, tokens, hidden) at `positions` (3, 1,
-        tokens), read from a cold cache. `seen` (1, tokens) says which are image tokens, and `deep`
-        (layers, image tokens, hidden) what DeepStack adds to those."""
-        self._request.reset_state()
-        given = {"inputs_embeds": embeds, "position_ids": positions, "visual_pos_masks": seen}
-        return self._answer(0, {**given, "deepstack_visual_embeds": deep})
-
     def _tokens(self, piece: NDArray[np.int64], start: int) -> Mapping[str, Any]:
         embeds = self.embeddings(piece)
         count, hidden = embeds.shape[1:]
