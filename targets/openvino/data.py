@@ -162,18 +162,20 @@ class Costs:
         decoder = tower_sizes.decoder_bytes(seeing.decoder_of(shape), compression)
         patches = shape.image_tokens * MERGE * MERGE
         masks = 2 if vision.generation in WINDOWED else 1
+        per_width = row["per_patch_and_width"]
+        per_width += row["per_position_and_width"] if vision.positions else 0
         picture = (
             row["per_pair_of_patches"] * masks * patches**2
-            + row["per_patch_and_width"] * vision.hidden * patches
+            + per_width * vision.hidden * patches
             + row["per_pixel"] * shape.image_tokens * vision.pixels_per_token**2
-            + row["per_embedding"] * shape.image_tokens * vision.embedding_width
         )
-        overhead = row["overhead"] + row["overhead_per_layer"] * vision.depth
+        overhead = row["overhead_per_layer"] * vision.depth
+        overhead += row["overhead_per_deepstack"] * len(vision.deepstack)
         overhead += self.overhead["per_matrix"] * beside.matrices
         overhead += self.overhead["per_scale"] * beside.scales
         overhead += self.overhead["per_zero_point"] * beside.zero_points
         return Footprint(
-            weights=2 * (decoder + beside.tower) + ceil(row["embedding"] * beside.embedding),
+            weights=2 * (decoder + beside.tower),
             kv_cache=text.kv_cache,
             compute=text.compute + ceil(picture),
             overhead=text.overhead + ceil(overhead),
