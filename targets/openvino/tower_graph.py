@@ -72,7 +72,7 @@ class TowerGraphs:
             masks[True] = self._of_heads(apart)
             state, angles = (self._reordered(each, order) for each in (state, angles))
         turns = (ops.cos(angles), ops.sin(angles))
-        deep = []
+        deep: list[Any] = []
         for layer in range(tower.depth):
             windowed = order is not None and layer not in tower.full_attention
             state = self._block(layer, state, masks[windowed], turns)
