@@ -95,7 +95,7 @@ def test_its_package_is_whole_and_sees_the_right_thing(built: Path) -> None:
     assert settings["max_pixels"] == 64 * 32 * 32
     readme = (built / "README.md").read_text()
     assert "VLMPipeline" in readme and "64 tokens at most" in readme
-    measured = contents.measurement
+    measured = contents.measured
     assert measured is not None and measured.image_ttft_ms and measured.image_tokens == 64
     assert right(built / "model", ASKED) >= LEAST
 

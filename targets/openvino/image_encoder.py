@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import openvino
@@ -21,6 +20,8 @@ from packager.shape.tower import CHANNELS, FRAMES, MERGE, WINDOW, WINDOWED, Towe
 from targets.openvino import pixels, seeing
 from targets.openvino.scorer import threads_of
 
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+"""What a graph takes or gives, by name."""
 _THETA = 10_000.0
 
 
@@ -33,7 +34,8 @@ class ImageEncoder:
         self._mean, self._deviation = (
             np.asarray(list_at(table, key), np.float32) for key in ("image_mean", "image_std")
         )
-        core, self._graphs = openvino.Core(), dict[str, Any]()
+        core = openvino.Core()
+        self._graphs: dict[str, openvino.InferRequest] = {}
         for name in seeing.graphs_of(self._tower):
             if not (artifact / name).is_file():
                 raise bad_input(f"{artifact} holds no {name}.", "Build the package again.")
@@ -77,14 +79,14 @@ class ImageEncoder:
         twice = np.repeat(flat, FRAMES, axis=2).reshape(rows * columns, -1)
         return np.ascontiguousarray(twice, np.float32)
 
-    def _beside(self, rows: int, columns: int) -> dict[str, Any]:
+    def _beside(self, rows: int, columns: int) -> Arrays:
         """Masks, angles and the order of windows of one picture."""
         tower, count = self._tower, rows * columns
         each = tower.hidden // tower.heads // 4
         rates = (1 / _THETA ** (np.arange(each) / each)).astype(np.float32)
         grid = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), -1)
         turns = in_tokens(grid).astype(np.float32)[:, :, None] * rates
-        given: dict[str, Any] = {
+        given: Arrays = {
             "attention_mask": np.zeros((1, count, count), np.float32),
             "rotary_pos_emb": np.ascontiguousarray(turns.reshape(count, -1)),
         }
@@ -105,7 +107,7 @@ class ImageEncoder:
         mixed: NDArray[np.float32] = (corners * parts[:, :, None]).sum(0, dtype=np.float32)
         return mixed
 
-    def _infer(self, name: str, given: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
+    def _infer(self, name: str, given: Arrays) -> Arrays:
         request = self._graphs[name]
         request.infer(given)
         ports = request.get_compiled_model().outputs

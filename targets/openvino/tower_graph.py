@@ -7,7 +7,7 @@ arithmetic is that of packager.reference.tower.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -202,7 +202,7 @@ class TowerGraphs:
     def _numbers(self, values: list[int]) -> Any:
         return self._ops.constant(np.array(values, np.int64))
 
-    def _model(self, inputs: list[Any], outputs: dict[str, Any], name: str) -> Any:
+    def _model(self, inputs: list[Any], outputs: Mapping[str, Any], name: str) -> Any:
         import openvino
 
         results = []
