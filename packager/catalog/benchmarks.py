@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,14 +46,15 @@ class Score(NamedTuple):
 def scores(repo_id: str) -> tuple[Score, ...]:
     """The scores of one checkpoint, for each benchmark and mode the first published first; empty
     where there are none."""
-    return (*_published(FILE).get(repo_id, ()), *_published(BY_LANGUAGE).get(repo_id, ()))
+    both = (_published(by_language).get(repo_id, ()) for by_language in (False, True))
+    return tuple(chain.from_iterable(both))
 
 
 def scores_in(repo_id: str, benchmark: str) -> tuple[Score, ...]:
     """Those in one benchmark, case aside."""
     name = benchmark.casefold()
-    file = FILE if name in _benchmarks(FILE) else BY_LANGUAGE
-    return _by_benchmark(file).get((repo_id, name), ())
+    elsewhere = name not in _benchmarks(False)
+    return _by_benchmark(elsewhere).get((repo_id, name), ())
 
 
 def score_of(variant: Variant, benchmark: str, mode: str | None = None) -> Score | None:
@@ -68,18 +70,18 @@ def score_of(variant: Variant, benchmark: str, mode: str | None = None) -> Score
 
 
 @cache
-def _by_benchmark(file: Path) -> dict[tuple[str, str], tuple[Score, ...]]:
-    """The scores of a file by repo id and benchmark, the latter folded."""
+def _by_benchmark(by_language: bool) -> dict[tuple[str, str], tuple[Score, ...]]:
+    """The scores of one file by repo id and benchmark, the latter folded."""
     grouped: dict[tuple[str, str], list[Score]] = {}
-    for repo_id, rows in _published(file).items():
+    for repo_id, rows in _published(by_language).items():
         for score in rows:
             grouped.setdefault((repo_id, score.benchmark.casefold()), []).append(score)
     return {key: tuple(rows) for key, rows in grouped.items()}
 
 
 @cache
-def _benchmarks(file: Path) -> frozenset[str]:
-    return frozenset(name for _, name in _by_benchmark(file))
+def _benchmarks(by_language: bool) -> frozenset[str]:
+    return frozenset(name for _, name in _by_benchmark(by_language))
 
 
 def read_scores(path: Path) -> dict[str, tuple[Score, ...]]:
@@ -122,8 +124,8 @@ def read_scores(path: Path) -> dict[str, tuple[Score, ...]]:
 
 
 @cache
-def _published(file: Path) -> dict[str, tuple[Score, ...]]:
-    return read_scores(file)
+def _published(by_language: bool) -> dict[str, tuple[Score, ...]]:
+    return read_scores(BY_LANGUAGE if by_language else FILE)
 
 
 def _refuse_stray(protocols: Mapping[str, Any], values: Mapping[str, Any], where: str) -> None:

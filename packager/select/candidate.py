@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from packager.json_values import JsonObject
@@ -13,6 +14,7 @@ from packager.recipe import Recipe
 
 if TYPE_CHECKING:
     from packager.catalog import Variant
+    from packager.shape import Shape
 
 Verdict = Literal["chosen", "fits", "may miss", "rejected"]
 
@@ -158,6 +160,13 @@ class Candidate:
         shape = self.variant.shape
         if not self.sized or shape is None or shape.task != "generate":
             return None
-        fixed = kv_cache_bytes(shape, 0)
-        per_token = kv_cache_bytes(shape, 1, self.recipe.kv_bits) - fixed
-        return {"bytes_per_token": per_token, "fixed_bytes": fixed}
+        return _kept(shape, self.recipe.kv_bits)
+
+
+@cache
+def _kept(shape: Shape, kv_bits: float) -> JsonObject:
+    fixed = kv_cache_bytes(shape, 0)
+    return {
+        "bytes_per_token": kv_cache_bytes(shape, 1, kv_bits) - fixed,
+        "fixed_bytes": fixed,
+    }
