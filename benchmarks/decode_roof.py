@@ -300,8 +300,12 @@ def defaults(rows: list[dict[str, Any]]) -> str:
         best = Counter(row["recipe"] for row in own).most_common(1)[0][0]
         row = next(row for row in own if row["recipe"] == best)
         rates: dict[str, float] = {}
+        limit = ALIKE * row["peer_divergence"]
         for label, seen in row["candidates"].items():
             recipe = label.partition(",")[0]
+            # What loses more stands behind no default.
+            if row["divergences"][label.removesuffix(", small pages")] > limit:
+                continue
             rates[recipe] = max(rates.get(recipe, 0.0), round(seen["decode_tps"], 1))
         others = ", ".join(
             f"{json.dumps(name)} = {rate}" for name, rate in rates.items() if rate and name != best
