@@ -62,6 +62,7 @@ class OpenVino:
     session = "targets.openvino.session:OpenVinoSession"
     projector = seeing.MERGER
     vision_session = "targets.openvino.vision:VisionSession"
+    pictures_on = ("cpu",)
     image_limit_in_artifact = True
     retrieval_session = "targets.openvino.retrieval:Session"
     adapter_job = "targets.openvino.adapter:build"
