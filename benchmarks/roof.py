@@ -65,7 +65,7 @@ CANDIDATES = {
     ),
     "onnx": (
         Candidate("onnx:int4_sym_b32"),
-        Candidate("onnx:int4_asym_b64_head8"),
+        Candidate("onnx:int4_asym_b32"),
     ),
 }
 PEERS = {
