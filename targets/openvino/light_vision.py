@@ -41,7 +41,7 @@ def export(
     Raises PackError (bad input) naming what is wrong with the checkpoint.
     """
     report.note("loading the engine")
-    # It must be loaded before the skeleton's library is.
+    # Late: a process that only reads what this module knows needs no engine.
     import openvino
 
     opened = Checkpoint.open(checkpoint)
