@@ -278,6 +278,15 @@ def table(rows: list[dict[str, Any]]) -> None:
         print(f"| {row['model']} | {row['how']} | {row['peer']} | {figures} |")
 
 
+def trials(rows: list[dict[str, Any]]) -> None:
+    print("\n| shape | candidate, one round | tok/s | nats |")
+    print("| --- | --- | ---: | ---: |")
+    for row in rows:
+        for label, seen in row["candidates"].items():
+            lost = row["divergences"][label.removesuffix(", small pages")]
+            print(f"| {row['model']} | {label} | {seen['decode_tps']:.1f} | {lost:.4f} |")
+
+
 def defaults(rows: list[dict[str, Any]]) -> str:
     """Rows of targets/tuned.toml: of each runtime the recipe that decodes fastest in most shapes,
     with the figures of the first shape in which it does."""
@@ -291,8 +300,12 @@ def defaults(rows: list[dict[str, Any]]) -> str:
         best = Counter(row["recipe"] for row in own).most_common(1)[0][0]
         row = next(row for row in own if row["recipe"] == best)
         rates: dict[str, float] = {}
+        limit = ALIKE * row["peer_divergence"]
         for label, seen in row["candidates"].items():
             recipe = label.partition(",")[0]
+            # What loses more stands behind no default.
+            if row["divergences"][label.removesuffix(", small pages")] > limit:
+                continue
             rates[recipe] = max(rates.get(recipe, 0.0), round(seen["decode_tps"], 1))
         others = ", ".join(
             f"{json.dumps(name)} = {rate}" for name, rate in rates.items() if rate and name != best
@@ -362,6 +375,7 @@ def main() -> int:
     rows = [row for row in book.entries.values() if row.get("rounds")]
     if rows:
         table(rows)
+        trials(rows)
     ratios = [row["ratio"] for row in rows]
     recipes = [one.recipe for each in CANDIDATES.values() for one in each]
     document = {

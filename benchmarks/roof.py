@@ -63,10 +63,7 @@ CANDIDATES = {
         Candidate("openvino:int4_sym_g128"),
         Candidate("openvino:int4_asym_g64_head4"),
     ),
-    "onnx": (
-        Candidate("onnx:int4_sym_b32"),
-        Candidate("onnx:int4_asym_b64_head8"),
-    ),
+    "onnx": (Candidate("onnx:int4_sym_b32"),),
 }
 PEERS = {
     "gguf": "llama-bench, Q4_K_M",

@@ -223,6 +223,11 @@ class Sees(Protocol):
     """The name of the tower's file in the artifact."""
     vision_session: str
     """`module:class` of its VisionSession."""
+    pictures_on: tuple[str, ...]
+    """The units of a device (cpu, gpu, npu) on which its packages are known to take pictures."""
+    image_limit_in_artifact: bool
+    """Whether the artifact holds the most tokens of a picture, so that another limit takes another
+    conversion."""
 
 
 @runtime_checkable

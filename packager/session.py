@@ -56,7 +56,8 @@ class RetrievalSession(Protocol):
     def facts(self) -> JsonObject:
         """What the artifact itself says: `pooling` (last, rank or another word), `end` (the id that
         is put behind a text, None for none), `labels` (those of a head, in order) and `template`
-        (of a reranker, None without one); `padding` (right or left) where its tokenizer pads."""
+        (of a reranker, None without one); `padding` (right or left) where its tokenizer pads;
+        `cut` (the id that a longer text ends with) where its tokenizer cuts."""
 
     def close(self) -> None:
         """Free the model."""

@@ -109,7 +109,6 @@ def test_a_wrong_setting_is_refused_with_the_place_and_the_key(
         (QWEN2_5_05B, "int4_k_quant_b32", 325_118_720),
         (QWEN2_5_05B, "int4_sym_b32", 317_400_576),
         (QWEN2_5_05B, "int4_sym_b128", 271_091_712),
-        (QWEN2_5_05B, "int4_asym_b64_head8", 359_517_952),
         (QWEN2_5_05B, "int8_sym_b32", 564_381_184),
         (QWEN3_06B, "int4_k_quant_b32", 403_036_160),
         (QWEN3_06B, "int4_sym_b32", 393_723_904),

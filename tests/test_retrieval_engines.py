@@ -344,5 +344,10 @@ def test_texts_of_like_length_are_computed_together_and_none_is_lost() -> None:
     for group in groups:
         longest = max(len(texts[number]) for number in group)
         assert longest * len(group) <= 512 or len(group) == 1
+    # So 32 documents that are handed over together are computed as eight are.
+    for tokens, together in ((128, 4), (512, 1), (2048, 1)):
+        for handed in (8, 32):
+            sizes = [len(group) for group in batches.groups([[1] * tokens] * handed, 512)]
+            assert sizes == [together] * (handed // together)
     ids, mask = batches.side_by_side([[7, 8], [9]])
     assert ids.tolist() == [[7, 8], [9, 0]] and mask.tolist() == [[1, 1], [1, 0]]

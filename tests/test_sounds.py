@@ -192,6 +192,9 @@ class TestWhatIsRefused:
 
 
 @pytest.mark.engine
+@pytest.mark.thorough(
+    "test_other_files_are_called_what_they_are", "test_a_sound_is_written_down_in_pieces"
+)
 def test_hostile_sounds_end_run_with_a_sentence_and_code_6(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -101,6 +101,10 @@ def test_run_refuses_what_is_no_picture_and_packages_that_take_none(
 
 
 @pytest.mark.engine
+@pytest.mark.thorough(
+    "test_what_is_no_picture_or_too_much_of_one_is_refused_in_a_sentence",
+    "test_run_refuses_what_is_no_picture_and_packages_that_take_none",
+)
 def test_hostile_pictures_end_run_with_a_sentence_and_code_6(
     package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -136,14 +136,21 @@ class TestTheChoice:
 
     def test_the_other_engines_say_why_they_take_no_pictures_and_what_does(self) -> None:
         target, need = registry.target("laptop-cpu"), self.need()
-        for runtime, words in (
-            (OpenVino(), "VLMPipeline reads graphs of the tower that nothing writes"),
-            (OnnxRuntime(), "GenAI 0.18 drops the DeepStack states"),
+        families = ("Qwen3-VL-2B-Instruct", "Qwen2.5-VL-3B-Instruct", "Qwen3.5-0.8B")
+        for runtime, words, names in (
+            (OpenVino(), "takes pictures of qwen2_vl, qwen2_5_vl, qwen3_vl here", families[2:]),
+            (OnnxRuntime(), "GenAI 0.18 drops the DeepStack states", families),
         ):
-            for name in ("Qwen3-VL-2B-Instruct", "Qwen2.5-VL-3B-Instruct", "Qwen3.5-0.8B"):
+            for name in names:
                 found = candidates(target, need, [catalog.find(name)], [runtime], named=True)
                 reasons = [str(reason) for row in found for reason in row.reasons]
                 assert any(words in reason and "llama.cpp" in reason for reason in reasons), name
+
+    def test_openvino_is_offered_for_the_families_whose_graphs_are_written(self) -> None:
+        target, need = registry.target("laptop-cpu"), self.need()
+        for name in ("Qwen3-VL-2B-Instruct", "Qwen2.5-VL-3B-Instruct", "Qwen2-VL-2B-Instruct"):
+            found = candidates(target, need, [catalog.find(name)], [OpenVino()], named=True)
+            assert any(row.sized and row.footprint.total > 0 for row in found), name
 
     def test_video_and_a_model_without_a_tower_are_refused_with_the_reason(self) -> None:
         target = registry.target("laptop-cpu")

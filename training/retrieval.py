@@ -1,11 +1,12 @@
 """Train the two adapters that make an embedder and a reranker of the small model of the tests. See
 README.md here; needs torch, transformers and peft.
 
-python -m training.retrieval embed FOLDER [--steps 200]      as PEFT saves it, beside nothing else
-python -m training.retrieval rerank FOLDER [--steps 330]
+python -m training.retrieval embed FOLDER [--steps 300]      as PEFT saves it, beside nothing else
+python -m training.retrieval rerank FOLDER [--steps 420]
 
 A document answers a query where it speaks of the same thing; the others of a query speak of another
-one in the same place. Prints the last loss.
+one in the same place. Queries are English or Chinese, with documents in their language. Prints the
+last loss.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SEED = 20261126
-STEPS = {"embed": 200, "rerank": 330}
+STEPS = {"embed": 300, "rerank": 420}
 ROWS = {"embed": 48, "rerank": 20}
 """Queries of a step, each with two documents."""
 RATE = {"embed": 4e-3, "rerank": 6e-3}
@@ -43,59 +44,110 @@ BASE = Path(__file__).resolve().parent.parent / "tests" / "models" / "tiny-qwen3
 NAME = "qwen-pack/tiny-qwen3"
 """What the adapters call their base."""
 END = "<|endoftext|>"
-THINGS = words.THINGS[:24]
 HELD_OUT = 7
 """One pair of thing and place in so many is never trained on."""
 
-_QUERIES = (
-    "Where is the {thing}?",
-    "Who has seen the {thing}?",
-    "What colour is the {thing}?",
-    "I am looking for a {thing}.",
-)
-_DOCUMENTS = (
-    "The {thing} stands in the {place}, and it is {colour}.",
-    "{name} has put a {colour} {thing} into the {place}.",
-    "In the {place} there is a {thing}, {colour} and {adjective}.",
-    "The {adjective} {thing} of {name} was found in the {place}.",
-)
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """What queries and documents of a language are made of."""
+
+    things: tuple[str, ...]
+    places: tuple[str, ...]
+    colours: tuple[str, ...]
+    adjectives: tuple[str, ...]
+    names: tuple[str, ...]
+    queries: tuple[str, ...]
+    documents: tuple[str, ...]
+
+
+LANGUAGES = {
+    "en": Language(
+        things=tuple(words.THINGS[:24]),
+        places=tuple(words.PLACES),
+        colours=tuple(words.COLOURS),
+        adjectives=tuple(words.ADJECTIVES),
+        names=tuple(words.NAMES),
+        queries=(
+            "Where is the {thing}?",
+            "Who has seen the {thing}?",
+            "What colour is the {thing}?",
+            "I am looking for a {thing}.",
+        ),
+        documents=(
+            "The {thing} stands in the {place}, and it is {colour}.",
+            "{name} has put a {colour} {thing} into the {place}.",
+            "In the {place} there is a {thing}, {colour} and {adjective}.",
+            "The {adjective} {thing} of {name} was found in the {place}.",
+        ),
+    ),
+    "zh": Language(
+        # Without the book, whose sign is part of the library's.
+        things=tuple(words.ZH_THINGS[1:]),
+        places=tuple(words.ZH_PLACES),
+        colours=tuple(words.ZH_COLOURS),
+        adjectives=tuple(words.ZH_MATERIALS),
+        names=tuple(words.ZH_NAMES),
+        queries=(
+            "{thing}在哪里？",
+            "谁看见了{thing}？",
+            "{thing}是什么颜色的？",
+            "我在找{thing}。",
+        ),
+        documents=(
+            "{thing}在{place}，是{colour}的。",
+            "{name}把一个{colour}的{thing}放在{place}。",
+            "在{place}有一个{thing}，{colour}，是{adjective}做的。",
+            "{name}的{thing}是在{place}找到的。",
+        ),
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A query, and documents of which the first answers it."""
+    """A query in a language of LANGUAGES, documents of which the first answers it, and what thing
+    each of them speaks of."""
 
+    language: str
     query: str
     documents: tuple[str, ...]
+    things: tuple[str, ...]
 
 
-def asked(random: Random, *, held_out: bool = False, documents: int = 4) -> Asked:
-    """A query with as many documents, each of another thing."""
+def asked(
+    random: Random, *, held_out: bool = False, documents: int = 4, language: str | None = None
+) -> Asked:
+    """A query with as many documents, each of another thing; in a language by chance where none is
+    named."""
+    name = language or random.choice(sorted(LANGUAGES))
+    own = LANGUAGES[name]
     while True:
-        things = random.sample(THINGS, documents)
-        place = random.choice(words.PLACES)
-        number = THINGS.index(things[0]) + len(THINGS) * words.PLACES.index(place)
+        things = random.sample(own.things, documents)
+        place = random.choice(own.places)
+        number = own.things.index(things[0]) + len(own.things) * own.places.index(place)
         if (number % HELD_OUT == 0) == held_out:
             break
-    query = random.choice(_QUERIES).format(thing=things[0])
-    return Asked(query, tuple(_document(random, thing, place) for thing in things))
+    query = random.choice(own.queries).format(thing=things[0])
+    told = tuple(_document(random, own, thing, place) for thing in things)
+    return Asked(name, query, told, tuple(things))
 
 
-def _document(random: Random, thing: str, place: str) -> str:
-    return random.choice(_DOCUMENTS).format(
+def _document(random: Random, own: Language, thing: str, place: str) -> str:
+    return random.choice(own.documents).format(
         thing=thing,
         place=place,
-        colour=random.choice(words.COLOURS),
-        adjective=random.choice(words.ADJECTIVES),
-        name=random.choice(words.NAMES),
+        colour=random.choice(own.colours),
+        adjective=random.choice(own.adjectives),
+        name=random.choice(own.names),
     )
 
 
 def held_out(count: int) -> Iterator[Asked]:
-    """Queries of the part that is not trained on."""
-    random = Random(f"{SEED}/held out")
-    for _ in range(count):
-        yield asked(random, held_out=True)
+    """Queries of the part that is not trained on, of every language in turn."""
+    random, languages = Random(f"{SEED}/held out"), sorted(LANGUAGES)
+    for number in range(count):
+        yield asked(random, held_out=True, language=languages[number % len(languages)])
 
 
 def write_base(folder: Path) -> Path:
@@ -191,16 +243,33 @@ def train(task: str, folder: Path, steps: int) -> float:
     return last
 
 
+def _states(model, rows):  # type: ignore[no-untyped-def]
+    """(texts, tokens, hidden) of texts after what all of them begin with, which is computed once;
+    and how many tokens that is."""
+    import torch
+
+    core = model.get_base_model().model
+    alike = takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False))
+    begun = min(sum(1 for _ in alike), min(map(len, rows)) - 1)
+    longest = max(map(len, rows))
+    # Padding on the right is seen by no token of a text.
+    padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    if not begun:
+        return core(input_ids=padded, use_cache=False).last_hidden_state, 0
+    past = core(input_ids=padded[:1, :begun], use_cache=True).past_key_values
+    past.batch_repeat_interleave(len(rows))
+    places = torch.arange(begun, longest).expand(len(rows), -1)
+    rest = core(input_ids=padded[:, begun:], past_key_values=past, position_ids=places)
+    return rest.last_hidden_state, begun
+
+
 def _last_states(model, tokenizer, texts):  # type: ignore[no-untyped-def]
     """(texts, hidden): the state of each text's last token."""
     import torch
 
-    ids = [tokenizer.encode(text).ids for text in texts]
-    longest = max(map(len, ids))
-    padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
-    # Padding on the right is seen by no token of a text.
-    states = model.get_base_model().model(input_ids=padded, use_cache=False).last_hidden_state
-    return states[torch.arange(len(ids)), torch.tensor([len(row) - 1 for row in ids])]
+    rows = [tokenizer.encode(text).ids for text in texts]
+    states, begun = _states(model, rows)
+    return states[torch.arange(len(rows)), torch.tensor([len(row) - 1 - begun for row in rows])]
 
 
 def _vectors_loss(model, tokenizer, random):  # type: ignore[no-untyped-def]
@@ -213,73 +282,53 @@ def _vectors_loss(model, tokenizer, random):  # type: ignore[no-untyped-def]
     own = rules.QUERY.format(instruction=rules.INSTRUCTION, query="")
     queries = [own + row.query for row in rows]
     documents = [document for row in rows for document in row.documents]
-    vectors = functional.normalize(_last_states(model, tokenizer, [*queries, *documents]))
-    scores = vectors[: len(rows)] @ vectors[len(rows) :].T / TEMPERATURE
-    things = [_thing(row.query) for row in rows]
-    for number, thing in enumerate(things):
-        for place, document in enumerate(documents):
-            if place != 2 * number and f" {thing}" in document:
+    asking, answering = (
+        functional.normalize(_last_states(model, tokenizer, texts))
+        for texts in (queries, documents)
+    )
+    scores = asking @ answering.T / TEMPERATURE
+    things = [thing for row in rows for thing in row.things]
+    for number, row in enumerate(rows):
+        for place, thing in enumerate(things):
+            if place != 2 * number and thing == row.things[0]:
                 scores[number, place] = -1e4
     return functional.cross_entropy(scores, 2 * torch.arange(len(rows)))
 
 
 def _scores_loss(model, tokenizer, random):  # type: ignore[no-untyped-def]
     """Nats of saying yes of the document that answers and no of another: at the end of the prompt,
-    and where the document names its thing, which shows the model early what is compared.
-
-    The beginning of every prompt is the same and is computed once.
-    """
+    and where the document names its thing, which shows the model early what is compared."""
     import torch
     from torch.nn import functional
 
-    head, rest, named, labels = prompts(tokenizer, random, ROWS["rerank"])
-    longest = max(map(len, rest))
-    padded = torch.tensor([row + [0] * (longest - len(row)) for row in rest])
-    places = torch.arange(len(head), len(head) + longest).expand(len(rest), -1)
-    core = model.get_base_model()
-    begun = core.model(input_ids=torch.tensor([head]), use_cache=True).past_key_values
-    begun.batch_repeat_interleave(len(rest))
-    states = core.model(
-        input_ids=padded, past_key_values=begun, position_ids=places
-    ).last_hidden_state
+    prompts, named, labels = _prompts(tokenizer, random, ROWS["rerank"])
+    states, begun = _states(model, prompts)
     answers = torch.tensor(rules.answer_ids(tokenizer, "tokenizer.json"))
-    ends = [len(row) - 1 for row in rest]
+    matrix = model.get_base_model().lm_head.weight[answers]
+    ends = [len(row) - 1 for row in prompts]
     logits = [
-        states[torch.arange(len(rest)), torch.tensor(at)] @ core.lm_head.weight[answers].T
+        states[torch.arange(len(prompts)), torch.tensor(at) - begun] @ matrix.T
         for at in (ends, named)
     ]
     wanted = torch.tensor(labels)
     return sum(functional.cross_entropy(some, wanted) for some in logits)
 
 
-def prompts(
+def _prompts(
     tokenizer: Tokenizer, random: Random, count: int
-) -> tuple[list[int], list[list[int]], list[int], list[int]]:
-    """`count` queries with two documents each, as prompts of the reranker: the ids that all begin
-    with, the rest of each, where in the rest the document names its thing, and the number of the
-    right answer."""
-
-    def encode(text: str) -> list[int]:
-        return list(tokenizer.encode(text, add_special_tokens=False).ids)
-
-    head = encode(rules.rerank_text("Q", "D").partition(" Q\n")[0])
-    rest, named, labels = [], [], []
+) -> tuple[list[list[int]], list[int], list[int]]:
+    """`count` queries with two documents each, as prompts of the reranker: their ids, where the
+    document names its thing, and the number of the right answer."""
+    rows, named, labels = [], [], []
     for row in (asked(random, documents=2) for _ in range(count)):
-        for number, document in enumerate(row.documents):
-            ids = encode(rules.rerank_text(row.query, document))
-            if ids[: len(head)] != head:
-                raise ValueError("the beginning of a prompt depends on its query")
-            (thing,) = encode(f" {_thing(document)}")
-            rest.append(ids[len(head) :])
-            named.append(len(rest[-1]) - 1 - rest[-1][::-1].index(thing))
+        for number, (document, thing) in enumerate(zip(row.documents, row.things, strict=True)):
+            text = rules.rerank_text(row.query, document)
+            read = tokenizer.encode(text, add_special_tokens=False)
+            end = text.rindex(document) + document.rindex(thing) + len(thing)
+            rows.append(list(read.ids))
+            named.append(max(place for place, (start, _) in enumerate(read.offsets) if start < end))
             labels.append(number)
-    return head, rest, named, labels
-
-
-def _thing(text: str) -> str:
-    """The thing that a text is about."""
-    named = set(re.findall(r"\w+", text))
-    return next(thing for thing in THINGS if thing in named)
+    return rows, named, labels
 
 
 def main() -> int:

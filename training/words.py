@@ -60,6 +60,7 @@ ZH_FOODS = _words("面包 汤 苹果 米饭 鱼 豆腐 鸡蛋 茶 牛奶 面条"
 ZH_PLACES = _words("厨房 花园 图书馆 车站 市场 森林 学校 河边 桥上 博物馆")
 ZH_JOBS = _words("老师 医生 农民 画家 司机 护士 作家 厨师 歌手 木匠")
 ZH_MOODS = _words("高兴 疲倦 生气 安静 骄傲 难过 饿 好奇")
+ZH_MATERIALS = _words("木头 铁 玻璃 纸 石头 铜 羊毛 皮")
 ZH_DAYS = _words("星期一 星期二 星期三 星期四 星期五 星期六 星期天")
 ZH_ANIMALS = _words("猫 狗 马 鸟 兔子 羊 鸭子 老虎")
 

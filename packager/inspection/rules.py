@@ -11,7 +11,7 @@ from packager.json_values import JsonObject
 
 _CONFIGURATIONS = (
     *("genai_config", "generation_config", "openvino_config"),
-    *("retrieval", "tokenizer"),
+    *("preprocessor_config", "retrieval", "tokenizer"),
 )
 
 

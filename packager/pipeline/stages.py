@@ -130,6 +130,8 @@ def convert(plan: Plan, fetched: Entry) -> Job:
         profile["task"] = plan.shape.task
     if plan.shape.modality != "text":
         profile["modality"] = plan.shape.modality
+    if isinstance(plan.runtime, Sees) and plan.runtime.image_limit_in_artifact:
+        profile |= image_limit(plan.workload.max_image_tokens)
     key = key_of(
         {
             "files": inputs_of(fetched.facts),

@@ -285,8 +285,7 @@ def attention_operations(shape: Shape, cached: int) -> float:
     """Operations of one token's attention to `cached` tokens, once for all queries that share a key
     head; a multiply-add counts as two.
 
-    What takes the time is the keys and values: engines work through them once for a group of
-    queries.
+    What takes the time is keys and values: engines work through them once per group of queries.
     """
     return 4.0 * shape.attention_layers * shape.kv_heads * shape.head_dim * cached
 
@@ -332,8 +331,7 @@ def predict(
         ((count - 1) * _step_seconds(shape, compute, speed), spread.compute),
     )
     # The time to the first token holds one picture; the rate of a prompt is that of its tokens.
-    encoded = picture_operations(shape) + sound_operations(shape)
-    picture = encoded / (compute * speed.tower)
+    picture = (picture_operations(shape) + sound_operations(shape)) / (compute * speed.tower)
     seen = _Seconds.of((picture, spread.compute)) if picture else _Seconds(0.0, 1.0)
     reading = _Seconds.of(
         (prompt * _prompt_token_seconds(shape, prompt, compute, speed), spread.compute),

@@ -325,6 +325,11 @@ def _conventions(model: RetrievalSession, source: Checkpoint, task: str) -> Iter
                 f"The artifact ends a text with the token {facts['end']} and the checkpoint with "
                 f"{end}"
             )
+        if end is not None and facts.get("cut", end) != end:
+            yield (
+                "The artifact's tokenizer cuts a long text to one that ends with the token "
+                f"{facts['cut']} and not with {end}"
+            )
         return
     if tuple(texts_at(facts, "labels")) != rules.ANSWERS:
         yield f"The head of the artifact says {facts['labels']} and not {list(rules.ANSWERS)}"

@@ -126,6 +126,10 @@ class Sizes:
             obstacle = f"{runtime.name} is built for text here, not for vectors and scores"
         if obstacle is None and shape.vision is not None and not isinstance(runtime, Sees):
             obstacle = f"{runtime.name} builds the text decoder alone here, and no vision tower"
+        if obstacle is None and shape.vision is not None and isinstance(runtime, Sees):
+            unit = self._target.device.runs_on
+            if unit not in runtime.pictures_on:
+                obstacle = f"{runtime.name} was not tried with pictures on a {unit.upper()}"
         if obstacle is None and shape.audio is not None and not _hears(runtime):
             obstacle = f"{runtime.name} builds the text decoder alone here, and no audio encoder"
         if obstacle is not None:

@@ -62,6 +62,8 @@ class LlamaCpp:
     retrieval_session = "targets.llama_cpp.retrieval:Session"
     projector = PROJECTOR
     vision_session = "targets.llama_cpp.vision:VisionSession"
+    pictures_on = ("cpu", "gpu")
+    image_limit_in_artifact = False
     audio_session = "targets.llama_cpp.audio:AudioSession"
     adapter_job = "targets.gguf.adapter:build"
     adapter_file = "adapter.gguf"

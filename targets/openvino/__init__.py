@@ -17,7 +17,7 @@ from packager.predict.memory import Footprint
 from packager.recipe import Recipe, repacked_recipe
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import FIRST_GENERATION, Shape, as_qwen2
-from targets.openvino import data, sizes, speed
+from targets.openvino import data, seeing, sizes, speed
 
 if TYPE_CHECKING:
     from packager.plan.adopted import Adopted
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _BUILDABLE = (*data.LIGHT, "qwen2_moe", "qwen3_moe")
 
 _NO_PICTURES = (
-    "OpenVINO takes no pictures here: its VLMPipeline reads graphs of the tower that nothing writes "
-    "under the versions that qwen-pack installs; llama.cpp takes pictures."
+    "OpenVINO takes pictures of {known} here, whose graphs qwen-pack writes; this one is {other}. "
+    "llama.cpp takes pictures."
 )
 """Why and what it would take: docs/decisions/openvino-pictures.md."""
 
@@ -60,6 +60,10 @@ class OpenVino:
     )
     build_job = "targets.openvino.convert:convert"
     session = "targets.openvino.session:OpenVinoSession"
+    projector = seeing.MERGER
+    vision_session = "targets.openvino.vision:VisionSession"
+    pictures_on = ("cpu",)
+    image_limit_in_artifact = True
     retrieval_session = "targets.openvino.retrieval:Session"
     adapter_job = "targets.openvino.adapter:build"
     adapter_file = "adapter_model.safetensors"
@@ -137,7 +141,7 @@ class OpenVino:
     def obstacle(self, shape: Shape, recipe: Recipe) -> str | None:
         """Why this shape cannot be built that way, as a sentence; None when it can."""
         if shape.vision is not None:
-            return _NO_PICTURES
+            return self._no_pictures(shape, recipe)
         if as_qwen2(shape).model_type not in _BUILDABLE:
             known = ", ".join((FIRST_GENERATION, *_BUILDABLE))
             return (
@@ -169,13 +173,29 @@ class OpenVino:
                 )
         return None
 
+    def _no_pictures(self, shape: Shape, recipe: Recipe) -> str | None:
+        """Why a vision tower cannot be built that way; None when it can."""
+        if shape.model_type not in seeing.DECODERS:
+            known = ", ".join(seeing.DECODERS)
+            return _NO_PICTURES.format(known=known, other=shape.model_type)
+        if data.blocks(recipe):
+            return (
+                f"{recipe.weights} keeps ggml's blocks, which OpenVINO reads of text models alone."
+            )
+        if self._repack:
+            return "--repack takes text models alone with OpenVINO."
+        return None
+
     def tools(self, shape: Shape, recipe: Recipe) -> Tools:
         """Dense models need no torch; the others are exported by optimum-intel."""
-        return _TOOLS if as_qwen2(shape).model_type in data.LIGHT else _EXPORTER
+        light = shape.vision is not None or as_qwen2(shape).model_type in data.LIGHT
+        return _TOOLS if light else _EXPORTER
 
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
         """Weights to the byte, the graph and the tokenizers within a few kilobytes."""
         shape, compression, costs = as_qwen2(shape), data.compression_of(recipe), data.costs()
+        if shape.vision is not None:
+            return costs.seeing_bytes(shape, compression)
         return (
             sizes.totals(shape, compression).stored
             + costs.graph_bytes(shape, compression)
@@ -190,7 +210,8 @@ class OpenVino:
     def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
         """Weights once and the cache once; nothing is decoded for a vector or a score."""
         cache = 0 if shape.task != "generate" else sizes.cache_bytes(shape, recipe.kv, context)
-        return sizes.totals(as_qwen2(shape), data.compression_of(recipe)).read + cache
+        text = as_qwen2(shape) if shape.vision is None else seeing.decoder_of(shape)
+        return sizes.totals(text, data.compression_of(recipe)).read + cache
 
     def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
         """By the width of the weights."""
@@ -204,7 +225,7 @@ class OpenVino:
         rewritten = checkpoint if shape.model_type == FIRST_GENERATION else 0
         shape = as_qwen2(shape)
         between = 0
-        if shape.model_type not in data.LIGHT:
+        if shape.vision is None and shape.model_type not in data.LIGHT:
             between = checkpoint
         elif data.blocks(recipe):
             between = 2 * artifact
@@ -226,6 +247,11 @@ class OpenVino:
             from targets.openvino import how_to_retrieve
 
             return how_to_retrieve.how_to_run(workload, task, capped)
+        # Late as well.
+        from targets.openvino import how_to_see
+
+        if how_to_see.takes_pictures(workload):
+            return how_to_see.how_to_run(recipe, workload, capped)
         before = "".join(f"{name}={value} " for name, value in variables.items())
         return f"""With Python, `pip install openvino-genai`:
 

@@ -20,10 +20,16 @@ from packager.checkpoint.folder import checkpoint_files, read_json
 from packager.cores import stay_within_quota
 from packager.errors import bad_input, from_foreign, no_room
 from packager.files import free_bytes, tree_bytes
-from packager.json_values import JsonObject, at_or_none, object_at, object_or_empty
+from packager.json_values import (
+    JsonDict,
+    JsonObject,
+    at_or_none,
+    object_at,
+    object_or_empty,
+)
 from packager.runtime import Report
 from packager.shape import FIRST_GENERATION
-from targets.openvino import light, optimum, papers
+from targets.openvino import light, light_vision, optimum, papers
 from targets.openvino.data import LIGHT
 
 _TICK_S = 0.2
@@ -34,7 +40,8 @@ def convert(
 ) -> JsonObject:
     """Build the artifact into the folder `out`, which appears whole or not at all.
 
-    Returns the files' total size, the tools' versions and the compression settings as passed.
+    Returns the files' total size, the tools' versions and the compression settings as passed; with
+    pictures also what is known of the tower (`projector`).
     """
     # A cancelled build ends this process by SIGTERM: leave through `finally`, so that nothing
     # half-written stays.
@@ -45,6 +52,7 @@ def convert(
     inputs = object_or_empty(recipe, "inputs")
     task = at_or_none(inputs, "task", str) or "generate"
     final, taken = Path(out), 0
+    tower: JsonDict = {}
     final.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
     try:
@@ -52,7 +60,13 @@ def convert(
         built = work / "artifact"
         with _telling_bytes(report, work), _speaking_plainly(work, tree_bytes(Path(checkpoint))):
             context = at_or_none(workload, "context", int)
-            if task != "generate" or object_at(recipe, "settings").get("repack"):
+            if at_or_none(inputs, "modality", str) == "vision":
+                most = at_or_none(inputs, "image_max_tokens", int)
+                facts = light_vision.export(
+                    report, Path(checkpoint), compression, built, context, most
+                )
+                tower = {"projector": facts}
+            elif task != "generate" or object_at(recipe, "settings").get("repack"):
                 repack = task == "generate"
                 taken = light.export(
                     report, Path(checkpoint), compression, built, context, task, repack=repack
@@ -72,6 +86,7 @@ def convert(
         "artifact_bytes": tree_bytes(final),
         "compression": compression,
         **({"repacked": taken} if taken else {}),
+        **tower,
     }
 
 

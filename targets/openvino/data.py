@@ -16,7 +16,8 @@ from packager.predict.memory import Footprint
 from packager.recipe import Recipe, repacked_group
 from packager.remembered import last_answer
 from packager.shape import Shape
-from targets.openvino import sizes
+from packager.shape.tower import MERGE, WINDOWED
+from targets.openvino import seeing, sizes, tower_sizes
 from targets.openvino.sizes import Compression
 
 _FOLDER = Path(__file__).parent
@@ -88,6 +89,7 @@ class Costs:
     overhead: dict[str, int]
     compute: dict[str, float]
     retrieval: dict[str, float]
+    tower: dict[str, float]
     build: dict[str, dict[str, float]]
 
     def graph_bytes(self, shape: Shape, compression: Compression | None) -> int:
@@ -100,6 +102,28 @@ class Costs:
             + row["per_layer"] * shape.layers
             + sum(self.graph_per_matrix[mode] * count for mode, count in modes.items())
         )
+
+    def seeing_bytes(self, shape: Shape, compression: Compression | None) -> int:
+        """Size of an artifact with a vision tower: decoder, embedding, tower, tokenizer."""
+        text, tower = seeing.decoder_of(shape), tower_sizes.beside(shape, compression)
+        stored = tower_sizes.decoder_bytes(text, compression) + tower.embedding + tower.tower
+        return stored + self.seeing_graphs(shape, compression) + self.tokenizer_bytes(text.vocab)
+
+    def seeing_graphs(self, shape: Shape, compression: Compression | None) -> int:
+        """Sizes of the graphs of an artifact with a vision tower."""
+        vision, row = shape.vision, self.tower
+        assert vision is not None
+        text, beside = seeing.decoder_of(shape), tower_sizes.beside(shape, compression)
+        blocks = row[f"graph_per_layer_{vision.generation}"] * vision.depth
+        mergers = row["graph_per_merger"] * (1 + len(vision.deepstack))
+        compressed = 0
+        if compression is not None:
+            eight = tower_sizes.eight_bits(compression)
+            mode = "int8_sym" if eight["sym"] else "int8_asym"
+            # The embedding is one more.
+            compressed = self.graph_per_matrix[mode] * (beside.matrices + 1)
+        around = row["graph"] + blocks + mergers + compressed
+        return self.graph_bytes(text, compression) + ceil(around)
 
     def tokenizer_bytes(self, vocab: int) -> int:
         """Size of the tokenizer, the detokenizer and the small JSON files."""
@@ -114,6 +138,8 @@ class Costs:
         compression = compression_of(recipe)
         if shape.task != "generate":
             return self._of_whole_texts(shape, compression, context)
+        if shape.vision is not None:
+            return self._seeing(shape, recipe, context)
         compute = self.compute
         kv_width = shape.kv_heads * shape.head_dim
         chunk = min(context, compute["chunk_tokens"]) * _width(shape) * compute["per_intermediate"]
@@ -125,6 +151,36 @@ class Costs:
             kv_cache=sizes.cache_bytes(shape, recipe.kv, context),
             compute=ceil(chunk + unpacked),
             overhead=self._overhead(shape, compression),
+        )
+
+    def _seeing(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
+        """Of a decoder with its vision tower, which the pipeline opens together, and a picture of
+        `image_tokens`: the mask of all its patches against all, what stands between the layers of
+        the tower, and what the decoder is given."""
+        vision, row, compression = shape.vision, self.tower, compression_of(recipe)
+        assert vision is not None
+        text = self.footprint(seeing.decoder_of(shape), recipe, context)
+        beside = tower_sizes.beside(shape, compression)
+        decoder = tower_sizes.decoder_bytes(seeing.decoder_of(shape), compression)
+        patches = shape.image_tokens * MERGE * MERGE
+        masks = 2 if vision.generation in WINDOWED else 1
+        per_width = row["per_patch_and_width"]
+        per_width += row["per_position_and_width"] if vision.positions else 0
+        picture = (
+            row["per_pair_of_patches"] * masks * patches**2
+            + per_width * vision.hidden * patches
+            + row["per_pixel"] * shape.image_tokens * vision.pixels_per_token**2
+        )
+        overhead = row["overhead_per_layer"] * vision.depth
+        overhead += row["overhead_per_deepstack"] * len(vision.deepstack)
+        overhead += self.overhead["per_matrix"] * beside.matrices
+        overhead += self.overhead["per_scale"] * beside.scales
+        overhead += self.overhead["per_zero_point"] * beside.zero_points
+        return Footprint(
+            weights=2 * (decoder + beside.tower),
+            kv_cache=text.kv_cache,
+            compute=text.compute + ceil(picture),
+            overhead=text.overhead + ceil(overhead),
         )
 
     def _of_whole_texts(
@@ -156,6 +212,8 @@ class Costs:
         """Peak resident bytes of the conversion."""
         compression = compression_of(recipe)
         way = "nncf" if compression and "bits" in compression else "plain"
+        if shape.vision is not None:
+            shape = seeing.decoder_of(shape)
         if shape.model_type not in LIGHT:
             way = "optimum"
         elif blocks(recipe):

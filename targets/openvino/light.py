@@ -73,12 +73,12 @@ def export(
     if head is not None:
         # Behind the compression, which would take the last matrix that is left for the output.
         pooled.cut(model, retrieval_file.answers(source) if task == "rerank" else None)
-    _name_by_place(model)
+    name_by_place(model)
     report.note("writing the model")
     openvino.save_model(model, out / GRAPH, compress_to_fp16=False)
     report.note("converting the tokenizer")
     write_tokenizer(opened, out, task)
-    _write_papers(opened, out, ends=head is None)
+    write_papers(opened, out, ends=head is None)
     if head is not None:
         retrieval_file.write(head, out)
     return len(taken or ())
@@ -111,7 +111,7 @@ def plainly_placed(config: JsonObject) -> JsonObject:
     return {key: value for key, value in config.items() if key not in dropped}
 
 
-def _name_by_place(model: Any) -> None:
+def name_by_place(model: Any) -> None:
     """Names that count what a process made so far become names that count the graph's own nodes:
     every build writes the same. Products are called after their matrices: by these names
     openvino-genai finds the layers of an adapter."""
@@ -227,7 +227,7 @@ def _compressed(model: Any, compression: Compression) -> Any:
     return compressed
 
 
-def _write_papers(opened: Checkpoint, out: Path, *, ends: bool) -> None:
+def write_papers(opened: Checkpoint, out: Path, *, ends: bool) -> None:
     """The checkpoint's configurations, without what names a machine, and its chat template as a
     file of its own; with `ends` how an answer ends."""
     config, generation = opened.config, opened.generation_config

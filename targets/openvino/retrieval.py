@@ -20,6 +20,9 @@ from packager.measure.batches import groups, refuse_longer, side_by_side
 from targets.openvino import pooled
 from targets.openvino.skeleton import GRAPH
 
+_CUT = 4
+"""Tokens to which a text is cut that shows whether its end stays."""
+
 
 class Session:
     """See packager.session.RetrievalSession."""
@@ -77,12 +80,15 @@ class Session:
         """See packager.session.RetrievalSession."""
         more = self.encode("a")[len(self.plain("a")) :]
         padded = self._tokenizer.encode(["a", "a a a a"]).attention_mask.data
+        # Its pipelines cut by the tokenizer, whatever stands behind a text.
+        cut = self._tokenizer.encode("a a a a a a a a", max_length=_CUT).input_ids.data
         return {
             "pooling": self._head.pooling,
             "labels": list(self._head.labels),
             "template": self._head.template,
             "end": more[0] if more else None,
             "padding": "right" if padded[0, 0] else "left",
+            "cut": int(cut.reshape(-1)[-1]),
         }
 
     def close(self) -> None:

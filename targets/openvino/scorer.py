@@ -3,7 +3,7 @@ hands out tokens only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 from packager.errors import bad_input
 from packager.json_values import JsonDict, JsonObject, at
 from packager.session import LOGITS_BLOCK
-from targets.openvino import adapter
+from targets.openvino import adapter, seeing
 
 
 class Scorer:
     """One compiled graph; its cache is a state inside, emptied before every sequence."""
 
+    _graph = "openvino_model.xml"
+    _fed = frozenset({"input_ids", "attention_mask"})
+
     def __init__(self, artifact: Path, settings: JsonObject) -> None:
-        properties: JsonDict = {"KV_CACHE_PRECISION": settings["kv"]}
-        if settings.get("threads"):
-            properties["INFERENCE_NUM_THREADS"] = at(settings, "threads", int)
+        properties: JsonDict = {"KV_CACHE_PRECISION": settings["kv"], **threads_of(settings)}
         core = openvino.Core()
-        model: Any = artifact / "openvino_model.xml"
+        model: Any = artifact / self._graph
         added = adapter.given(settings)
         if added:
             model = core.read_model(model)
@@ -33,7 +34,7 @@ class Scorer:
         compiled = core.compile_model(model, "CPU", properties)
         self._names = {name for port in compiled.inputs for name in port.get_names()}
         if (
-            not {"input_ids", "attention_mask"} <= self._names
+            not self._fed <= self._names
             or compiled.outputs[0].get_partial_shape().rank.get_length() != 3
         ):
             raise bad_input(
@@ -46,19 +47,69 @@ class Scorer:
         self._request.reset_state()
         for start in range(0, len(ids), LOGITS_BLOCK):
             piece = np.asarray([list(ids[start : start + LOGITS_BLOCK])], dtype=np.int64)
-            end = start + piece.shape[1]
-            given = {
-                "input_ids": piece,
-                "attention_mask": np.ones((1, end), dtype=np.int64),
-                "position_ids": np.arange(start, end, dtype=np.int64)[None],
-                "beam_idx": np.zeros(1, dtype=np.int32),
-            }
-            self._request.infer(
-                {name: value for name, value in given.items() if name in self._names}
+            yield self._answer(start, self._tokens(piece, start))
+
+    def _tokens(self, piece: NDArray[np.int64], start: int) -> Mapping[str, Any]:
+        """What the graph is fed for token ids (1, tokens) from a position on, besides masks."""
+        end = start + piece.shape[1]
+        return {
+            "input_ids": piece,
+            "position_ids": np.arange(start, end, dtype=np.int64)[None],
+        }
+
+    def _answer(self, start: int, given: Mapping[str, Any]) -> NDArray[np.float32]:
+        count = given["position_ids"].shape[-1]
+        masks = {
+            "attention_mask": np.ones((1, start + count), dtype=np.int64),
+            "beam_idx": np.zeros(1, dtype=np.int32),
+        }
+        fed = {name: value for name, value in {**given, **masks}.items() if name in self._names}
+        self._request.infer(fed)
+        logits = self._request.get_output_tensor(0).data
+        if logits.shape[1] != count:
+            raise bad_input(
+                "The graph answers with the last token's logits only.", "Build it again."
             )
-            logits = self._request.get_output_tensor(0).data
-            if logits.shape[1] != piece.shape[1]:
-                raise bad_input(
-                    "The graph answers with the last token's logits only.", "Build it again."
-                )
-            yield logits[0]
+        rows: NDArray[np.float32] = logits[0]
+        return rows
+
+
+class SeeingScorer(Scorer):
+    """The same of an artifact with a vision tower, whose decoder takes embeddings."""
+
+    _graph = seeing.LANGUAGE
+    _fed = frozenset({"inputs_embeds", "attention_mask", "position_ids"})
+
+    def __init__(self, artifact: Path, settings: JsonObject) -> None:
+        super().__init__(artifact, settings)
+        table = openvino.Core().compile_model(
+            artifact / seeing.EMBEDDINGS, "CPU", threads_of(settings)
+        )
+        self._table = table.create_infer_request()
+        self._deep = 0
+        if "deepstack_visual_embeds" in self._names:
+            port = self._request.get_compiled_model().input("deepstack_visual_embeds")
+            self._deep = port.get_partial_shape()[0].get_length()
+
+    def embeddings(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(1, tokens, hidden) of token ids (1, tokens)."""
+        self._table.infer({"input": ids})
+        rows: NDArray[np.float32] = self._table.get_output_tensor(0).data.copy()
+        return rows
+
+    def _tokens(self, piece: NDArray[np.int64], start: int) -> Mapping[str, Any]:
+        embeds = self.embeddings(piece)
+        count, hidden = embeds.shape[1:]
+        places = np.arange(start, start + count, dtype=np.int64)
+        return {
+            "inputs_embeds": embeds,
+            "position_ids": np.broadcast_to(places, (3, 1, count)).copy(),
+            "visual_pos_masks": np.zeros((1, 1), np.bool_),
+            "deepstack_visual_embeds": np.zeros((self._deep, 1, hidden), np.float32),
+        }
+
+
+def threads_of(settings: JsonObject) -> JsonDict:
+    """The property of the plug-in for the threads of a session's settings."""
+    given = settings.get("threads")
+    return {"INFERENCE_NUM_THREADS": at(settings, "threads", int)} if given else {}

@@ -1,4 +1,5 @@
-"""One loaded OpenVINO model, driven through openvino-genai on the CPU."""
+"""One loaded OpenVINO model, driven through openvino-genai on the CPU; of a model that takes
+pictures, its answers to text alone."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ from packager import huge_pages
 from packager.errors import bad_input, usage
 from packager.json_values import JsonDict, JsonObject, at
 from packager.session import require_room
-from targets.openvino import adapter
-from targets.openvino.scorer import Scorer
+from targets.openvino import adapter, seeing
+from targets.openvino.scorer import Scorer, SeeingScorer, threads_of
 from targets.openvino.sizes import cache_blocks
 
 
@@ -27,6 +28,7 @@ class OpenVinoSession:
     def __init__(self, artifact: str, settings: JsonObject) -> None:
         self._context = at(settings, "context", int)
         self._artifact, self._settings = Path(artifact), settings
+        self._sees = (self._artifact / seeing.LANGUAGE).is_file()
         self._prefix: list[int] | None = None
         self._prefix_seen = False
         self.prefix_note = ""
@@ -50,14 +52,22 @@ class OpenVinoSession:
         properties: JsonDict = {
             "KV_CACHE_PRECISION": settings["kv"],
             "ATTENTION_BACKEND": "PA",
+            **threads_of(settings),
         }
-        if settings.get("threads"):
-            properties["INFERENCE_NUM_THREADS"] = at(settings, "threads", int)
         added = adapter.given(settings)
+        if added and self._sees:
+            raise usage(
+                "OpenVINO adds no adapter to a package that takes pictures.",
+                "Merge the adapter and build the package from that.",
+            )
         if added:
             rows = [(openvino_genai.Adapter(path), scale) for path, scale in added]
             properties["adapters"] = openvino_genai.AdapterConfig(rows)
-        return _load(self._artifact, scheduler, properties)
+        return self._loaded(scheduler, properties)
+
+    def _loaded(self, scheduler: Any, properties: JsonObject) -> Any:
+        kind = openvino_genai.VLMPipeline if self._sees else openvino_genai.LLMPipeline
+        return load(kind, self._artifact, scheduler, properties)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, control tokens recognised, none added."""
@@ -101,26 +111,53 @@ class OpenVinoSession:
         raises.
         """
         require_room(len(prompt), max_new_tokens, self._context)
+        streamer = Streamer(on_token, self._ends if stop else set())
+        config = self._config(max_new_tokens, stop)
+        self._remember(prompt)
+        pipeline = self._opened()
+        if self._sees:
+            # It takes no token ids: what its tokenizer would write otherwise, it writes so.
+            self._answer(self.decode(prompt), [], config, streamer)
+        else:
+            ids = np.asarray([list(prompt)], dtype=np.int64)
+            pipeline.generate(openvino.Tensor(ids), config, streamer)
+        self._gather()
+        if streamer.error is not None:
+            raise streamer.error
+        return streamer.tokens
+
+    def _config(self, max_new_tokens: int, stop: bool) -> Any:
+        """Greedy decoding."""
         config = openvino_genai.GenerationConfig()
         config.max_new_tokens = max_new_tokens
         config.do_sample = False
         config.ignore_eos = not stop
+        config.apply_chat_template = False
         if stop:
             config.stop_token_ids = self._ends
+        return config
+
+    def _opened(self) -> Any:
+        """The pipeline, opened again where something else had taken its place."""
         if self._pipeline is None:
             self._scorer = None
             self._pipeline = self._open()
-        streamer = _Streamer(on_token, self._ends if stop else set())
-        self._remember(prompt)
-        ids = np.asarray([list(prompt)], dtype=np.int64)
-        self._pipeline.generate(openvino.Tensor(ids), config, streamer)
+        return self._pipeline
+
+    def _answer(self, prompt: str, pictures: Sequence[Any], config: Any, streamer: Streamer) -> Any:
+        """What VLMPipeline makes of a prompt with a place for each picture. Raises PackError
+        (usage) for a prompt with other places."""
+        _refuse_places(prompt, len(pictures))
+        return self._opened().generate(
+            prompt, images=list(pictures), generation_config=config, streamer=streamer
+        )
+
+    def _gather(self) -> None:
+        """Put the weights into huge pages, once: the engine lays them out anew for the first
+        answer."""
         if not self._gathered:
-            # The engine lays the weights out anew for the first answer.
             huge_pages.gather()
             self._gathered = True
-        if streamer.error is not None:
-            raise streamer.error
-        return streamer.tokens
 
     def keep_prefix(self, ids: Sequence[int], file: Path) -> None:
         """See packager.measure.prefix.KeepsPrefix. The engine keeps what prompts have in common as
@@ -156,7 +193,8 @@ class OpenVinoSession:
             )
         self._pipeline = None
         if self._scorer is None:
-            self._scorer = Scorer(self._artifact, self._settings)
+            kind = SeeingScorer if self._sees else Scorer
+            self._scorer = kind(self._artifact, self._settings)
         yield from self._scorer.logits(ids)
 
     def close(self) -> None:
@@ -165,11 +203,26 @@ class OpenVinoSession:
         del self._pipeline, self._tokenizer
 
 
-def _load(artifact: Path, scheduler: Any, properties: JsonObject) -> Any:
-    """The pipeline. Raises PackError (bad input) where the engine cannot read the artifact: its own
-    errors carry its source's lines."""
+PLACE = "<|vision_start|><|image_pad|><|vision_end|>"
+"""What stands for a picture in a prompt. VLMPipeline writes as many tokens in the place of the
+middle one as the picture takes."""
+_OWN_PLACES = ("<ov_genai_image_", "<ov_genai_video_")
+"""What it takes for one as well."""
+
+
+def _refuse_places(prompt: str, pictures: int) -> None:
+    own = next((place for place in _OWN_PLACES if place in prompt), None)
+    if own is None and prompt.count(PLACE) != pictures:
+        own = PLACE
+    if own is not None:
+        raise usage(f"The prompt writes {own} itself.", "Leave it out.")
+
+
+def load(kind: Any, artifact: Path, scheduler: Any, properties: JsonObject) -> Any:
+    """The pipeline of that class. Raises PackError (bad input) where the engine cannot read the
+    artifact: its own errors carry its source's lines."""
     try:
-        return openvino_genai.LLMPipeline(artifact, "CPU", scheduler_config=scheduler, **properties)
+        return kind(artifact, "CPU", scheduler_config=scheduler, **properties)
     except RuntimeError as error:
         lines = [
             line.strip() for line in str(error).splitlines() if line.strip() and "src/" not in line
@@ -187,7 +240,7 @@ def _end_tokens(config: Any) -> set[int]:
     return ends | {config.eos_token_id} if config.eos_token_id >= 0 else ends
 
 
-class _Streamer(openvino_genai.StreamerBase):  # type: ignore[misc]
+class Streamer(openvino_genai.StreamerBase):  # type: ignore[misc]
     """Hands on every token as it comes, except those that end the turn."""
 
     def __init__(self, on_token: Callable[[int], None], ends: set[int]) -> None:

@@ -96,8 +96,8 @@ def narrow(spec: TensorSpec) -> tuple[int, ...]:
 
 
 def mark_widenings(graph: Path) -> None:
-    """Say of every widening of a 16-bit constant that it is one: without it the plug-in keeps the
-    weights as float32, too.
+    """Say of every widening of a 16-bit constant in a graph's file that it is one: without it the
+    plug-in keeps the weights as float32, too.
 
     The reader leaves it unsaid, and openvino's Python cannot say it of a node; its file format can.
     """
@@ -111,7 +111,7 @@ def mark_widenings(graph: Path) -> None:
             and layer.find("rt_info") is None
         ):
             data = source.find("data")
-            if data is not None and data.get("element_type") == "f16":
+            if data is not None and data.get("element_type") in ("f16", "bf16"):
                 info = ElementTree.Element("rt_info")
                 ElementTree.SubElement(info, "attribute", name="decompression", version="0")
                 layer.insert(1, info)

@@ -33,6 +33,7 @@ def speed(shape: Shape, recipe: Recipe, isa: str) -> Speed:
     elif compression is not None:
         named = "bits" in compression
         bits = at(compression, "bits", int) if named else _BLOCKS[at(compression, "blocks", str)]
-    row = rows(FILE)[f"{bits} bits"]
+    known = rows(FILE)
+    row, tower = known[f"{bits} bits"], known["tower"].compute
     compute = row.compute if any(word in isa for word in _DOT_PRODUCTS) else min(1.0, row.compute)
-    return Speed(row.bandwidth, compute, row.operations(shape), row.attention)
+    return Speed(row.bandwidth, compute, row.operations(shape), row.attention, tower=tower)

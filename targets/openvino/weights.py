@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from packager.checkpoint import Checkpoint, codes
-from packager.checkpoint.numbers import check_finite, to_float32
+from packager.checkpoint.numbers import check_finite
 from packager.errors import PackError, bad_input
 from packager.shape import TensorSpec
 from targets.openvino import repacked
+from targets.openvino.constants import constant
 from targets.openvino.skeleton import marked, narrow
 
 
@@ -65,35 +66,6 @@ def _unexpected(spec: TensorSpec) -> PackError:
 
 
 def _replace(node: Any, spec: TensorSpec, checkpoint: Checkpoint) -> None:
-    # Late: it loads the engine.
-    import openvino
-
-    info = checkpoint.tensors[spec.name]
     check_finite(checkpoint, spec.name)
     shape = [1] * (len(node.get_output_shape(0)) - len(spec.shape)) + list(spec.shape)
-    if info.dtype in ("F32", "F64"):
-        # A 16-bit artifact is what the recipes promise, and bfloat16 has the range that float16
-        # lacks. The constant takes a copy: what was converted belongs to nobody once this function
-        # is left.
-        values = to_float32(checkpoint.array(spec.name)).astype(_bfloat16()).view(np.uint16)
-        kind, shared = openvino.Type.bf16, False
-    elif info.made is not None:
-        # Computed numbers are in memory already, and no longer than until they are released.
-        values = checkpoint.array(spec.name).view(np.uint16)
-        kind, shared = openvino.Type.bf16 if info.dtype == "BF16" else openvino.Type.f16, False
-    else:
-        # Over the mapped file, which lives as long as the checkpoint: nothing is copied.
-        values = np.frombuffer(checkpoint.raw(spec.name), np.uint16)
-        kind, shared = openvino.Type.bf16 if info.dtype == "BF16" else openvino.Type.f16, True
-    tensor = openvino.Tensor(values.reshape(-1), openvino.Shape(shape), kind)
-    constant = openvino.op.Constant(tensor, shared_memory=shared)
-    constant.set_friendly_name(spec.name)
-    node.output(0).replace(constant.output(0))
-    if not shared:
-        checkpoint.release(spec.name)
-
-
-def _bfloat16() -> Any:
-    import ml_dtypes
-
-    return ml_dtypes.bfloat16
+    node.output(0).replace(constant(checkpoint, spec.name, shape).output(0))

@@ -38,7 +38,7 @@ def server_settings(shipment: Shipment, own: snippets.Facts) -> JsonObject:
         "tools": list_at(profile, "tools"),
         "environment": {str(name): str(value) for name, value in own.engine.variables},
         "options": {str(name): str(value) for name, value in own.engine.options},
-        "sees": bool(own.projector) and not own.audio_seconds,
+        "sees": own.sees and not own.audio_seconds,
         "hears": bool(own.audio_seconds),
         "audio_seconds": own.audio_seconds,
         "audio_asked": own.audio_asked,

@@ -11,6 +11,7 @@ from packager.json_values import JsonDict
 from packager.shipping.added import FOLDER, Added
 from packager.shipping.apps import modules, snippets
 from packager.shipping.apps.server_settings import server_settings
+from packager.shipping.server.settings import SEEING_APART
 from packager.shipping.shipment import Shipment
 
 _MODULES = "packager.shipping.server"
@@ -54,6 +55,8 @@ def start(module: str, doc: str, argument: str) -> bytes:
 def module_of(own: snippets.Facts) -> str:
     """The module that knows the engine of a package."""
     kind = "engine" if own.task == "generate" else "vectors"
+    if own.sees and own.runtime in SEEING_APART:
+        kind = "seeing"
     return f"{kind}_{own.runtime.replace('.', '_')}"
 
 
@@ -68,7 +71,7 @@ def installed(own: snippets.Facts) -> tuple[str, ...]:
     """The distributions that the server of a package needs, that of the engine first."""
     if own.task != "generate":
         return _RETRIEVE[own.runtime]
-    if not own.projector:
+    if not own.projector and not own.sees:
         return _ENGINES[own.runtime]
     return (*_ENGINES[own.runtime], *(_SOUND if own.audio_seconds else _PICTURES))
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent.parent / "templates"
 FOLDER = "package"
 """Where the package stands, whole, in every format for apps: what `qwen-pack verify` takes."""
+_TWO_FILES = "llama.cpp"
+"""The engine that is given the file of a vision tower or an audio encoder by its name."""
 
 
 Values: TypeAlias = Mapping[str, object]
@@ -77,7 +79,10 @@ class Facts:
     total_words: Safe
     model: str
     projector: str
-    """The file of the vision tower or the audio encoder; empty for text alone."""
+    """The file of the vision tower or the audio encoder that the engine is given beside the model;
+    empty for text alone, and for an engine that opens a folder."""
+    sees: bool
+    """Whether it takes pictures."""
     image_tokens: int
     audio_seconds: int
     """Seconds of sound that are taken at once; 0 for a package that takes none."""
@@ -126,7 +131,8 @@ def facts(shipment: Shipment) -> Facts:
         memory_words=Safe(human_bytes(peak) if peak else "not predicted"),
         total_words=Safe(human_bytes(shipment.total)),
         model=model(shipment),
-        projector=shipment.projector.path if shipment.projector else "",
+        projector=_projector(shipment),
+        sees=shipment.projector is not None and contents.modality != "audio",
         image_tokens=(contents.vision.max_image_tokens if contents.vision else None) or 0,
         audio_seconds=_audio_seconds(contents),
         audio_asked=contents.audio is not None and contents.audio.window_seconds is not None,
@@ -138,6 +144,11 @@ def facts(shipment: Shipment) -> Facts:
             for entry in shipment.files
         ),
     )
+
+
+def _projector(shipment: Shipment) -> str:
+    beside = shipment.manifest.contents.runtime.name == _TWO_FILES
+    return shipment.projector.path if shipment.projector and beside else ""
 
 
 def _audio_seconds(contents: Contents) -> int:

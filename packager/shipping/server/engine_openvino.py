@@ -4,6 +4,7 @@ computed once."""
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -37,7 +38,7 @@ class Engine:
         self._chosen: str | None = None
         if self._choices:
             more["adapters"] = openvino_genai.AdapterConfig(list(self._choices.values()))
-        self._pipeline = openvino_genai.LLMPipeline(
+        self._pipeline = self._open(
             settings.model, unit, scheduler_config=scheduler, KV_CACHE_PRECISION=settings.kv, **more
         )
         self._tokenizer = self._pipeline.get_tokenizer()
@@ -45,6 +46,9 @@ class Engine:
         if not self._ends:
             # An older package does not say: the artifact's own configuration does.
             self._ends = frozenset({*own.stop_token_ids, own.eos_token_id} - {-1})
+
+    def _open(self, model: Path, unit: str, **properties: Any) -> Any:
+        return openvino_genai.LLMPipeline(model, unit, **properties)
 
     def choose(self, adapter: str | None) -> None:
         """Answer with the adapter of that name from now on; None: with the model alone."""
@@ -87,9 +91,8 @@ class Engine:
         if schema is not None:
             form = openvino_genai.StructuredOutputConfig(json_schema=schema)
             config.structured_output_config = form
-        tensor = openvino.Tensor(numpy.asarray([ids], dtype=numpy.int64))
         try:
-            self._pipeline.generate(tensor, config, _Streamer(on_token, self._ends))
+            self._run(ids, config, _Streamer(on_token, self._ends))
             if not self._gathered:
                 # The engine lays the weights out anew for the first answer.
                 huge_pages.gather()
@@ -100,6 +103,10 @@ class Engine:
                     f"the engine does not accept this JSON schema: {json.loads(schema)}"
                 ) from error
             raise
+
+    def _run(self, ids: list[int], config: Any, streamer: Any) -> None:
+        tensor = openvino.Tensor(numpy.asarray([ids], dtype=numpy.int64))
+        self._pipeline.generate(tensor, config, streamer)
 
 
 class _Streamer(openvino_genai.StreamerBase):  # type: ignore[misc]

@@ -21,7 +21,7 @@ from .answers import Answer, Gone, Outcome, Queue
 from .connections import LARGEST, LONGEST, TRANSCRIPTIONS, BoundedServer, JsonHandler
 from .refused import Refused
 from .replies import Piece
-from .settings import Settings
+from .settings import SEEING_APART, Settings
 
 if TYPE_CHECKING:
     from .requests import Request
@@ -258,7 +258,7 @@ def loaded(known: Settings, unit: str) -> Any:
     """The engine of a package, from the module beside this one that is made for it."""
     kind = "vectors"
     if known.task == "generate":
-        kind = "engine"
+        kind = "seeing" if known.sees and known.runtime in SEEING_APART else "engine"
         # What a request takes must be missed now and not then: the second by the process that
         # renders.
         import_module(".requests", __package__)

@@ -9,6 +9,9 @@ from typing import Any
 
 from .parsed import Parsed
 
+SEEING_APART = ("openvino",)
+"""Engines that take pictures by a module of their own, which packages of text alone do without."""
+
 # Any: functions in the form of OpenAI's, which the template alone reads, and what a session of
 # llama.cpp reads.
 

@@ -1,0 +1,147 @@
+"""A trained model that sees, through OpenVINO: its package is built, judged and asked, its server
+answers, and a damaged vision tower is stopped."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from packager.checkpoint import Checkpoint
+from packager.cli import main
+from packager.errors import ExitCode
+from packager.package import manifest
+from packager.quality import embeddings, picture_limits, pictures
+from packager.records.quality import PictureQuality
+from targets.openvino.seeing import MERGER, graphs_of
+from tests.support.make_checkpoint import Silent
+from tests.test_sees import (
+    TRAINED,
+    cut_off,
+    damaged,
+    merged_otherwise,
+    swapped,
+    turned,
+    without_deepstack,
+)
+
+pytestmark = pytest.mark.engine
+training = pytest.importorskip("training.vision", reason="draws the questions; needs torch")
+
+SESSION = "targets.openvino.vision:VisionSession"
+SETTINGS: dict[str, Any] = {"context": 128, "kv": "f16", "threads": 1}
+ASKED, LEAST = 20, 6
+"""Questions, and how many of them the whole model answers at least; by chance it would be one."""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("sees")
+    words = ["build", "--target", "laptop-cpu", "--recipe", "openvino:bf16", "--context", "256"]
+    words += ["--prompt", "128", "--use-case", "vision", "--max-image-tokens", "64"]
+    words += ["--max-ttft-ms", "1e8", "--weights", str(TRAINED), "--out", str(home / "out")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QWEN_PACK_CACHE", str(home / "cache"))
+        assert main(words) == ExitCode.DONE
+    return home / "out"
+
+
+def right(artifact: Path, count: int) -> int:
+    """How many of the held-out questions are answered word for word."""
+    from targets.openvino.vision import VisionSession
+
+    session, found = VisionSession(str(artifact), SETTINGS), 0
+    try:
+        for number in range(count):
+            one = training.example(f"held out/{number}")
+            height, width, _ = one.rgb.shape
+            picture = {"data": one.rgb.tobytes(), "width": width, "height": height}
+            texts = ["<|im_start|>user\n", f"{one.question}<|im_end|>\n<|im_start|>assistant\n"]
+            seen = session.look(texts, [picture], 12, lambda _: None)
+            found += session.decode(seen.tokens) == one.answer
+    finally:
+        session.close()
+    return found
+
+
+def gate(artifact: Path) -> bool:
+    """Whether the tower passes beside the unquantized one of the whole checkpoint."""
+    facts = pictures.compare(Silent(), SESSION, str(artifact), SETTINGS, Checkpoint.open(TRAINED))
+    limits = picture_limits.limits("16-bit")
+    assert limits is not None
+    judged = embeddings.rows(PictureQuality.from_json(facts["pictures"]), limits, "image")
+    return all(row.passed for row in judged)
+
+
+def test_its_package_is_whole_and_sees_the_right_thing(built: Path) -> None:
+    found = manifest.read(built)
+    contents = found.contents
+    quality = contents.quality
+    assert quality is not None and quality.passed and quality.pictures is not None
+    assert contents.vision is not None
+    assert contents.vision.file == f"model/{MERGER}"
+    assert (contents.vision.type, contents.vision.max_image_tokens) == ("BF16", 64)
+    names = {entry.path for entry in found.files}
+    tower = Checkpoint.open(TRAINED).vision().tower
+    assert {f"model/{name}" for name in graphs_of(tower)} <= names
+    settings = json.loads((built / "model/preprocessor_config.json").read_text())
+    assert settings["max_pixels"] == 64 * 32 * 32
+    readme = (built / "README.md").read_text()
+    assert "VLMPipeline" in readme and "64 tokens at most" in readme
+    measured = contents.measured
+    assert measured is not None and measured.image_ttft_ms and measured.image_tokens == 64
+    assert right(built / "model", ASKED) >= LEAST
+
+
+def test_run_answers_about_a_picture_and_the_server_says_the_same(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    one = training.example("held out/0")
+    Image.fromarray(one.rgb).save(tmp_path / "0.png")
+    asked = ["run", str(built), one.question, "--max-tokens", "12"]
+    assert main([*asked, "--image", str(tmp_path / "0.png")]) == ExitCode.DONE
+    said = capsys.readouterr().out.strip()
+    words = ["export", str(built), "--format", "docker", "--out", str(tmp_path / "docker")]
+    assert main([*words, "--accept-license", "unstated"]) == ExitCode.DONE
+    picture = base64.b64encode((tmp_path / "0.png").read_bytes()).decode()
+    parts = [
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}},
+        {"type": "text", "text": one.question},
+    ]
+    question = {"messages": [{"role": "user", "content": parts}], "max_tokens": 12}
+    program = [sys.executable, "-E", "serve.py", "--port", "0"]
+    with subprocess.Popen(program, cwd=tmp_path / "docker", stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().decode().strip()
+            request = urllib.request.Request(
+                f"{address}/chat/completions",
+                json.dumps({**question, "temperature": 0}).encode(),
+                {"Content-Type": "application/json"},
+            )
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                message = json.load(answer)["choices"][0]["message"]["content"]
+        finally:
+            server.kill()
+    assert message.strip() == said
+
+
+@pytest.mark.thorough("test_its_package_is_whole_and_sees_the_right_thing")
+@pytest.mark.parametrize("damage", [swapped, turned, merged_otherwise, without_deepstack, cut_off])
+def test_a_damaged_tower_is_stopped(
+    tmp_path: Path, damage: Callable[[dict[str, Any], dict[str, Any]], None]
+) -> None:
+    from targets.openvino import light_vision
+
+    checkpoint = damaged(tmp_path / "damaged", damage)
+    light_vision.export(Silent(), checkpoint, None, tmp_path / "artifact", 128, None)
+    assert not gate(tmp_path / "artifact")
