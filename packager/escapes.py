@@ -209,6 +209,9 @@ _UNPRINTABLE = re.compile(r"[^\n -~]")
 def json_document(text: str) -> Safe:
     """A whole text of JSON, which leaves what is no control character of ASCII as it is; here it
     becomes the escape that JSON has for it."""
+    # Of ASCII, JSON itself leaves this one alone as it is.
+    if text.isascii() and "\x7f" not in text:
+        return Safe(text)
 
     def shown(character: re.Match[str]) -> str:
         return character[0] if character[0].isprintable() else json_text(character[0])[1:-1]

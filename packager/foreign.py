@@ -108,7 +108,8 @@ def load_toml(text: str) -> dict[str, Any]:  # Any: nothing in it has been check
     if len(text) > limits.TOML_CHARACTERS:
         raise ValueError(f"more than {limits.TOML_CHARACTERS} characters")
     # The library copies the beginning of a dotted key once for each of its parts.
-    if any(line.count(".") > limits.TOML_DOTS for line in text.splitlines()):
+    lines = (line for line in text.splitlines() if len(line) > limits.TOML_DOTS)
+    if any(line.count(".") > limits.TOML_DOTS for line in lines):
         raise ValueError(f"more than {limits.TOML_DOTS} dots in one line")
     try:
         return tomllib.loads(text)

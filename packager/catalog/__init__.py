@@ -7,7 +7,7 @@ score_of(variant, "MMLU")       a published score, with its protocol and source
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cache
@@ -70,7 +70,7 @@ def load() -> tuple[Variant, ...]:
 
 def forget() -> None:
     """Read the files again at the next question: one of the user's rows has changed."""
-    for remembered in (load, _index, tuned_to_answer):
+    for remembered in (load, _index, _quantized_index, tuned_to_answer):
         remembered.cache_clear()
 
 
@@ -104,7 +104,9 @@ def find(name: str) -> Variant:
 
     A repository in which a variant was published quantized is found as well, in its shape.
     """
-    variant = _index().get(name.strip().casefold())
+    key = name.strip().casefold()
+    # A row of its own says more than the row of the checkpoint that was quantized.
+    variant = _index().get(key) or _quantized_index().get(key)
     if variant is None:
         known = [item.repo_id if "/" in name else item.name for item in load()]
         raise usage(
@@ -150,9 +152,15 @@ def select(
 
 @cache
 def _index() -> dict[str, Variant]:
-    quantized = (row for variant in load() for row in _quantized(variant))
-    # A row of its own says more: it comes later, and counts.
-    rows = (*quantized, *load())
+    return _by_name(load())
+
+
+@cache
+def _quantized_index() -> dict[str, Variant]:
+    return _by_name(row for variant in load() for row in _quantized(variant))
+
+
+def _by_name(rows: Iterable[Variant]) -> dict[str, Variant]:
     return {key.casefold(): variant for variant in rows for key in (variant.repo_id, variant.name)}
 
 

@@ -80,6 +80,10 @@ class Variant:
     system_prompt: Literal["enhanced", "plain"] | None = None
     text_alone: str | None = None
 
+    def __hash__(self) -> int:
+        # There is one row of a repository; all the other fields would take as long as a search.
+        return hash(self.repo_id)
+
     @property
     def name(self) -> str:
         """The short name: `Qwen3-0.6B`."""

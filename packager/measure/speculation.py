@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from packager.errors import usage
 from packager.json_values import JsonObject, at
-from packager.measure.parting import parting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -268,6 +267,9 @@ def _accepted(
     context: int,
 ) -> JsonObject:
     """Answers to the beginnings of the texts, plain and speculating."""
+    # Late for `fit`, as above.
+    from packager.measure.parting import parting
+
     assert isinstance(model, Speculates)
     most = max(1, min(_ANSWER, context // 4))
     prompts = {

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from packager.device.target import Target
 from packager.errors import usage
-from packager.need import languages
 from packager.need.usecases import UseCase, use_case
 from packager.need.workload import Workload
 from packager.predict.forecast import Forecast
@@ -23,6 +22,7 @@ from packager.select.ways import Way, ways_of
 
 if TYPE_CHECKING:
     from packager.catalog import Variant
+    from packager.need.floors import Floor
 
 
 def candidates(
@@ -106,6 +106,16 @@ def _nearness(candidate: Candidate) -> tuple[object, ...]:
     )
 
 
+def _floors_of(codes: Sequence[str]) -> list[Floor]:
+    """The floors of the languages of a workload."""
+    if not codes:
+        return []
+    # Late: their list is for who names a language alone.
+    from packager.need import languages
+
+    return list(filter(None, map(languages.floor, codes)))
+
+
 class _Running(NamedTuple):
     """What one way to run a variant comes to on the device; the rules that it fails there."""
 
@@ -127,6 +137,7 @@ class _Judge:
         self._target, self._workload, self._case, self._named = target, workload, case, named
         self._available = target.device.available_bytes if available is None else available
         self._sizes = Sizes(target, workload, self._available)
+        self._of_languages = _floors_of(workload.languages)
         self._of_ways: dict[str, tuple[Reason, ...]] = {}
         self._no_forecast = Forecast(0, 0, 0, 0, 0, target.device.confidence)
 
@@ -187,7 +198,7 @@ class _Judge:
         named = [name for floor in self._case.floors for name, _ in floor.any_of]
         # Of the tests of a language only the one that decides: the others say the same in other
         # words.
-        for floor in filter(None, map(languages.floor, self._workload.languages)):
+        for floor in self._of_languages:
             named += [
                 name
                 for name, _ in floor.any_of

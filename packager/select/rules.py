@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from packager.device.target import Device
-from packager.need import languages
 from packager.need.floors import Floor
 from packager.need.usecases import UseCase, thinking_tokens
 from packager.need.workload import Workload
+from packager.remembered import last_answer
 from packager.select.candidate import Reason
 from packager.select.sizing import sound_prompt
 from packager.select.stand_ins import published, stand_in
@@ -155,6 +155,11 @@ def dimension(variant: Variant, workload: Workload) -> Iterator[Reason]:
 def trained_on(variant: Variant, workload: Workload) -> Iterator[Reason]:
     """Every language must be one that the publisher names; where no source lists any, the published
     scores alone decide."""
+    if not workload.languages:
+        return
+    # Late, here and below: their list is for who names a language alone.
+    from packager.need import languages
+
     for code in workload.languages:
         known = languages.named(variant.family)
         wanted = f"a model whose publisher names {languages.language(code).name}"
@@ -166,6 +171,7 @@ def trained_on(variant: Variant, workload: Workload) -> Iterator[Reason]:
             )
 
 
+@last_answer
 def floors(workload: Workload, case: UseCase) -> tuple[Floor, ...]:
     """The floors of use case and languages, except where the user set one on the same benchmark; a
     floor of 0 asks nothing. What gives vectors or scores is judged over many languages by the floor
@@ -179,11 +185,11 @@ def floors(workload: Workload, case: UseCase) -> tuple[Floor, ...]:
         for floor in case.floors
         if not any(name in workload.min_scores for name, _ in floor.any_of)
     )
-    kept += tuple(
-        _lowered(floor, workload)
-        for floor in map(languages.floor, workload.languages)
-        if floor is not None and case.task == "generate"
-    )
+    if workload.languages and case.task == "generate":
+        from packager.need import languages
+
+        of_languages = filter(None, map(languages.floor, workload.languages))
+        kept += tuple(_lowered(floor, workload) for floor in of_languages)
     own = (
         Floor(((name, least),), "asked for", "--min-score")
         for name, least in workload.min_scores.items()
@@ -252,12 +258,14 @@ def notes(variant: Variant, workload: Workload, case: UseCase, device: Device) -
             f"It thinks before every answer: about {thinking_tokens()} tokens are counted before "
             "the first of the answer."
         )
-    # Read only for who names a language: it takes a file more.
-    known = languages.named(variant.family) if workload.languages else None
-    bare = [
-        code
-        for code in workload.languages
-        if known and code in known.languages and languages.unproven(code)
-    ]
-    if bare:
-        yield languages.bare_word(bare)
+    if workload.languages:
+        from packager.need import languages
+
+        known = languages.named(variant.family)
+        bare = [
+            code
+            for code in workload.languages
+            if known and code in known.languages and languages.unproven(code)
+        ]
+        if bare:
+            yield languages.bare_word(bare)

@@ -6,13 +6,12 @@ from typing import NamedTuple
 
 from packager.device.target import Target
 from packager.errors import PackError
-from packager.hearing import Hears
 from packager.need.workload import Workload
 from packager.predict.forecast import AS_RATED, NO_EXTRA, Forecast, Speed, predict_on
 from packager.predict.memory import Footprint, kv_cache_bytes
 from packager.predict.offload import Offloads, Split, best_split, host_seconds, splits
 from packager.predict.sequences import ALONE, Sequences, with_sequences
-from packager.runtime import Retrieves, Sees
+from packager.runtime import Retrieves, Runtime, Sees
 from packager.select import device_rules
 from packager.select.candidate import Alone
 from packager.select.ways import Way
@@ -51,6 +50,13 @@ def sound_prompt(tower: AudioTower | None, workload: Workload) -> int:
     if tower is None or seconds is None:
         return workload.prompt
     return workload.prompt + max(0, tower.tokens(seconds) - audio_tokens(seconds))
+
+
+def _hears(runtime: Runtime) -> bool:
+    # Late: sessions are for who plans with sound alone.
+    from packager.hearing import Hears
+
+    return isinstance(runtime, Hears)
 
 
 class Sizes:
@@ -124,7 +130,7 @@ class Sizes:
             unit = self._target.device.runs_on
             if unit not in runtime.pictures_on:
                 obstacle = f"{runtime.name} was not tried with pictures on a {unit.upper()}"
-        if obstacle is None and shape.audio is not None and not isinstance(runtime, Hears):
+        if obstacle is None and shape.audio is not None and not _hears(runtime):
             obstacle = f"{runtime.name} builds the text decoder alone here, and no audio encoder"
         if obstacle is not None:
             return Size(obstacle)

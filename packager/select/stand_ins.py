@@ -34,8 +34,13 @@ class StandIn:
 def published(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> float | None:
     """The score in the first of the `modes` that there is one of; a score without a mode is that of
     a model without the switch."""
-    given = scores_in(variant.repo_id, benchmark)
     its_own = "thinking" if variant.thinking == "always" else "non-thinking"
+    return _published(variant.repo_id, its_own, benchmark, modes)
+
+
+@cache
+def _published(repo_id: str, its_own: str, benchmark: str, modes: tuple[str, ...]) -> float | None:
+    given = scores_in(repo_id, benchmark)
     for mode in modes:
         wanted = (mode, None) if mode == its_own else (mode,)
         for stated in wanted:

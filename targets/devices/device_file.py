@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from packager.json_values import (
     texts_at,
 )
 from packager.names import did_you_mean
-from packager.need.languages import codes
 from packager.need.usecases import MODALITIES, benchmark, use_case
 from packager.need.workload import Workload, workload_for
 from targets.devices.device_schema import (
@@ -290,9 +289,19 @@ def _check_sense(device: JsonObject, workload: JsonObject, problems: _Problems) 
             )
     _check_licences(texts_at(workload, "licenses"), problems)
     try:
-        codes(texts_at(workload, "languages"))
+        _codes(texts_at(workload, "languages"))
     except PackError as error:
         problems.add("workload.languages", f"has an unknown one: {error.message}")
+
+
+def _codes(names: Sequence[str]) -> tuple[str, ...]:
+    """The codes of languages. Raises PackError (usage) for an unknown one."""
+    if not names:
+        return ()
+    # Late: most files name none.
+    from packager.need.languages import codes
+
+    return codes(names)
 
 
 def _check_licences(words: list[str], problems: _Problems) -> None:
@@ -360,7 +369,7 @@ def _workload(asked: JsonObject) -> Workload:
     }
     wish |= {key: int(wish[key]) for key in _WHOLE_WISHES if key in wish}
     if "languages" in wish:
-        wish["languages"] = codes(wish["languages"])
+        wish["languages"] = _codes(wish["languages"])
     workload = replace(workload_for(wish.get("use_case", "chat")), **wish)
     if "prompt" not in wish and workload.prompt >= workload.context:
         return replace(workload, prompt=workload.context // 2)
