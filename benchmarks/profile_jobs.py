@@ -145,7 +145,8 @@ def onnxruntime(
         generator.append_tokens(ids)
         for _ in range(steps + 1):
             generator.generate_next_token()
-        del generator, model
+        # The file is written when the last of them lets go of the session.
+        del generator, params, model
         (file,) = Path(folder).glob("profile*.json")
         events = json.loads(file.read_text())
     runs = [event for event in events if event.get("name") == "model_run"][-steps:]
