@@ -95,9 +95,21 @@ def test_its_package_is_whole_and_sees_the_right_thing(built: Path) -> None:
     assert settings["max_pixels"] == 64 * 32 * 32
     readme = (built / "README.md").read_text()
     assert "VLMPipeline" in readme and "64 tokens at most" in readme
+    assert "--task text_generation --pipeline_type VLM_CB" in readme
     measured = contents.measured
     assert measured is not None and measured.image_ttft_ms and measured.image_tokens == 64
     assert right(built / "model", ASKED) >= LEAST
+
+
+@pytest.mark.thorough("test_its_package_is_whole_and_sees_the_right_thing")
+def test_it_takes_no_adapter_and_a_rebuild_gives_its_files_again(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["build", "--adapter", str(tmp_path), "--base", str(built)]
+    assert main([*words, "--weights", str(TRAINED)]) == ExitCode.USAGE
+    assert "OpenVINO adds none to a model" in " ".join(capsys.readouterr().err.split())
+    again = ["verify", str(built), "--rebuild", "--weights", str(TRAINED)]
+    assert main(again) == ExitCode.DONE, capsys.readouterr()
 
 
 def test_run_answers_about_a_picture_and_the_server_says_the_same(
