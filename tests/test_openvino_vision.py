@@ -19,6 +19,7 @@ from packager.process import JobResult
 from packager.shape import Shape
 from packager.shape.axes import axes_of
 from targets.openvino import OpenVino, tower_sizes
+from targets.openvino.data import compression_of
 from targets.openvino.pixels import Limits, read
 from tests.support.tiers import thorough
 from tests.support.tiny_vision import Tiny
@@ -72,6 +73,18 @@ class TestSizes:
             with pytest.raises(PackError, match=r"preprocessor_config\.json") as caught:
                 read(tmp_path)
             assert caught.value.exit_code == ExitCode.INPUT, wrong
+
+    def test_the_embedding_beside_the_decoder_has_eight_bits_also_where_its_output_has_four(
+        self,
+    ) -> None:
+        shape = SHAPES["qwen3_vl"]
+        rows, columns = shape.decoder.vocab, shape.decoder.hidden
+        for recipe, each in (("bf16", 0), ("int8_sym", 2), ("int8_asym", 3)):
+            known = tower_sizes.beside(shape, compression_of(OpenVino().recipe(recipe)))
+            assert known.embedding == rows * (columns + each if each else 2 * columns), recipe
+        for recipe in ("int4_asym_g64", "int4_asym_g64_head4"):
+            again = tower_sizes.beside(shape, compression_of(OpenVino().recipe(recipe)))
+            assert again == known, recipe
 
     def test_pairs_are_shared_out_one_behind_the_other_or_in_turns(self) -> None:
         second, third = (replace(SHAPES[kind], head_dim=16) for kind in ("qwen2_vl", "qwen3_vl"))
@@ -262,12 +275,12 @@ def test_bytes_are_those_of_the_files_and_limits_those_of_the_workload(
 
 @pytest.mark.thorough("test_bytes_are_those_of_the_files_and_limits_those_of_the_workload")
 @pytest.mark.engine
-@pytest.mark.parametrize("recipe", ["int8_asym", "int4_asym_g64"])
+@pytest.mark.parametrize("recipe", ["int8_asym", "int4_asym_g64", "int4_asym_g64_head4"])
 def test_a_compressed_tower_has_eight_bits_to_the_byte(
     model: Tiny, tmp_path: Path, recipe: str
 ) -> None:
     from packager.checkpoint import Checkpoint
-    from targets.openvino.data import compression_of
+    from targets.openvino.seeing import EMBEDDINGS
     from targets.openvino.vision import VisionSession
 
     out = built(model, recipe, tmp_path / recipe, image_max_tokens=64)
@@ -276,6 +289,8 @@ def test_a_compressed_tower_has_eight_bits_to_the_byte(
     known = tower_sizes.beside(shape, compression_of(OpenVino().recipe(recipe)))
     vision = sum(path.stat().st_size for path in out.glob("openvino_vision*.bin"))
     assert vision == pytest.approx(known.tower, abs=9000)
+    embedding = (out / EMBEDDINGS).with_suffix(".bin").stat().st_size
+    assert embedding == pytest.approx(known.embedding, abs=64)
     assert vision < 0.6 * 2 * sum(np.prod(size) for _, size in source.vision().tower.tensors())
     loaded = VisionSession(str(out), SETTINGS)
     try:
