@@ -4,6 +4,7 @@ a request."""
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +172,11 @@ def test_names_of_a_table_add_no_line_and_no_markup_to_the_readme(tmp_path: Path
         table = [line for line in lines if line.startswith("|")]
         assert all(line.count("|") == 5 for line in table), name
         assert not set("<>[]$*") & set("".join(table))
+    # A kind of task comes from outside as well: in a command it is one word.
+    facts = replace(facts, audio_seconds=30, audio_asked=False)
+    (asked,) = (line for line in readme("a; rm -rf /\n```\n").splitlines() if "--form" in line)
+    word, *rest = shlex.split(asked)[3:]
+    assert word.startswith("model=a; rm -rf /_") and rest == ["--form", "file=@sound.wav"]
 
 
 # ---- answers
