@@ -60,7 +60,7 @@ class TestSizes:
         good |= {"min_pixels": 65_536, "max_pixels": 524_288}
         file.write_text(json.dumps(good))
         assert read(tmp_path)[0] == Limits(65_536, 524_288, 32)
-        for wrong in (
+        damaged: list[dict[str, Any]] = [
             *({"patch_size": size} for size in (0, -16, None, "16", 1 << 40)),
             *({"merge_size": size} for size in (0, 1, True)),
             {"temporal_patch_size": 0},
@@ -68,7 +68,8 @@ class TestSizes:
             *({"image_std": [0.5, 0.5, part]} for part in (0, -1, math.inf, None, "1")),
             *({"max_pixels": most} for most in (0, 65_535, 1e6, 10**400)),
             {"min_pixels": -1},
-        ):
+        ]
+        for wrong in damaged:
             file.write_text(json.dumps({**good, **wrong}))
             with pytest.raises(PackError, match=r"preprocessor_config\.json") as caught:
                 read(tmp_path)

@@ -100,5 +100,6 @@ def _refuse_others(table: JsonObject) -> None:
 
 
 def _is_between(value: JsonValue, least: float) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and least < value < _MOST_PIXELS
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return least < value < _MOST_PIXELS
