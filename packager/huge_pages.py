@@ -8,6 +8,7 @@ is in use already is put together, so that no more of it is taken. Source: madvi
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import re
@@ -20,6 +21,8 @@ VARIABLE = "QWEN_PACK_HUGE_PAGES"
 """The variable that is 0 where memory is to stay as the system gives it."""
 
 _COLLAPSE = 25
+_SCARCE = (errno.ENOMEM, errno.EBUSY)
+"""There is no room for a huge page, or the control group's limit leaves none."""
 _PAGE, _HUGE = 4096, 2 << 20
 _LEAST = 16 << 20
 """A model's weights lie in larger pieces; what is smaller is not worth the walk."""
@@ -39,12 +42,15 @@ def gather() -> int:
     gathered = 0
     # A system without /proc, a kernel that is older, a C library without these functions.
     with suppress(OSError, AttributeError, ValueError):
-        library = ctypes.CDLL(None)
+        library = ctypes.CDLL(None, use_errno=True)
         for begin, end in pieces(_MAPS.read_text(encoding="ascii", errors="replace")):
             for start, stop in _runs(library, begin, end):
                 size = ctypes.c_size_t(stop - start)
                 if library.madvise(ctypes.c_void_p(start), size, _COLLAPSE) == 0:
                     gathered += stop - start
+                elif ctypes.get_errno() in _SCARCE:
+                    # Asking on would push out what others have in memory.
+                    return gathered
     return gathered
 
 

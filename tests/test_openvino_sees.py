@@ -95,9 +95,21 @@ def test_its_package_is_whole_and_sees_the_right_thing(built: Path) -> None:
     assert settings["max_pixels"] == 64 * 32 * 32
     readme = (built / "README.md").read_text()
     assert "VLMPipeline" in readme and "64 tokens at most" in readme
+    assert "--task text_generation --pipeline_type VLM_CB" in readme
     measured = contents.measured
     assert measured is not None and measured.image_ttft_ms and measured.image_tokens == 64
     assert right(built / "model", ASKED) >= LEAST
+
+
+@pytest.mark.thorough("test_its_package_is_whole_and_sees_the_right_thing")
+def test_it_takes_no_adapter_and_a_rebuild_gives_its_files_again(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["build", "--adapter", str(tmp_path), "--base", str(built)]
+    assert main([*words, "--weights", str(TRAINED)]) == ExitCode.USAGE
+    assert "OpenVINO adds none to a model" in " ".join(capsys.readouterr().err.split())
+    again = ["verify", str(built), "--rebuild", "--weights", str(TRAINED)]
+    assert main(again) == ExitCode.DONE, capsys.readouterr()
 
 
 def test_run_answers_about_a_picture_and_the_server_says_the_same(
@@ -107,32 +119,38 @@ def test_run_answers_about_a_picture_and_the_server_says_the_same(
 
     one = training.example("held out/0")
     Image.fromarray(one.rgb).save(tmp_path / "0.png")
+    Image.fromarray(one.rgb[::-1]).save(tmp_path / "1.png")
     asked = ["run", str(built), one.question, "--max-tokens", "12"]
     assert main([*asked, "--image", str(tmp_path / "0.png")]) == ExitCode.DONE
     said = capsys.readouterr().out.strip()
     words = ["export", str(built), "--format", "docker", "--out", str(tmp_path / "docker")]
     assert main([*words, "--accept-license", "unstated"]) == ExitCode.DONE
-    picture = base64.b64encode((tmp_path / "0.png").read_bytes()).decode()
-    parts = [
-        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}},
-        {"type": "text", "text": one.question},
-    ]
-    question = {"messages": [{"role": "user", "content": parts}], "max_tokens": 12}
+
+    def answer_of(address: str, name: str) -> str:
+        picture = base64.b64encode((tmp_path / name).read_bytes()).decode()
+        parts = [
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}},
+            {"type": "text", "text": one.question},
+        ]
+        question = {"messages": [{"role": "user", "content": parts}], "max_tokens": 12}
+        request = urllib.request.Request(
+            f"{address}/chat/completions",
+            json.dumps({**question, "temperature": 0}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return str(json.load(answer)["choices"][0]["message"]["content"]).strip()
+
     program = [sys.executable, "-E", "serve.py", "--port", "0"]
     with subprocess.Popen(program, cwd=tmp_path / "docker", stdout=subprocess.PIPE) as server:
         try:
             assert server.stdout is not None
             address = server.stdout.readline().decode().strip()
-            request = urllib.request.Request(
-                f"{address}/chat/completions",
-                json.dumps({**question, "temperature": 0}).encode(),
-                {"Content-Type": "application/json"},
-            )
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                message = json.load(answer)["choices"][0]["message"]["content"]
+            # What prompts have in common is computed once, and no picture is taken for another.
+            answers = [answer_of(address, name) for name in ("0.png", "1.png", "0.png")]
         finally:
             server.kill()
-    assert message.strip() == said
+    assert answers[::2] == [said, said]
 
 
 @pytest.mark.thorough("test_its_package_is_whole_and_sees_the_right_thing")

@@ -3,6 +3,9 @@ reference, VLMPipeline's own answers, limits of pixels, and what is refused."""
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +19,8 @@ from packager.process import JobResult
 from packager.shape import Shape
 from packager.shape.axes import axes_of
 from targets.openvino import OpenVino, tower_sizes
-from targets.openvino.pixels import Limits
+from targets.openvino.data import compression_of
+from targets.openvino.pixels import Limits, read
 from tests.support.tiers import thorough
 from tests.support.tiny_vision import Tiny
 from tests.support.vision import SHAPES
@@ -46,6 +50,42 @@ class TestSizes:
             with pytest.raises(PackError) as caught:
                 limits.but(None, 16).resized(width, height)
             assert caught.value.exit_code == ExitCode.USAGE
+
+    def test_a_file_of_limits_that_nobody_built_is_refused_before_an_engine_reads_it(
+        self, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "preprocessor_config.json"
+        good: dict[str, Any] = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2}
+        good |= {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+        good |= {"min_pixels": 65_536, "max_pixels": 524_288}
+        file.write_text(json.dumps(good))
+        assert read(tmp_path)[0] == Limits(65_536, 524_288, 32)
+        damaged: list[dict[str, Any]] = [
+            *({"patch_size": size} for size in (0, -16, None, "16", 1 << 40)),
+            *({"merge_size": size} for size in (0, 1, True)),
+            {"temporal_patch_size": 0},
+            *({"image_mean": mean} for mean in (0.5, [0.5], [0.5] * 4, [math.nan] * 3)),
+            *({"image_std": [0.5, 0.5, part]} for part in (0, -1, math.inf, None, "1")),
+            *({"max_pixels": most} for most in (0, 65_535, 1e6, 10**400)),
+            {"min_pixels": -1},
+        ]
+        for wrong in damaged:
+            file.write_text(json.dumps({**good, **wrong}))
+            with pytest.raises(PackError, match=r"preprocessor_config\.json") as caught:
+                read(tmp_path)
+            assert caught.value.exit_code == ExitCode.INPUT, wrong
+
+    def test_the_embedding_beside_the_decoder_has_eight_bits_also_where_its_output_has_four(
+        self,
+    ) -> None:
+        shape = SHAPES["qwen3_vl"]
+        rows, columns = shape.decoder.vocab, shape.decoder.hidden
+        for recipe, each in (("bf16", 0), ("int8_sym", 2), ("int8_asym", 3)):
+            known = tower_sizes.beside(shape, compression_of(OpenVino().recipe(recipe)))
+            assert known.embedding == rows * (columns + each if each else 2 * columns), recipe
+        for recipe in ("int4_asym_g64", "int4_asym_g64_head4"):
+            again = tower_sizes.beside(shape, compression_of(OpenVino().recipe(recipe)))
+            assert again == known, recipe
 
     def test_pairs_are_shared_out_one_behind_the_other_or_in_turns(self) -> None:
         second, third = (replace(SHAPES[kind], head_dim=16) for kind in ("qwen2_vl", "qwen3_vl"))
@@ -77,6 +117,8 @@ class TestRefusals:
         ):
             found = runtime.obstacle(SHAPES[kind], runtime.recipe(recipe))
             assert found is not None and reason in found, kind
+        assert runtime.adapter_obstacle({}, "text") is None
+        assert "takes pictures" in (runtime.adapter_obstacle({}, "vision") or "")
         repacking = runtime.with_repack(128)
         found = repacking.obstacle(SHAPES["qwen3_vl"], repacking.recipe("int4_asym_g128"))
         assert found is not None and "--repack" in found
@@ -164,8 +206,12 @@ def test_answers_about_pictures_are_those_of_transformers(model: Tiny, session: 
     with pytest.raises(PackError, match="pictures take 484 of them"):
         side = 22 * model.factor
         session.look(ASK, [{"path": "never read", "width": side, "height": side}], 8, told.append)
-    with pytest.raises(PackError, match="writes <ov_genai_image_ itself"):
-        session.look(["", "<ov_genai_image_0>"], [given(rgb)], 2, told.append)
+    video = "<|vision_start|><|video_pad|><|vision_end|>"
+    for written in ("<ov_genai_image_", video, "<|vision_start|>", "<|image_pad|>"):
+        with pytest.raises(PackError, match=re.escape(f"writes {written} itself")):
+            session.look(["", f"{written}?"], [given(rgb)], 2, told.append)
+    with pytest.raises(PackError, match="itself"):
+        session.generate(session.encode(video), 2, told.append)
 
 
 @pytest.mark.engine
@@ -230,12 +276,12 @@ def test_bytes_are_those_of_the_files_and_limits_those_of_the_workload(
 
 @pytest.mark.thorough("test_bytes_are_those_of_the_files_and_limits_those_of_the_workload")
 @pytest.mark.engine
-@pytest.mark.parametrize("recipe", ["int8_asym", "int4_asym_g64"])
+@pytest.mark.parametrize("recipe", ["int8_asym", "int4_asym_g64", "int4_asym_g64_head4"])
 def test_a_compressed_tower_has_eight_bits_to_the_byte(
     model: Tiny, tmp_path: Path, recipe: str
 ) -> None:
     from packager.checkpoint import Checkpoint
-    from targets.openvino.data import compression_of
+    from targets.openvino.seeing import EMBEDDINGS
     from targets.openvino.vision import VisionSession
 
     out = built(model, recipe, tmp_path / recipe, image_max_tokens=64)
@@ -244,6 +290,8 @@ def test_a_compressed_tower_has_eight_bits_to_the_byte(
     known = tower_sizes.beside(shape, compression_of(OpenVino().recipe(recipe)))
     vision = sum(path.stat().st_size for path in out.glob("openvino_vision*.bin"))
     assert vision == pytest.approx(known.tower, abs=9000)
+    embedding = (out / EMBEDDINGS).with_suffix(".bin").stat().st_size
+    assert embedding == pytest.approx(known.embedding, abs=64)
     assert vision < 0.6 * 2 * sum(np.prod(size) for _, size in source.vision().tower.tensors())
     loaded = VisionSession(str(out), SETTINGS)
     try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -314,4 +315,37 @@ def test_a_length_that_no_request_has_is_refused_and_not_computed() -> None:
             client.request("POST", "/", b"ok", {"Content-Length": length.encode("latin-1")})
             assert client.getresponse().status == status, length[:9]
             client.close()
+        server.shutdown()
+
+
+def test_a_body_is_asked_for_where_it_is_read_and_a_refusal_of_one_arrives() -> None:
+    class Echo(connections.JsonHandler):
+        def do_POST(self) -> None:
+            self.with_body(connections.LONGEST, lambda body: self.send(200, str(len(body))))
+
+    def head(*rows: str) -> bytes:
+        return "\r\n".join(["POST / HTTP/1.1", *rows, "", ""]).encode()
+
+    most, expects = connections.LONGEST, "Expect: 100-continue"
+    with connections.BoundedServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for asked, body, begins, ends in (
+            ([expects, "Content-Length: 2"], b"ok", b"HTTP/1.1 100", b"2"),
+            ([expects, f"Content-Length: {most + 1}"], b"", b"HTTP/1.1 413", b"}"),
+            # More than the sockets hold: it is on its way while the answer comes.
+            ([f"Content-Length: {4 * most}"], bytes(4 * most), b"HTTP/1.1 413", b"}"),
+            (["Transfer-Encoding: chunked", "Content-Length: 2"], b"ok", b"HTTP/1.1 413", b"}"),
+        ):
+            with socket.create_connection(("127.0.0.1", server.server_port), 60) as client:
+                client.sendall(head(*asked))
+                told = client.recv(12) if expects in asked else b""
+                client.sendall(body)
+                if begins.endswith(b"413"):
+                    while piece := client.recv(1 << 16):
+                        told += piece
+                    assert b"\r\nConnection: close\r\n" in told
+                else:
+                    while not told.endswith(b"\r\n\r\n2"):
+                        told += client.recv(1 << 16)
+            assert told.startswith(begins) and told.endswith(ends), asked
         server.shutdown()

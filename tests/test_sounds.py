@@ -290,7 +290,7 @@ class TestThePrompt:
     def test_the_language_is_taken_off_however_the_answer_is_cut(self) -> None:
         for answer, language, said in (
             ("language English<asr_text>Hello there", "English", "Hello there"),
-            ("language None<asr_text>", "None", ""),
+            ("language None<asr_text>", None, ""),
             ("Hello there", None, "Hello there"),
             ("language", None, "language"),
             (LECTURE, None, LECTURE),

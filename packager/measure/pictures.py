@@ -141,7 +141,7 @@ class Looking:
         }
 
     def pair(self, seen: Mapping[str, Any]) -> dict[str, float]:
-        """The first token behind two pictures like the one of `seen`, which `figures` gave. They
+        """The first token after two pictures like the one of `seen`, which `figures` gave. They
         are looked at once: the first that came has shown what a picture takes.
 
         Asked for after the memory was read, which is told with one picture.

@@ -39,9 +39,9 @@ class Adapts(Protocol):
 class TakesSome(Protocol):
     """What a Runtime has besides Adapts where not every package takes an adapter."""
 
-    def adapter_obstacle(self, settings: JsonObject) -> str | None:
-        """Why a package whose recipe has these settings takes none, as the end of a sentence; None
-        where it does."""
+    def adapter_obstacle(self, settings: JsonObject, modality: str) -> str | None:
+        """Why a package of that modality whose recipe has these settings takes none, as the end of
+        a sentence; None where it does."""
 
 
 def digest(base: Manifest) -> str:

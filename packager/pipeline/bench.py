@@ -70,7 +70,7 @@ def refuse_without_adapters(runtime: Runtime, base: Manifest | None = None) -> a
         )
     if base is not None and isinstance(runtime, adapters.TakesSome):
         settings = object_or_empty(object_or_empty(base.data, "recipe"), "settings")
-        why = runtime.adapter_obstacle(settings)
+        why = runtime.adapter_obstacle(settings, base.contents.modality)
         if why is not None:
             raise usage(
                 f"{base.name} takes no adapter: {why}.",

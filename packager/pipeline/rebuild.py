@@ -32,6 +32,7 @@ from packager.json_values import (
     object_or_empty,
     objects_at,
 )
+from packager.measure.session_settings import image_limit
 from packager.package import manifest
 from packager.package.content import MODEL_FOLDER, TEMPLATE
 from packager.package.manifest import FileEntry, Manifest
@@ -43,7 +44,7 @@ from packager.pipeline.job import Job
 from packager.pipeline.run import run_alone
 from packager.plan.additions import Additions, applied
 from packager.recipe import GROUP, REPACK, split_id
-from packager.runtime import Runtime
+from packager.runtime import Runtime, Sees
 from packager.shape import Shape, heads
 from packager.sources import Source, adapters, hub_variant
 from packager.sources.adapters import AdapterSource, inputs_of
@@ -140,7 +141,7 @@ def rebuild(
         if different:
             return Rebuilt(tuple(different), tools)
         checkpoint = _called(Path(at(fetched, "folder", str)), known, work)
-        inputs = _inputs(known, fetched, added)
+        inputs = _inputs(known, fetched, added, runtime)
         job = Job(
             "convert",
             runtime.build_job,
@@ -176,7 +177,7 @@ def _refuse_what_is_not_built(known: Manifest) -> None:
         )
 
 
-def _inputs(known: Manifest, fetched: JsonObject, added: Additions) -> JsonDict:
+def _inputs(known: Manifest, fetched: JsonObject, added: Additions, runtime: Runtime) -> JsonDict:
     """What a conversion goes by besides the recipe, as the build had it."""
     contents, profile = known.contents, _profile(known)
     inputs: JsonDict = {"origin": _origin(known), "checkpoint_key": key_of(inputs_of(fetched))}
@@ -184,6 +185,9 @@ def _inputs(known: Manifest, fetched: JsonObject, added: Additions) -> JsonDict:
     inputs |= {"modality": contents.modality} if contents.modality != "text" else {}
     inputs |= {"heads": True} if _heads(known) else {}
     inputs |= {"task": contents.task} if contents.task != "generate" else {}
+    if isinstance(runtime, Sees) and runtime.image_limit_in_artifact:
+        workload = object_or_empty(known.data, "workload")
+        inputs |= image_limit(at_or_none(workload, "max_image_tokens", int))
     files = {"imatrix": added.imatrix, "calibration": added.calibration}
     return inputs | {name: str(path.absolute()) for name, path in files.items() if path is not None}
 

@@ -91,7 +91,9 @@ class Transcript:
         self._held += piece
         head, found, rest = self._held.partition(_TEXT)
         if found:
-            self.language = head.strip().removeprefix(_LANGUAGE).strip() or None
+            named = head.strip().removeprefix(_LANGUAGE).strip()
+            # What the model says of silence (qwen_asr, parse_asr_output).
+            self.language = named if named.lower() not in ("", "none") else None
             return self._opened(rest)
         begins = self._held.startswith(_LANGUAGE) or _LANGUAGE.startswith(self._held)
         # Without the mark an answer is all text, once it cannot be the name of a language.

@@ -103,7 +103,7 @@ class OnnxRuntime:
         """An adapter whose recipes give the graph inputs for the matrices of an adapter."""
         return OnnxRuntime(adapter_inputs=True)
 
-    def adapter_obstacle(self, settings: JsonObject) -> str | None:
+    def adapter_obstacle(self, settings: JsonObject, modality: str) -> str | None:
         """See packager.package.adapters.TakesSome."""
         if settings.get("adapter_inputs") is True:
             return None

@@ -80,6 +80,10 @@ class OpenVino:
         columns each where that is known."""
         return OpenVino(repack=True, group=group)
 
+    def adapter_obstacle(self, settings: JsonObject, modality: str) -> str | None:
+        """See packager.package.adapters.TakesSome."""
+        return None if modality == "text" else seeing.NO_ADAPTER
+
     def ladder(self) -> Ladder:
         """See packager.runtime.Laddered."""
         return _ladder()
@@ -250,9 +254,9 @@ class OpenVino:
         # Late as well.
         from targets.openvino import how_to_see
 
-        if how_to_see.takes_pictures(workload):
-            return how_to_see.how_to_run(recipe, workload, capped)
         before = "".join(f"{name}={value} " for name, value in variables.items())
+        if how_to_see.takes_pictures(workload):
+            return how_to_see.how_to_run(recipe, workload, capped, before)
         return f"""With Python, `pip install openvino-genai`:
 
 ```python

@@ -11,6 +11,15 @@ from packager.recipe import Recipe
 from targets.openvino import seeing, sizes
 from targets.openvino.pixels import FILE
 
+_SERVER = (
+    "As a server that speaks OpenAI's protocol, the folder serves as it is with OpenVINO Model "
+    "Server:"
+)
+_OVMS = (
+    "ovms --rest_port 8000 --model_name qwen --model_path model --task text_generation "
+    "--pipeline_type VLM_CB"
+)
+
 
 def takes_pictures(workload: Mapping[str, Any]) -> bool:
     """Whether the files of a package are those of a model with its vision tower."""
@@ -18,9 +27,12 @@ def takes_pictures(workload: Mapping[str, Any]) -> bool:
     return seeing.MERGER in names
 
 
-def how_to_run(recipe: Recipe, workload: Mapping[str, Any], capped: str) -> str:
+def how_to_run(recipe: Recipe, workload: Mapping[str, Any], capped: str, before: str) -> str:
     """Markdown with commands that need openvino-genai and Pillow alone; `capped` are lines of
-    Python that come before."""
+    Python that come before, `before` what stands before a command of the shell.
+
+    Source of the server's flags: docs/parameters.md of OpenVINO Model Server.
+    """
     blocks, context = sizes.cache_blocks(workload["context"]), workload["context"]
     most = workload.get("max_image_tokens")
     limit = (
@@ -49,4 +61,6 @@ answer = pipeline.generate("What is in this picture?", images=[picture], max_new
 print(answer.texts[0])
 ```
 
-`VLMPipeline.generate` applies the chat template itself. {limit}"""
+`VLMPipeline.generate` applies the chat template itself. {limit}{_SERVER}
+`{before}{_OVMS}`.
+"""

@@ -9,11 +9,15 @@ from pathlib import Path
 
 from packager.errors import bad_input, usage
 from packager.foreign import parse_json
-from packager.json_values import JsonObject, as_object, at
+from packager.json_values import JsonObject, JsonValue, WrongKind, as_object, at, list_at
+from packager.limits import TOWER_WIDTH
+from packager.shape.tower import CHANNELS, FRAMES, MERGE
 
 FILE = "preprocessor_config.json"
 """Of an artifact: how pictures are normalized, and between how many pixels they are kept."""
 _LARGEST = 1 << 20
+_MOST_PIXELS = 1 << 40
+"""Of a picture, as a limit. Published processors say 12 to 17 millions."""
 _LONGEST = 200
 """Times that one side of a picture may be longer than the other."""
 _FEWEST = 4
@@ -75,9 +79,27 @@ def read(artifact: Path) -> tuple[Limits, JsonObject]:
     try:
         table = as_object(parse_json(path.read_bytes(), str(path), "Build it again."), FILE)
         least, most = at(table, "min_pixels", int), at(table, "max_pixels", int)
-        token = at(table, "patch_size", int) * at(table, "merge_size", int)
+        patch = at(table, "patch_size", int)
+        _refuse_others(table)
     except TypeError as error:
         raise bad_input(f"{path} is not as it was built: {error}.", "Build it again.") from None
-    if token < 1 or not 0 < least <= most:
+    if not 0 < patch <= TOWER_WIDTH or not 0 < least <= most <= _MOST_PIXELS:
         raise bad_input(f"{path} has limits that no picture meets.", "Build it again.")
-    return Limits(least, most, token), table
+    return Limits(least, most, patch * MERGE), table
+
+
+def _refuse_others(table: JsonObject) -> None:
+    """Raise WrongKind for what the engine divides by, or makes room by, and no Qwen has."""
+    for key, only in (("merge_size", MERGE), ("temporal_patch_size", FRAMES)):
+        if at(table, key, int) != only:
+            raise WrongKind(key, str(only))
+    for key, least in (("image_mean", -math.inf), ("image_std", 0.0)):
+        values = list_at(table, key)
+        if len(values) != CHANNELS or not all(_is_between(value, least) for value in values):
+            raise WrongKind(key, f"a list of {CHANNELS} numbers that can be used")
+
+
+def _is_between(value: JsonValue, least: float) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return least < value < _MOST_PIXELS

@@ -12,6 +12,9 @@ from packager.shape.tower import Tower
 DECODERS: Mapping[str, str] = {"qwen2_vl": "qwen2", "qwen2_5_vl": "qwen2", "qwen3_vl": "qwen3"}
 """The model types that are built with their vision tower, and the text decoder that each has."""
 
+NO_ADAPTER = "OpenVINO adds none to a model that takes pictures, llama.cpp does"
+"""Why such a package takes no adapter, as the end of a sentence."""
+
 LANGUAGE = "openvino_language_model.xml"
 """The decoder, which takes embeddings: inputs_embeds (batch, tokens, hidden), position_ids (3,
 batch, tokens), attention_mask, beam_idx; with DeepStack visual_pos_masks (batch, tokens) and
@@ -25,6 +28,13 @@ MERGER = "openvino_vision_embeddings_merger_model.xml"
 """The layers of the tower and what makes image tokens of patches."""
 POSITIONS = "openvino_vision_embeddings_pos_model.xml"
 """Learned positions, looked up: (4, patches) to (4, patches, width)."""
+
+OWN_PLACES = (
+    *("<ov_genai_image_", "<ov_genai_video_"),
+    "<|vision_start|><|video_pad|><|vision_end|>",
+)
+"""What the engine takes for the place of a picture or a video in a prompt, besides what a template
+writes for a picture."""
 
 
 def decoder_of(shape: Shape) -> Shape:

@@ -21,12 +21,9 @@ from packager.scratch import temporary_folder
 from packager.shipping.server import engine_openvino
 from packager.shipping.server.refused import Refused
 from packager.shipping.server.settings import Settings
-from targets.openvino import pixels
+from targets.openvino import pixels, seeing
 
 # Any: the engine's own objects.
-
-_OWN_PLACES = ("<ov_genai_image_", "<ov_genai_video_")
-"""What the engine takes for the place of a picture besides what a template writes."""
 
 
 class Engine(engine_openvino.Engine):
@@ -47,7 +44,8 @@ class Engine(engine_openvino.Engine):
     def encode(self, text: str) -> list[int]:
         """Token ids of a prompt of text. Raises Refused for one that writes a place for a picture
         itself."""
-        written = next((place for place in _OWN_PLACES + places.PLACES if place in text), None)
+        own = seeing.OWN_PLACES + places.PLACES
+        written = next((place for place in own if place in text), None)
         if written is not None:
             raise Refused(f"the prompt writes {written} itself")
         return super().encode(text)

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from packager import huge_pages
 from packager.errors import bad_input, usage
 from packager.json_values import JsonDict, JsonObject, at
+from packager.pictures.prompt import CONTROL
 from packager.session import require_room
-from targets.openvino import adapter, seeing
+from targets.openvino import adapter, pixels, seeing
 from targets.openvino.scorer import Scorer, SeeingScorer, threads_of
 from targets.openvino.sizes import cache_blocks
 
@@ -29,6 +30,9 @@ class OpenVinoSession:
         self._context = at(settings, "context", int)
         self._artifact, self._settings = Path(artifact), settings
         self._sees = (self._artifact / seeing.LANGUAGE).is_file()
+        if self._sees:
+            # Looked at before the engine reads it, which divides by what stands there.
+            pixels.read(self._artifact)
         self._prefix: list[int] | None = None
         self._prefix_seen = False
         self.prefix_note = ""
@@ -206,14 +210,16 @@ class OpenVinoSession:
 PLACE = "<|vision_start|><|image_pad|><|vision_end|>"
 """What stands for a picture in a prompt. VLMPipeline writes as many tokens in the place of the
 middle one as the picture takes."""
-_OWN_PLACES = ("<ov_genai_image_", "<ov_genai_video_")
-"""What it takes for one as well."""
 
 
 def _refuse_places(prompt: str, pictures: int) -> None:
-    own = next((place for place in _OWN_PLACES if place in prompt), None)
+    own = next((place for place in seeing.OWN_PLACES if place in prompt), None)
     if own is None and prompt.count(PLACE) != pictures:
         own = PLACE
+    if own is None and pictures:
+        # The engine counts these tokens to find its pictures, and looks at no bounds.
+        rest = prompt.replace(PLACE, " ")
+        own = next((token for token in CONTROL if token in rest), None)
     if own is not None:
         raise usage(f"The prompt writes {own} itself.", "Leave it out.")
 

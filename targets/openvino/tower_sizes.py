@@ -46,7 +46,9 @@ def beside(shape: Shape, compression: Compression | None) -> Beside:
     assert shape.vision is not None
     how = None if compression is None else _storage(eight_bits(compression))
     tower, matrices, scales = _of_tower(shape.vision, how)
-    embedding = sizes.embedding_bytes(decoder_of(shape), compression)
+    # Not as a recipe with `all_layers` has that of a text model: it is a graph beside the decoder.
+    text = decoder_of(shape)
+    embedding = 2 * text.vocab * text.hidden if how is None else how.bytes(text.vocab, text.hidden)
     zeros = scales if how is not None and how.zero_points else 0
     return Beside(tower, embedding, matrices, scales, zeros)
 

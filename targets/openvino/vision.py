@@ -130,6 +130,7 @@ class VisionSession(OpenVinoSession):
         answer = self._answer(
             PLACE.join(texts), given, self._config(max_new_tokens, stop), streamer
         )
+        self._gather()
         if streamer.error is not None:
             raise streamer.error
         prepared = answer.perf_metrics.get_prepare_embeddings_duration().mean / 1000

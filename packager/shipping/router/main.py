@@ -18,8 +18,9 @@ from urllib.parse import quote
 from packager.shipping.router import check
 from packager.shipping.router.keeper import Busy, Gone, Keeper
 from packager.shipping.router.table import Entry, Table, Unknown, Unusable, read
-from packager.shipping.server import forms
+from packager.shipping.server import forms, retrieval
 from packager.shipping.server.connections import (
+    CHAT,
     LARGEST,
     LONGEST,
     TRANSCRIPTIONS,
@@ -33,6 +34,8 @@ from packager.shipping.server.refused import Refused
 KIND = "X-Qwen-Pack-Kind"
 """The header that names a kind of task; it counts before `metadata.kind`, and that before
 `model`."""
+_PATHS = (CHAT, TRANSCRIPTIONS, *retrieval.PATHS.values())
+"""What packages answer."""
 _ANSWER_S = 3600
 _PASSED_ON = ("Content-Type", "Content-Length", "Cache-Control", "Retry-After")
 
@@ -76,6 +79,10 @@ class Handler(JsonHandler):
         self.with_body(most, self._answer)
 
     def _answer(self, body: bytes) -> None:
+        if self.path not in _PATHS:
+            # Before a package is opened for it.
+            self.refuse("there is no such page", 404)
+            return
         try:
             entry = self._entry(body)
             # An engine that has ended since its last answer is started again, once.

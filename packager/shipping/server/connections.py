@@ -7,12 +7,15 @@ import select
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 # Any: sockets and addresses as Python's own servers hand them on, and JSON on its way out.
 
+CHAT = "/v1/chat/completions"
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
 LONGEST = 4 << 20
 """Bytes of a request of text at most."""
@@ -23,6 +26,9 @@ takes 25."""
 _LARGE_AT_ONCE = 4
 """Requests of more than LONGEST that are here at once."""
 _AT_ONCE = 128
+_IDLE_S, _LAST_S = 1.0, 10.0
+"""Seconds for which a client that was refused may be silent, and may go on in all."""
+_CONTINUE = "100-continue"
 _DIGITS = 15
 """Of a length at most: Python makes no number of thousands of them."""
 _KINDS = {400: "invalid_request_error", 404: "not_found_error", 413: "invalid_request_error"}
@@ -73,25 +79,55 @@ class JsonHandler(BaseHTTPRequestHandler):
         if length is None:
             return
         if length <= LONGEST:
-            answer(self.rfile.read(length))
+            answer(self._body(length))
         elif self.server.large.acquire(blocking=False):
             try:
-                answer(self.rfile.read(length))
+                answer(self._body(length))
             finally:
                 self.server.large.release()
         else:
-            self.close_connection = True
-            self.refuse("too many large requests are here: try again later", 503)
+            self._refuse_unread("too many large requests are here: try again later", 503)
+
+    def handle_expect_100(self) -> bool:
+        """The client waits until it is told to send its body: `with_body` tells it, and not before
+        it is known that the body will be read."""
+        return True
+
+    def _waits(self) -> bool:
+        return self.headers.get("Expect", "").lower() == _CONTINUE
+
+    def _body(self, length: int) -> bytes:
+        if self._waits() and self.request_version != "HTTP/1.0":
+            self.send_response_only(100)
+            self.end_headers()
+        return self.rfile.read(length)
+
+    def _refuse_unread(self, sentence: str, status: int) -> None:
+        """Refuse a request whose body stays unread. What is on its way is read and thrown away: a
+        connection that is closed before takes the answer with it (RFC 9112, 9.6)."""
+        self.close_connection = True
+        self.refuse(sentence, status)
+        if self._waits():
+            return
+        end, left = time.monotonic() + _LAST_S, 2 * LARGEST
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(_IDLE_S)
+            while left > 0 and time.monotonic() < end:
+                piece = self.rfile.read1(1 << 16)
+                if not piece:
+                    return
+                left -= len(piece)
 
     def length(self, most: int) -> int | None:
         """Bytes of the request's body; None where it does not say, or says more than `most`: then
         the refusal is sent."""
         given = self.headers.get("Content-Length", "")
         digits = given.isascii() and given.isdigit() and len(given) <= _DIGITS
-        if digits and int(given) <= most:
+        # In chunks a body is as long as they say, whatever the other header says.
+        if digits and int(given) <= most and "Transfer-Encoding" not in self.headers:
             return int(given)
-        self.close_connection = True
-        self.refuse(f"a request needs a Content-Length of at most {most}", 413)
+        self._refuse_unread(f"a request needs a Content-Length of at most {most}", 413)
         return None
 
     def gone(self) -> bool:
@@ -131,6 +167,8 @@ class JsonHandler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         if status == 503:
             self.send_header("Retry-After", "1")
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
 

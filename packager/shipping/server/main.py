@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from . import adapters, retrieval
 from . import settings as settings_file
 from .answers import Answer, Gone, Outcome, Queue
-from .connections import LARGEST, LONGEST, TRANSCRIPTIONS, BoundedServer, JsonHandler
+from .connections import CHAT, LARGEST, LONGEST, TRANSCRIPTIONS, BoundedServer, JsonHandler
 from .refused import Refused
 from .replies import Piece
 from .settings import SEEING_APART, Settings
@@ -87,7 +87,7 @@ class Handler(JsonHandler):
         if self.path == TRANSCRIPTIONS:
             self._write_down(body)
             return
-        if self.path != retrieval.PATHS.get(task, "/v1/chat/completions"):
+        if self.path != retrieval.PATHS.get(task, CHAT):
             raise Refused("there is no such page", 404)
         if task == "generate":
             # Late: vectors and scores do without.

@@ -28,6 +28,7 @@ _NOT_GIVEN = {
     "known_speaker_references": "who speaks",
 }
 """Fields that ask for what the models do not say."""
+_KEYWORDS = ("keywords", "keywords[]")
 _CONTROL = re.compile(r"<\|\w{1,40}\|>|<asr_text>")
 _NO_LIMIT = 1 << 30
 
@@ -96,11 +97,13 @@ def _refuse_others(form: forms.Form) -> None:
 
 def _context(form: forms.Form) -> str:
     """Names and words that may occur in the sound."""
-    given = [form.text("prompt") or "", ", ".join(form.fields.get("keywords[]", []))]
+    words = [word for name in _KEYWORDS for word in form.fields.get(name, [])]
+    given = [form.text("prompt") or "", ", ".join(words)]
     context = "\n".join(text for text in given if text)
     written = _CONTROL.search(context)
     if written is not None:
-        raise Refused(f"`prompt` writes {written[0]} itself: leave it out")
+        name = "prompt" if written[0] in given[0] else "keywords"
+        raise Refused(f"`{name}` writes {written[0]} itself: leave it out")
     return context
 
 
