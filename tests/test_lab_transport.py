@@ -237,3 +237,9 @@ def test_a_package_of_another_engine_is_told_where_to_measure(
         refuse_runtime("llama.cpp", None, "embed")
     assert caught.value.exit_code == ExitCode.USAGE
     refuse_runtime("llama.cpp", "python:/opt/python", "embed")
+    makes = {"runtime": {"name": "llama.cpp"}, "retrieval": {"task": "embed"}}
+    manifest.write(tmp_path / "p", {**body(tmp_path / "p"), **makes})
+    words = ["bench", str(tmp_path / "p"), "--on", "local:", "--on", "ssh://nowhere"]
+    # Once, and not as the reason of each machine.
+    assert main(words) == ExitCode.USAGE
+    assert capsys.readouterr().err.count("this one makes vectors") == 1

@@ -100,6 +100,11 @@ def test_its_package_is_whole_and_sees_the_right_thing(built: Path) -> None:
     assert right(built / "model", ASKED) >= LEAST
 
 
+def test_a_rebuild_gives_the_same_with_the_size_of_pictures_that_was_asked_for(built: Path) -> None:
+    words = ["verify", str(built), "--rebuild", "--weights", str(TRAINED)]
+    assert main(words) == ExitCode.DONE
+
+
 def test_run_answers_about_a_picture_and_the_server_says_the_same(
     built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,6 +32,7 @@ from packager.json_values import (
     object_or_empty,
     objects_at,
 )
+from packager.measure.session_settings import limit_of_artifact, most_of
 from packager.package import manifest
 from packager.package.content import MODEL_FOLDER, TEMPLATE
 from packager.package.manifest import FileEntry, Manifest
@@ -140,7 +141,7 @@ def rebuild(
         if different:
             return Rebuilt(tuple(different), tools)
         checkpoint = _called(Path(at(fetched, "folder", str)), known, work)
-        inputs = _inputs(known, fetched, added)
+        inputs = _inputs(known, runtime, fetched, added)
         job = Job(
             "convert",
             runtime.build_job,
@@ -176,7 +177,7 @@ def _refuse_what_is_not_built(known: Manifest) -> None:
         )
 
 
-def _inputs(known: Manifest, fetched: JsonObject, added: Additions) -> JsonDict:
+def _inputs(known: Manifest, runtime: Runtime, fetched: JsonObject, added: Additions) -> JsonDict:
     """What a conversion goes by besides the recipe, as the build had it."""
     contents, profile = known.contents, _profile(known)
     inputs: JsonDict = {"origin": _origin(known), "checkpoint_key": key_of(inputs_of(fetched))}
@@ -184,6 +185,7 @@ def _inputs(known: Manifest, fetched: JsonObject, added: Additions) -> JsonDict:
     inputs |= {"modality": contents.modality} if contents.modality != "text" else {}
     inputs |= {"heads": True} if _heads(known) else {}
     inputs |= {"task": contents.task} if contents.task != "generate" else {}
+    inputs |= limit_of_artifact(runtime, most_of(known))
     files = {"imatrix": added.imatrix, "calibration": added.calibration}
     return inputs | {name: str(path.absolute()) for name, path in files.items() if path is not None}
 
