@@ -36,7 +36,7 @@ def plug_ins(group: str, *, refuse_broken: bool = True) -> Iterator[metadata.Ent
             continue
         name: str | None = None
         try:
-            name = distribution.metadata["Name"]
+            name = next(iter(distribution.metadata.get_all("Name") or ()), None)
             # The first of a name on the path counts, as it does for imports, whatever it brings.
             first = metadata.distribution(name) if name else distribution
             yield from first.entry_points.select(group=group)
