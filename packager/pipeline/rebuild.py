@@ -236,7 +236,7 @@ def source_of(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
     repo_id, kind = known.contents.variant.repo_id, known.contents.source.kind
     if weights is not None:
         source = sources.parse(str(weights), repo_id)
-        return source, Checkpoint.open(Path(source.location)).shape
+        return source, _shape_of(Checkpoint.open(Path(source.location)), known)
     if kind == "local":
         folder = known.contents.source.location
         raise usage(
@@ -263,6 +263,16 @@ def source_of(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
     if kind == "dummy":
         return sources.parse("dummy", repo_id), shape
     return sources.parse("modelscope" if kind == "modelscope" else "hub", repo_id, revision), shape
+
+
+def _shape_of(checkpoint: Checkpoint, known: Manifest) -> Shape:
+    """The shape of a folder, with the encoder that the package was built with."""
+    # How large pictures may be, and how long sounds, changes nothing of what is read.
+    if known.contents.modality == "vision":
+        return checkpoint.shape.seeing(checkpoint.vision().tower, 0)
+    if known.contents.modality == "audio":
+        return checkpoint.shape.hearing(checkpoint.audio().tower, 0)
+    return checkpoint.shape
 
 
 def _heads(known: Manifest) -> bool:
