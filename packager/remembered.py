@@ -20,8 +20,10 @@ def last_answer(function: Callable[_Asked, _Answer]) -> Callable[_Asked, _Answer
     @wraps(function)
     def answer(*asked: _Asked.args, **named: _Asked.kwargs) -> _Answer:
         nonlocal last
-        if last is not None and not named and len(asked) == len(last[0]):
-            before, given_then = last
+        # Looked at once: another thread may put its own answer there meanwhile.
+        known = last
+        if known is not None and not named and len(asked) == len(known[0]):
+            before, given_then = known
             if all(map(is_, asked, before)):
                 return given_then
         given = function(*asked, **named)

@@ -7,7 +7,6 @@ distributions; targets are data. Asking for names imports no plug-in and reads n
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,29 +35,16 @@ HERE = "this-machine"
 @cache
 def _entry_points() -> dict[str, EntryPoint]:
     """Entry points by name, each once: an editable installation can be found by two ways."""
+    # It brings importlib.metadata, which takes 10 ms that commands without a runtime do not pay.
+    from packager.engines import plug_ins
+
     own_only = os.environ.get(PLUG_INS) == "0"
+    points = plug_ins(GROUP, refuse_broken=not own_only)
     return {
         point.name: point
-        for point in sorted(_installed_points(), key=lambda point: (point.name, point.value))
+        for point in sorted(points, key=lambda point: (point.name, point.value))
         if not own_only or (point.name in BUILT_IN and point.value.startswith("targets."))
     }
-
-
-def _installed_points() -> Iterator[EntryPoint]:
-    """What importlib.metadata.entry_points gives for the group, in a third of its time: of most
-    distributions nothing is parsed."""
-    # It takes 10 ms to import, which commands that need no runtime do not pay.
-    from importlib.metadata import distributions
-
-    seen: set[str] = set()
-    for distribution in distributions():
-        if GROUP not in (distribution.read_text("entry_points.txt") or ""):
-            continue
-        # The first of a distribution on the path counts, as it does for imports.
-        name = distribution.metadata["Name"].casefold()
-        if name not in seen:
-            seen.add(name)
-            yield from distribution.entry_points.select(group=GROUP)
 
 
 def runtime_names() -> tuple[str, ...]:

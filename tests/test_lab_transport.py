@@ -106,6 +106,18 @@ def test_what_is_nearly_an_address_is_told_the_address_that_it_nearly_is(
     assert caught.value.exit_code == ExitCode.USAGE
 
 
+@pytest.mark.parametrize(
+    "written", ["ssh:-oProxyCommand=x", "-x@pi5", "pi@pi5:99999", "pi5:/$(id)", "http://pi5/.."]
+)
+def test_nothing_is_proposed_that_would_be_refused(
+    written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FILE, str(tmp_path / "lab.toml"))
+    with pytest.raises(PackError) as caught:
+        parse(address_of(written))
+    assert "Did you mean" not in caught.value.message
+
+
 @given(st.text(max_size=40))
 def test_no_text_gives_a_program_a_word_that_begins_with_a_dash(text: str) -> None:
     for scheme in ("ssh://", "adb:"):
@@ -225,3 +237,9 @@ def test_a_package_of_another_engine_is_told_where_to_measure(
         refuse_runtime("llama.cpp", None, "embed")
     assert caught.value.exit_code == ExitCode.USAGE
     refuse_runtime("llama.cpp", "python:/opt/python", "embed")
+    makes = {"runtime": {"name": "llama.cpp"}, "retrieval": {"task": "embed"}}
+    manifest.write(tmp_path / "p", {**body(tmp_path / "p"), **makes})
+    words = ["bench", str(tmp_path / "p"), "--on", "local:", "--on", "ssh://nowhere"]
+    # Once, and not as the reason of each machine.
+    assert main(words) == ExitCode.USAGE
+    assert capsys.readouterr().err.count("this one makes vectors") == 1

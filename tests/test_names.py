@@ -123,6 +123,18 @@ def test_what_goes_to_a_terminal_shows_names_without_effect(
         )
 
 
+def test_json_has_null_where_a_figure_is_no_number_whatever_stands_beside_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Word(str):
+        """A text that the fast writer does not know."""
+
+    for beside in ("é", Word("é"), "half \udc80"):
+        output.emit_json("test", {"name": beside, "rate": float("nan")})
+        printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+        assert (printed["name"], printed["rate"]) == (beside, None)
+
+
 def test_the_card_holds_a_hostile_manifest_as_text() -> None:
     data = {
         "name": EVIL,

@@ -42,6 +42,41 @@ def test_a_runtime_of_another_distribution_is_found_by_its_entry_point(plug_in: 
     assert "someone" in registry.runtime_names()
 
 
+def test_what_others_left_broken_keeps_no_runtime_from_being_found(plug_in: Path) -> None:
+    for name, metadata, brings in (
+        ("unread", b"Name: unread\n", b"[console_scripts]\na = \xff:b\n"),
+        ("nameless", b"", f"[{registry.GROUP}]\nnameless = third:Adapter\n".encode()),
+        ("unlisted", b"Name: unlisted\n", b"[console_scripts]\na line without a value\n"),
+    ):
+        information = plug_in / f"{name}-1.0.dist-info"
+        information.mkdir()
+        (information / "METADATA").write_bytes(metadata)
+        (information / "entry_points.txt").write_bytes(brings)
+    assert registry.runtime_names() == (*registry.BUILT_IN[:1], "nameless", *registry.BUILT_IN[1:])
+
+
+def test_a_plug_in_whose_list_is_broken_is_named_and_can_be_left_out(
+    plug_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(plug_in, "someone", "third:Adapter\na line without a value")
+    with pytest.raises(PackError, match="What third-party brings cannot be read") as failure:
+        registry.runtime_names()
+    assert failure.value.exit_code == ExitCode.USAGE
+    monkeypatch.setenv(registry.PLUG_INS, "0")
+    assert registry.runtime_names() == registry.BUILT_IN
+
+
+def test_of_a_distribution_that_is_there_twice_the_first_counts(
+    plug_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(plug_in, "someone", "third:Adapter")
+    newer = plug_in / "newer" / "Third_Party-2.0.dist-info"
+    newer.mkdir(parents=True)
+    (newer / "METADATA").write_text("Metadata-Version: 2.1\nName: Third.Party\nVersion: 2.0\n")
+    monkeypatch.syspath_prepend(newer.parent)
+    assert "someone" not in registry.runtime_names()
+
+
 def test_plug_ins_of_others_are_left_out_where_the_variable_asks_for_it(
     plug_in: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,10 @@ _NUMBERS = {
     "--prompt": ("prompt", int),
     "--min-decode-tps": ("min_decode_tps", float),
     "--max-ttft-ms": ("max_ttft_ms", float),
+    "--documents-per-second": ("documents_per_second", float),
+    "--query-ms": ("query_ms", float),
+    "--max-image-tokens": ("max_image_tokens", int),
+    "--max-audio-seconds": ("max_audio_seconds", int),
 }
 _SIZES = {"--max-artifact-mb": "max_artifact_bytes", "--max-memory-mb": "max_memory_bytes"}
 
@@ -29,7 +33,13 @@ def changed(ask: Ask, miss: Miss, read_target: Callable[[str], Target]) -> Ask:
 
     Raises PackError where that device cannot be read.
     """
-    flag, value = shlex.split(miss.flag)
+    words = shlex.split(miss.flag)
+    for flag, value in zip(words[::2], words[1::2], strict=True):
+        ask = _with(ask, flag, value, read_target)
+    return ask
+
+
+def _with(ask: Ask, flag: str, value: str, read_target: Callable[[str], Target]) -> Ask:
     if flag in _NUMBERS:
         name, kind = _NUMBERS[flag]
         return ask.wishing(**{name: kind(value)})
@@ -44,6 +54,7 @@ def changed(ask: Ask, miss: Miss, read_target: Callable[[str], Target]) -> Ask:
         kept = tuple(pair for pair in ask.wish.min_scores or () if pair[0] != test)
         return ask.wishing(min_scores=(*kept, (test, float(least))))
     if flag == "--target":
-        return replace(ask, target=read_target(value))
+        # A machine of the lab is the device that was chosen, and not this one.
+        return replace(ask, target=read_target(value), machine=None)
     # A recipe: every one is in the table already, in the cache type of the ask.
     return replace(ask, kv=split_id(value)[2] or ask.kv)

@@ -78,7 +78,7 @@ def bench_machines(
     if len(set(addresses)) != len(addresses):
         raise usage("A machine is named twice.", "Name each once with --on.")
     # What is wrong with one is said before any is measured.
-    refuse_runtime(known.contents.runtime.name, way.agent)
+    refuse_runtime(known.contents.runtime.name, way.agent, known.contents.task)
     for address in addresses:
         refuse_way(address, way.agent)
     results = _measured(known, package, machines, way)

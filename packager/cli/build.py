@@ -24,7 +24,7 @@ from packager.cli.output import json_option, narrate
 from packager.cli.profile import profile_from, profile_options
 from packager.cli.shared_options import out_option
 from packager.errors import ExitCode, PackError, usage
-from packager.escapes import sh
+from packager.escapes import command as command_line
 
 if TYPE_CHECKING:
     from packager.cli.reach import Way
@@ -363,10 +363,12 @@ def _measured_on(package: Package, machine: str, way: Way, sustained_s: float) -
             measure_on(package.path, runtime, machine, replace(way, sustained_s=sustained_s))
         )
     except PackError as error:
+        words = ["qwen-pack", "bench", str(package.path), "--on", machine]
+        words += [] if way.agent is None else ["--agent", way.agent]
         raise PackError(
             f"The package is in {package.path}, but it was not measured on {machine}: "
             f"{error.message}",
-            f"{error.hint} Then: qwen-pack bench {sh(str(package.path))} --on {machine}",
+            f"{error.hint} Then: {command_line(words)}",
             error.exit_code,
         ) from None
     bench.save(package.path, now)

@@ -142,9 +142,10 @@ def command(
             "Neither a device nor a model is given.",
             "Write --target NAME (`qwen-pack targets` lists them) or --model ID.",
         )
+    rates = _Rates(tokens_per_day, max_cost_per_million, price_per_hour, watts, price_per_kwh)
     if finetune is not None:
-        rates = max_cost_per_million or tokens_per_day
-        if recipe is not None or show_steps or words_of(flags) or rates:
+        asked = recipe is not None or together is not None or rates != (None,) * len(rates)
+        if asked or show_steps or words_of(flags):
             raise usage(
                 "--finetune goes with --target, --model, --sequence, --batch and --gpus only."
             )
@@ -157,20 +158,20 @@ def command(
         )
     if together is not None:
         one_device = len(targets) == 1 and model is None and recipe is None
-        return _together(targets, together, flags, one_device, as_json)
-    rated = _Rates(tokens_per_day, max_cost_per_million, price_per_hour, watts, price_per_kwh)
-    wish = _wish(flags, model, recipe, (show_all, show_steps), rated)
+        others: Flags = {**rates._asdict(), "steps": show_steps}
+        return _together(targets, together, flags, others, one_device, as_json)
+    wish = _wish(flags, model, recipe, (show_all, show_steps), rates)
     return _show(targets, _answers(targets, wish), wish, as_json)
 
 
 def _together(
-    names: tuple[str, ...], uses: str, flags: Flags, one_device: bool, as_json: bool
+    names: tuple[str, ...], uses: str, flags: Flags, others: Flags, one_device: bool, as_json: bool
 ) -> int:
-    """`--with`: several models on one device."""
+    """`--with`: several models on one device; `others` are flags that it takes none of."""
     from packager.cli.fit_together import show, uses_of
     from targets import registry
 
-    use_cases = uses_of(uses, flags, one_device)
+    use_cases = uses_of(uses, {**flags, **others}, one_device)
     return show(registry.target(names[0]), use_cases, flags, registry.runtimes(), as_json)
 
 

@@ -53,8 +53,10 @@ def _indented(value: Mapping[str, object]) -> str:
     except (TypeError, UnicodeEncodeError):
         import json
 
-        # Numbers of numpy, and the half character of a file name, are Python's own alone.
-        return json.dumps(value, indent=2, ensure_ascii=False)
+        # Texts and numbers of classes of their own, and the half character of a file name, are
+        # Python's own alone; so is NaN, which becomes null by reading it again.
+        plain = json.loads(json.dumps(value), parse_constant=lambda _: None)
+        return json.dumps(plain, indent=2, ensure_ascii=False)
 
 
 def emit_table(

@@ -84,7 +84,7 @@ def address_of(named: str) -> str:
     if named not in known:
         scheme = named.casefold() in BUILT_IN
         meant = "" if scheme else did_you_mean(named, known)
-        meant = meant or did_you_mean_address(named)
+        meant = meant or did_you_mean_address(named, parse)
         name = named if _NAME.fullmatch(named) else "NAME"
         raise usage(
             f"{named!r} is neither an address nor the name of a machine.{meant}",

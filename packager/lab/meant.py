@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
+from packager.errors import PackError
 from packager.lab.transport_plugins import BUILT_IN
 
 _BARE = {"ssh": "ssh://HOST", "adb": "adb:", "local": "local:"}
@@ -13,11 +15,17 @@ _HOST = re.compile(
 )
 
 
-def did_you_mean_address(text: str) -> str:
+def did_you_mean_address(text: str, parse: Callable[[str], object]) -> str:
     """` Did you mean 'ssh://pi5'?` for `pi5`, `ssh:pi5` or scp's `pi@pi5:/mnt`; an empty string
-    where nothing is near. Whether such a machine is there is not known."""
+    where nothing is near that `parse` takes. Whether such a machine is there is not known."""
     meant = _meant(text.strip())
-    return f" Did you mean {meant!r}?" if meant and meant != text else ""
+    if meant is None or meant == text:
+        return ""
+    try:
+        parse(meant)
+    except PackError:
+        return ""
+    return f" Did you mean {meant!r}?"
 
 
 def _meant(text: str) -> str | None:

@@ -262,7 +262,7 @@ def _of_plug_in(scheme: str, address: str) -> Transport:
     if scheme not in schemes():
         others = "".join(f", {name}:..." for name in schemes())
         raise usage(
-            f"{address!r} names no device.{did_you_mean_address(address)}",
+            f"{address!r} names no device.{did_you_mean_address(address, parse)}",
             f"Give {KNOWN}{others}.",
         )
     transport: Transport = maker(scheme)(address)
@@ -301,7 +301,7 @@ def _ssh(address: str) -> Ssh:
         or parts.fragment
     ):
         raise usage(
-            f"{address!r} is not an address for ssh.{did_you_mean_address(address)}",
+            f"{address!r} is not an address for ssh.{did_you_mean_address(address, parse)}",
             f"Give {KNOWN}.",
         )
     return Ssh(host, _folder(parts.path, _home_folder()), user, port)
@@ -312,7 +312,7 @@ def _android(address: str, rest: str) -> Adb:
     # Of adb://SERIAL the serial number would be a folder on whatever device is plugged in.
     if folder.startswith("/") or (serial and not _SERIAL.fullmatch(serial)):
         raise usage(
-            f"{address!r} is not an address for adb.{did_you_mean_address(address)}",
+            f"{address!r} is not an address for adb.{did_you_mean_address(address, parse)}",
             f"Give {KNOWN}.",
         )
     return Adb(serial, _folder(slash + folder, Adb("").folder))

@@ -10,6 +10,7 @@ from packager.measure.speculation import way
 from packager.package import adapters
 from packager.package.manifest import Manifest
 from packager.package.package import DRAFT
+from packager.runtime import Runtime, Sees
 
 
 def settings_of(found: Manifest) -> JsonObject:
@@ -37,6 +38,12 @@ def most_of(package: Manifest) -> int | None:
 def image_limit(most: int | None) -> JsonObject:
     """The setting of a session that bounds its pictures."""
     return {} if most is None else {"image_max_tokens": most}
+
+
+def limit_of_artifact(runtime: Runtime, most: int | None) -> JsonObject:
+    """The same as an input of a conversion; empty where the artifact does not hold it."""
+    holds = isinstance(runtime, Sees) and runtime.image_limit_in_artifact
+    return image_limit(most) if holds else {}
 
 
 def speculation_of(found: Manifest, package: Path) -> JsonObject | None:

@@ -32,7 +32,7 @@ from packager.json_values import (
     object_or_empty,
     objects_at,
 )
-from packager.measure.session_settings import image_limit
+from packager.measure.session_settings import limit_of_artifact, most_of
 from packager.package import manifest
 from packager.package.content import MODEL_FOLDER, TEMPLATE
 from packager.package.manifest import FileEntry, Manifest
@@ -44,7 +44,7 @@ from packager.pipeline.job import Job
 from packager.pipeline.run import run_alone
 from packager.plan.additions import Additions, applied
 from packager.recipe import GROUP, REPACK, split_id
-from packager.runtime import Runtime, Sees
+from packager.runtime import Runtime
 from packager.shape import Shape, heads
 from packager.sources import Source, adapters, hub_variant
 from packager.sources.adapters import AdapterSource, inputs_of
@@ -141,7 +141,7 @@ def rebuild(
         if different:
             return Rebuilt(tuple(different), tools)
         checkpoint = _called(Path(at(fetched, "folder", str)), known, work)
-        inputs = _inputs(known, fetched, added, runtime)
+        inputs = _inputs(known, runtime, fetched, added)
         job = Job(
             "convert",
             runtime.build_job,
@@ -177,7 +177,7 @@ def _refuse_what_is_not_built(known: Manifest) -> None:
         )
 
 
-def _inputs(known: Manifest, fetched: JsonObject, added: Additions, runtime: Runtime) -> JsonDict:
+def _inputs(known: Manifest, runtime: Runtime, fetched: JsonObject, added: Additions) -> JsonDict:
     """What a conversion goes by besides the recipe, as the build had it."""
     contents, profile = known.contents, _profile(known)
     inputs: JsonDict = {"origin": _origin(known), "checkpoint_key": key_of(inputs_of(fetched))}
@@ -185,9 +185,7 @@ def _inputs(known: Manifest, fetched: JsonObject, added: Additions, runtime: Run
     inputs |= {"modality": contents.modality} if contents.modality != "text" else {}
     inputs |= {"heads": True} if _heads(known) else {}
     inputs |= {"task": contents.task} if contents.task != "generate" else {}
-    if isinstance(runtime, Sees) and runtime.image_limit_in_artifact:
-        workload = object_or_empty(known.data, "workload")
-        inputs |= image_limit(at_or_none(workload, "max_image_tokens", int))
+    inputs |= limit_of_artifact(runtime, most_of(known))
     files = {"imatrix": added.imatrix, "calibration": added.calibration}
     return inputs | {name: str(path.absolute()) for name, path in files.items() if path is not None}
 
@@ -238,7 +236,7 @@ def source_of(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
     repo_id, kind = known.contents.variant.repo_id, known.contents.source.kind
     if weights is not None:
         source = sources.parse(str(weights), repo_id)
-        return source, Checkpoint.open(Path(source.location)).shape
+        return source, _shape_of(Checkpoint.open(Path(source.location)), known)
     if kind == "local":
         folder = known.contents.source.location
         raise usage(
@@ -265,6 +263,16 @@ def source_of(known: Manifest, weights: Path | None) -> tuple[Source, Shape]:
     if kind == "dummy":
         return sources.parse("dummy", repo_id), shape
     return sources.parse("modelscope" if kind == "modelscope" else "hub", repo_id, revision), shape
+
+
+def _shape_of(checkpoint: Checkpoint, known: Manifest) -> Shape:
+    """The shape of a folder, with the encoder that the package was built with."""
+    # How large pictures may be, and how long sounds, changes nothing of what is read.
+    if known.contents.modality == "vision":
+        return checkpoint.shape.seeing(checkpoint.vision().tower, 0)
+    if known.contents.modality == "audio":
+        return checkpoint.shape.hearing(checkpoint.audio().tower, 0)
+    return checkpoint.shape
 
 
 def _heads(known: Manifest) -> bool:

@@ -30,7 +30,7 @@ from packager.measure.benchmark import NEW_TOKENS, REPEATS
 from packager.measure.benchmark import VERSION as SMOKE_VERSION
 from packager.measure.noise import allowed_attempts
 from packager.measure.pictures import VERSION as PICTURES_VERSION
-from packager.measure.session_settings import image_limit
+from packager.measure.session_settings import image_limit, limit_of_artifact
 from packager.measure.sounds import VERSION as SOUNDS_VERSION
 from packager.package import manifest
 from packager.package.floor import HasFloor
@@ -130,8 +130,7 @@ def convert(plan: Plan, fetched: Entry) -> Job:
         profile["task"] = plan.shape.task
     if plan.shape.modality != "text":
         profile["modality"] = plan.shape.modality
-    if isinstance(plan.runtime, Sees) and plan.runtime.image_limit_in_artifact:
-        profile |= image_limit(plan.workload.max_image_tokens)
+    profile |= limit_of_artifact(plan.runtime, plan.workload.max_image_tokens)
     key = key_of(
         {
             "files": inputs_of(fetched.facts),

@@ -129,7 +129,9 @@ class Sizes:
         if obstacle is None and shape.vision is not None and isinstance(runtime, Sees):
             unit = self._target.device.runs_on
             if unit not in runtime.pictures_on:
-                obstacle = f"{runtime.name} was not tried with pictures on a {unit.upper()}"
+                obstacle = (
+                    f"{runtime.name} was not tried with pictures on the device's {unit.upper()}"
+                )
         if obstacle is None and shape.audio is not None and not _hears(runtime):
             obstacle = f"{runtime.name} builds the text decoder alone here, and no audio encoder"
         if obstacle is not None:
