@@ -42,9 +42,7 @@ class PlacedRope(Rope):
     """Positions of one sequence that are given: `positions_of_tokens` (3, tokens), of which each
     pair of a head takes the one of its axis."""
 
-    def __init__(
-        self, positions: Positions, axes: Sequence[int], positions_of_tokens: Ids
-    ) -> None:
+    def __init__(self, positions: Positions, axes: Sequence[int], positions_of_tokens: Ids) -> None:
         super().__init__(positions)
         self._axes, self._placed = list(axes), positions_of_tokens
 
