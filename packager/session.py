@@ -177,6 +177,20 @@ class VisionSession(Session, Protocol):
         """(tokens, width) of what the encoder hands to the decoder, deepstack's parts behind one
         another."""
 
+    def image_places(
+        self, columns: int, rows: int, side: int
+    ) -> numpy.typing.NDArray[numpy.int64] | None:
+        """(3, tokens + 1): time, height and width at which the engine places the tokens of a
+        picture of so many image tokens, `side` pixels each, at the start of a prompt, and the text
+        after it. None where the engine does not say."""
+
+    def answer_logits(
+        self, texts: tuple[str, str], picture: Mapping[str, Any], answer: Sequence[int]
+    ) -> numpy.typing.NDArray[numpy.float32]:
+        """(answer, vocabulary): what the model says where each token of `answer` follows, behind a
+        text, a picture of whole tokens and a text as `look` takes them, from a cold cache. Raises
+        PackError (usage) when all that exceeds the context."""
+
     def look(
         self,
         texts: Sequence[str],

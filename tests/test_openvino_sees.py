@@ -18,7 +18,7 @@ from packager.checkpoint import Checkpoint
 from packager.cli import main
 from packager.errors import ExitCode
 from packager.package import manifest
-from packager.quality import embeddings, picture_limits, pictures
+from packager.quality import embeddings, picture_answer, picture_limits, pictures
 from packager.records.quality import PictureQuality
 from targets.openvino.seeing import MERGER, graphs_of
 from tests.support.make_checkpoint import Silent
@@ -73,7 +73,8 @@ def right(artifact: Path, count: int) -> int:
 
 def gate(artifact: Path) -> bool:
     """Whether the tower passes beside the unquantized one of the whole checkpoint."""
-    facts = pictures.compare(Silent(), SESSION, str(artifact), SETTINGS, Checkpoint.open(TRAINED))
+    asked = {"session": SESSION, "answers": False}
+    facts = pictures.compare(Silent(), asked, str(artifact), SETTINGS, Checkpoint.open(TRAINED))
     limits = picture_limits.limits("16-bit")
     assert limits is not None
     judged = embeddings.rows(PictureQuality.from_json(facts["pictures"]), limits, "image")
@@ -85,6 +86,9 @@ def test_its_package_is_whole_and_sees_the_right_thing(built: Path) -> None:
     contents = found.contents
     quality = contents.quality
     assert quality is not None and quality.passed and quality.pictures is not None
+    seen = quality.pictures
+    assert (seen.token_counts, seen.positions, seen.answer_own) == (1, None, 1)
+    assert seen.answer_kl_mean is not None and seen.answer_tokens == picture_answer.TOKENS
     assert contents.vision is not None
     assert contents.vision.file == f"model/{MERGER}"
     assert (contents.vision.type, contents.vision.max_image_tokens) == ("BF16", 64)

@@ -15,7 +15,7 @@ from packager.checkpoint import Checkpoint
 from packager.cli import main
 from packager.errors import ExitCode
 from packager.package import manifest
-from packager.quality import embeddings, picture_limits, pictures
+from packager.quality import embeddings, picture_answer, picture_limits, pictures
 from packager.records.quality import PictureQuality
 from targets.gguf.convert import convert
 from targets.gguf.projector import convert_projector
@@ -88,7 +88,8 @@ def right(files: Path) -> int:
 
 def gate(files: Path, grade: str) -> bool:
     """Whether the encoder passes beside the unquantized tower of the whole checkpoint."""
-    facts = pictures.compare(Quiet(), SESSION, str(files), SETTINGS, Checkpoint.open(TRAINED))
+    asked = {"session": SESSION, "answers": False}
+    facts = pictures.compare(Quiet(), asked, str(files), SETTINGS, Checkpoint.open(TRAINED))
     limits = picture_limits.limits(grade)
     assert limits is not None
     return all(
@@ -155,6 +156,12 @@ def test_its_package_is_built_judged_and_asked(
     assert main(words) == ExitCode.DONE
     quality = manifest.read(tmp_path / "out").contents.quality
     assert quality is not None and quality.passed and quality.pictures is not None
+    seen = quality.pictures
+    assert (seen.token_counts, seen.positions, seen.answer_own) == (1, 1, 1)
+    assert seen.answer_kl_mean is not None and seen.answer_tokens == picture_answer.TOKENS
+    readme = (tmp_path / "out" / "README.md").read_text()
+    assert "8 of 8 sizes get the published number of image tokens." in readme
+    assert f"A text of {picture_answer.TOKENS} tokens after a picture: divergence" in readme
     answers = []
     for number in range(6):
         one = training.example(f"held out/{number}")

@@ -27,7 +27,7 @@ def show_quality(quality: Quality | None) -> None:
         )
     elif quality.skipped:
         say(f"No divergence from the unquantized model: {quality.skipped}.")
-    for line in (*paper.noise(quality), *paper.parity(quality)):
+    for line in (*paper.noise(quality), *paper.pictures(quality), *paper.parity(quality)):
         say(line)
     for row in quality.verdicts:
         say(f"{'passed' if row.passed else 'missed, and let through'}: {sentence(row)}")

@@ -152,17 +152,20 @@ def result(plan: Plan, facts: JsonObject, why_not: str | None) -> Quality:
     if plan.shape.task != "generate":
         return retrieval_stage.result(plan, facts, why_not)
     text = {"name": plan.gate.text.name, "sha256": plan.gate.text.sha256}
-    facts = {**facts, **_parity(plan, facts)}
-    return judged(
-        {**facts, "text": text}, limits(plan.chosen.recipe.grade), why_not, plan.gate.allow_loss
-    )
+    grade = plan.chosen.recipe.grade
+    facts = {**facts, **_parity(plan, facts), "text": text, "answer_grade": grade}
+    return judged(facts, limits(grade), why_not, plan.gate.allow_loss)
 
 
 def _pictures(plan: Plan, converted: Entry) -> JsonObject | None:
-    """How image embeddings are compared; None for text alone."""
+    """How pictures are compared; None for text alone."""
     if plan.shape.vision is None or not isinstance(plan.runtime, Sees):
         return None
-    return {"session": plan.runtime.vision_session, "grade": _tower_grade(converted)}
+    return {
+        "session": plan.runtime.vision_session,
+        "grade": _tower_grade(converted),
+        "answers": why_not(plan) is None,
+    }
 
 
 def _sounds(plan: Plan, converted: Entry) -> JsonObject | None:

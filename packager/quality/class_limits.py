@@ -20,8 +20,8 @@ else:
 
 
 @cache
-def read_classes(file: Path, kind: type[Limits]) -> dict[str, Limits]:
-    """A `kind`, a dataclass of numbers above 0 and at most 1, for each class, strictest first.
+def read_classes(file: Path, kind: type[Limits], most: int = 1) -> dict[str, Limits]:
+    """A `kind`, a dataclass of numbers above 0 and at most `most`, for each class, strictest first.
     Raises PackError (exit code 6) that names file and key."""
     try:
         data = tomllib.loads(file.read_text("utf-8"))
@@ -36,6 +36,6 @@ def read_classes(file: Path, kind: type[Limits]) -> dict[str, Limits]:
         if not isinstance(table, dict) or table.keys() != wanted:
             raise bad_input(f"{where} needs exactly {', '.join(sorted(wanted))}.")
         for key, value in table.items():
-            if isinstance(value, bool) or not isinstance(value, float) or not 0 < value <= 1:
-                raise bad_input(f"{where}.{key} is not a number above 0 and at most 1.")
+            if isinstance(value, bool) or not isinstance(value, float) or not 0 < value <= most:
+                raise bad_input(f"{where}.{key} is not a number above 0 and at most {most}.")
     return {grade: kind(**table) for grade, table in classes.items()}

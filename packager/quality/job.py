@@ -131,11 +131,12 @@ def compare(
     """Parity of tokenizer, template and end of turn, and with a `reference` (the folder that the
     other job left) the divergence.
 
-    With `pictures` (`session` of the runtime, `grade` of the vision tower's weights) image
-    embeddings are compared besides, with `sounds` likewise audio embeddings, with `cache` (see
-    packager.quality.cache_type) the packaged cache type with one of 16 bits. `stops` says that the
-    weights are real, so that an answer can be expected to end. Returns `parity`, `figures` over all
-    parts, `parts[]` with the name of each, and `compare_seconds`.
+    With `pictures` (`session` of the runtime, `grade` of the vision tower's weights, `answers`, see
+    packager.quality.pictures) what is seen is compared besides, with `sounds` likewise audio
+    embeddings, with `cache` (see packager.quality.cache_type) the packaged cache type with one of
+    16 bits. `stops` says that the weights are real, so that an answer can be expected to end.
+    Returns `parity`, `figures` over all parts, `parts[]` with the name of each, and
+    `compare_seconds`.
     """
     source = Checkpoint.open(Path(checkpoint))
     make = resolve(session)
@@ -162,7 +163,7 @@ def compare(
     finally:
         model.close()
     if pictures is not None:
-        seen = looking.compare(report, at(pictures, "session", str), artifact, settings, source)
+        seen = looking.compare(report, pictures, artifact, settings, source)
         facts |= {**seen, "tower_grade": at(pictures, "grade", str)}
     if sounds is not None:
         heard = listening.compare(report, at(sounds, "session", str), artifact, settings, source)

@@ -67,6 +67,33 @@ def parity(quality: Quality) -> list[str]:
     return lines + [f"{text}." for text in compared.notes]
 
 
+def pictures(quality: Quality) -> list[str]:
+    """What was compared of pictures, a sentence a line; empty for text alone."""
+    found = quality.pictures
+    if found is None:
+        return []
+    lines = [
+        f"{found.pictures} pictures ({found.tokens} image tokens) against the unquantized vision "
+        f"tower: mean cosine {shown('cosine_mean', found.cosine_mean)}, least "
+        f"{shown('cosine_min', found.cosine_min)}."
+    ]
+    if found.sizes and found.token_counts is not None:
+        count = round(found.sizes * found.token_counts)
+        lines.append(f"{count} of {found.sizes} sizes get the published number of image tokens.")
+    if found.positions is not None:
+        lines.append(f"{found.positions:.0%} of the image tokens have the published positions.")
+    if found.answer_tokens:
+        lines.append(
+            f"A text of {found.answer_tokens} tokens after a picture: divergence "
+            f"{shown('kl_mean', found.answer_kl_mean)} on average, "
+            f"{shown('kl_max', found.answer_kl_max)} at most, same top token "
+            f"{shown('top1', found.answer_top1)}."
+        )
+    elif found.answer_skipped:
+        lines.append(f"Text after a picture was not compared: {found.answer_skipped}.")
+    return lines
+
+
 def noise(quality: Quality) -> list[str]:
     """How well the mean is known, and what a full cache of the packaged type loses; a sentence a
     line."""
@@ -122,12 +149,14 @@ def markdown(quality: Quality) -> str:
         else ""
     )
     language = "".join(f"* {escape(row)}\n" for row in parity(quality))
+    seen = "".join(f"{escape(line)}\n" for line in pictures(quality))
+    seen = f"\n{seen}" if seen else ""
     if quality.retrieval is not None:
         return f"## Quality\n\n{retrieval(quality)}{allowed}\n{_verdicts(quality)}{language}"
     if quality.skipped or quality.text is None:
         return (
             "## Quality\n\nNot compared with the unquantized model: "
-            f"{escape(str(quality.skipped))}.\n{allowed}\n{language}"
+            f"{escape(str(quality.skipped))}.\n{allowed}{seen}\n{_verdicts(quality)}{language}"
         )
     head = f"| {' | '.join(COLUMNS)} |\n| --- |{' ---: |' * (len(COLUMNS) - 1)}\n"
     body = "".join(f"| {' | '.join(map(escape, row))} |\n" for row in table(quality))
@@ -137,4 +166,4 @@ def markdown(quality: Quality) -> str:
         "unquantized model; divergence in nats.\n"
     )
     more = "".join(f"{escape(line)}\n" for line in noise(quality))
-    return f"## Quality\n\n{read}{allowed}\n{head}{body}\n{more}\n{limits}{language}"
+    return f"## Quality\n\n{read}{allowed}\n{head}{body}\n{more}{seen}\n{limits}{language}"

@@ -62,13 +62,31 @@ class RetrievalQuality(Record, frozen=True, kw_only=True):
 
 class PictureQuality(Record, frozen=True, kw_only=True):
     """Image embeddings against the unquantized vision tower's: cosines over the tokens of the
-    pictures, and how many of them are not numbers."""
+    pictures, and how many of them are not numbers.
+
+    `token_counts` is the share of `sizes` of pictures that get the published processor's number of
+    tokens, `positions` that of image tokens at the published positions in all three axes, None
+    where the engine does not say. `answer_*`: how far the `answer_tokens` of a text after a
+    picture are expected otherwise, in nats, and the share whose likeliest token is the same;
+    `answer_own` is the share of the engine's own answer that the compared logits expect as well;
+    `answer_skipped` says why that was not compared.
+    """
 
     pictures: Count = 0
     tokens: Count = 0
     broken: Count = 0
     cosine_mean: Number | None = None
     cosine_min: Number | None = None
+    sizes: Count | None = None
+    token_counts: Number | None = None
+    positions: Number | None = None
+    answer_tokens: Count | None = None
+    answer_broken: Count | None = None
+    answer_kl_mean: Number | None = None
+    answer_kl_max: Number | None = None
+    answer_top1: Number | None = None
+    answer_own: Number | None = None
+    answer_skipped: str | None = None
 
 
 ANSWER_TOKENS = 8

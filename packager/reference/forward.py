@@ -41,23 +41,47 @@ def hidden_states(
     generation takes without changing its frequencies.
     """
     shape = checkpoint.shape
-    rope = Rope(checkpoint.positions)
     ids = [token_ids(sequence, shape) for sequence in sequences]
     _check_length(shape, checkpoint.config, max(map(len, ids), default=0))
-    naming = naming_of(shape)
+    lengths = [len(sequence) for sequence in ids]
+    x = embedded(checkpoint, ids)
+    return through_layers(checkpoint, x, lengths, Rope(checkpoint.positions), report)
+
+
+def embedded(checkpoint: Checkpoint, ids: Sequence[Ids]) -> Floats:
+    """The rows of the embedding (all tokens, hidden), one sequence after the other."""
+    shape = checkpoint.shape
     first = shape.model_type == FIRST_GENERATION
-    with Weights(checkpoint, naming.body) as outer:
+    with Weights(checkpoint, naming_of(shape).body) as outer:
         embedding = f"{'wte' if first else 'embed_tokens'}.weight"
-        x = np.concatenate(
+        return np.concatenate(
             [outer.rows(embedding, sequence) for sequence in ids]
             or [np.empty((0, shape.hidden), np.float32)]
         )
-    groups = _groups([len(sequence) for sequence in ids])
+
+
+def through_layers(
+    checkpoint: Checkpoint,
+    x: Floats,
+    lengths: list[int],
+    rope: Rope,
+    report: Report,
+    added: Sequence[Floats] = (),
+) -> Floats:
+    """The state behind the last norm of tokens that are there as embeddings `x` (all tokens,
+    hidden), which is overwritten; the sequences have `lengths`. `added`, as large as `x`, are added
+    to the states behind the first layers, one each."""
+    shape = checkpoint.shape
+    naming = naming_of(shape)
+    first = shape.model_type == FIRST_GENERATION
+    groups = _groups(lengths)
     for layer in range(shape.layers):
         window = checkpoint.windows[layer]
         with Weights(checkpoint, f"{naming.body}{'h' if first else 'layers'}.{layer}.") as weights:
-            for part, lengths in groups:
-                x[part] = _layer(shape, weights, rope, x[part], lengths, layer, window)
+            for part, own in groups:
+                x[part] = _layer(shape, weights, rope, x[part], own, layer, window)
+        if layer < len(added):
+            x += added[layer]
         report.progress(layer + 1, shape.layers, "layers")
     with Weights(checkpoint, naming.body) as outer:
         weight = outer.get(f"{'ln_f' if first else 'norm'}.weight") + np.float32(norm_offset(shape))

@@ -44,12 +44,16 @@ class Rope:
 def table(positions: Positions, rows: int, length: int) -> tuple[Floats, Floats]:
     """Cosine and sine (rows, width / 2) for the first positions of a sequence of `length`
     tokens."""
-    angles = (np.arange(rows, dtype=np.float32)[:, None] * frequencies(positions, length)).astype(
-        np.float64
-    )
+    angles = np.arange(rows, dtype=np.float32)[:, None] * frequencies(positions, length)
+    return turns(positions, np.asarray(angles, np.float32))
+
+
+def turns(positions: Positions, angles: Floats) -> tuple[Floats, Floats]:
+    """Cosine and sine of angles (rows, width / 2), with the amplitude of the positions."""
+    wide = angles.astype(np.float64)
     # In double precision, so that artifacts do not differ with the processor that they were built
     # on.
-    cosine, sine = np.cos(angles) * positions.amplitude, np.sin(angles) * positions.amplitude
+    cosine, sine = np.cos(wide) * positions.amplitude, np.sin(wide) * positions.amplitude
     return cosine.astype(np.float32), sine.astype(np.float32)
 
 

@@ -18,11 +18,16 @@ TIME, HEIGHT, WIDTH = 0, 1, 2
 AXES = 3
 _TABLES = ("rope_scaling", "rope_parameters")
 _KEY = "mrope_section"
+_HYBRID = [11, 11, 10]
+"""What transformers' qwen3_5 takes where config.json is silent."""
 
 
-def axes_of(decoder: Mapping[str, Any], shape: Widths, where: str) -> tuple[int, ...]:
+def axes_of(
+    decoder: Mapping[str, Any], shape: Widths, where: str, turned: int | None = None
+) -> tuple[int, ...]:
     """The axis of every pair of a head, by the text decoder's own table of a config.json; the
-    proportions of the official checkpoints where it is silent.
+    proportions of the official checkpoints where it is silent. `turned` elements of a head have a
+    position; all where it is not given.
 
     Raises PackError (exit code 6) naming `where` and the key, for shares that are not those of the
     pairs.
@@ -30,8 +35,9 @@ def axes_of(decoder: Mapping[str, Any], shape: Widths, where: str) -> tuple[int,
     fields = Fields(decoder, where)
     tables = [fields.table(key) for key in _TABLES if key in fields and not fields.is_empty(key)]
     table = next((each for each in tables if _KEY in each), None)
-    pairs = shape.head_dim // 2
-    section = mrope_section(shape) if table is None else table.listing(_KEY)
+    pairs = (turned or shape.head_dim) // 2
+    silent = mrope_section(shape) if shape.hybrid is None else _HYBRID
+    section = silent if table is None else table.listing(_KEY)
     third = NAMINGS[shape.model_type].decoder.startswith("qwen3")
     good = len(section) == AXES and all(type(count) is int and count >= 0 for count in section)
     if table is not None and (not good or sum(section) != pairs):

@@ -225,6 +225,19 @@ class ImageEncoder:
 
         return np.ctypeslib.as_array(buffer, (chunk.tokens, self.width)).copy()
 
+    def places(self, chunk: Chunk) -> NDArray[np.int64]:
+        """(3, tokens + 1): time, height and width of a picture's tokens from position 0 on, and of
+        what comes after it."""
+        import numpy as np
+
+        tokens = self._lib.mtmd_input_chunk_get_tokens_image(chunk.handle)
+        placed = (
+            self._lib.mtmd_image_tokens_get_decoder_pos(tokens, 0, number)
+            for number in range(chunk.tokens)
+        )
+        rows = [(one.t, one.y, one.x) for one in placed]
+        return np.array([*rows, (chunk.positions,) * 3], np.int64).T
+
     def decode(self, context: Any, chunk: Chunk, buffer: Any, position: int, batch: int) -> int:
         """Put embeddings into the decoder's cache at a position; the position behind them."""
         behind = ctypes.c_int32(position)

@@ -160,6 +160,38 @@ class VisionSession(EncodedSession):
             buffer, _ = encoder.encode(image)
             return encoder.array(buffer, image)
 
+    def image_places(self, columns: int, rows: int, side: int) -> NDArray[np.int64]:
+        """See packager.session.VisionSession."""
+        encoder = self.encoder()
+        blank = {"width": columns * side, "height": rows * side}
+        with encoder.chunks(["", ""], [blank], count=True) as chunks:
+            [image] = [chunk for chunk in chunks if chunk.ids is None]
+            return encoder.places(image)
+
+    def answer_logits(
+        self, texts: tuple[str, str], picture: Mapping[str, Any], answer: Sequence[int]
+    ) -> NDArray[np.float32]:
+        """See packager.session.VisionSession."""
+        # Late: numpy comes with the engine.
+        import numpy as np
+
+        encoder = self.encoder()
+        with encoder.chunks(texts, [picture]) as chunks:
+            self._fitting(chunks, len(answer))
+            position, _ = self._read(encoder, chunks)
+        rows = [self._last()]
+        for token in answer[:-1]:
+            position = self.feed_at([token], position)
+            rows.append(self._last())
+        return np.stack(rows)
+
+    def _last(self) -> NDArray[np.float32]:
+        import numpy as np
+
+        width = self._lib.llama_vocab_n_tokens(self._vocab)
+        buffer = self._lib.llama_get_logits_ith(self._context, -1)
+        return np.ctypeslib.as_array(buffer, (width,)).copy()
+
     def look(
         self,
         texts: Sequence[str],

@@ -108,6 +108,36 @@ class SeeingScorer(Scorer):
             "deepstack_visual_embeds": np.zeros((self._deep, 1, hidden), np.float32),
         }
 
+    def behind_picture(
+        self, ids: Sequence[int], place: int, picture: NDArray[np.float32], grid: tuple[int, int]
+    ) -> NDArray[np.float32]:
+        """(tokens, vocabulary) of a prompt with one picture, its `place` the number of the token
+        that stands for it in `ids`. `picture` (image tokens, hidden x (1 + layers of DeepStack)) is
+        what the tower gives, `grid` its rows and columns; fed as openvino-genai feeds them."""
+        (rows, columns), count = grid, len(picture)
+        embeds = self.embeddings(np.asarray([list(ids)], np.int64))
+        own, *deep = np.split(picture, 1 + self._deep, axis=1)
+        embeds = np.concatenate([embeds[:, :place], own[None], embeds[:, place + 1 :]], 1)
+        total = embeds.shape[1]
+        places = np.empty((3, 1, total), np.int64)
+        places[:, 0, :place] = np.arange(place)
+        down, across = np.unravel_index(np.arange(count), (rows, columns))
+        places[:, 0, place : place + count] = place + np.stack([np.zeros(count), down, across])
+        behind = total - place - count
+        places[:, 0, place + count :] = place + max(rows, columns) + np.arange(behind)
+        mask = np.zeros((1, total), np.bool_)
+        mask[0, place : place + count] = True
+        self._request.reset_state()
+        return self._answer(
+            0,
+            {
+                "inputs_embeds": embeds,
+                "position_ids": places,
+                "visual_pos_masks": mask,
+                "deepstack_visual_embeds": np.stack(deep) if deep else np.zeros((0, 1, 1)),
+            },
+        )
+
 
 def threads_of(settings: JsonObject) -> JsonDict:
     """The property of the plug-in for the threads of a session's settings."""

@@ -22,12 +22,16 @@ from numpy.typing import NDArray
 from packager.errors import bad_input, usage
 from packager.json_values import JsonObject, at_or_none
 from packager.scratch import temporary_folder
-from packager.session import Looked
+from packager.session import Looked, require_room
 from packager.shape.tower import CHANNELS
 from targets.openvino import pixels, preprocessor, seeing
 from targets.openvino.image_encoder import ImageEncoder
 from targets.openvino.pixels import FILE, Limits
+from targets.openvino.scorer import SeeingScorer
 from targets.openvino.session import PLACE, OpenVinoSession, Streamer, load
+
+_MIDDLE = "<|image_pad|>"
+"""The token of PLACE that stands for those of the picture."""
 
 
 class VisionSession(OpenVinoSession):
@@ -72,7 +76,7 @@ class VisionSession(OpenVinoSession):
     def encoder(self) -> ImageEncoder:
         """The tower by itself; the pipeline is closed until the next answer."""
         if self._encoder is None:
-            self._pipeline = self._scorer = None
+            self._pipeline = None
             gc.collect()
             self._encoder = ImageEncoder(self._artifact, self._settings)
         return self._encoder
@@ -103,6 +107,26 @@ class VisionSession(OpenVinoSession):
         """See packager.session.VisionSession. The picture is one of whole tokens, and is not
         resized."""
         return self.encoder().encode(_pixels(picture))[0]
+
+    def image_places(self, columns: int, rows: int, side: int) -> None:
+        """See packager.session.VisionSession: the pipeline keeps its positions to itself."""
+
+    def answer_logits(
+        self, texts: tuple[str, str], picture: Mapping[str, Any], answer: Sequence[int]
+    ) -> NDArray[np.float32]:
+        """See packager.session.VisionSession. By the graphs themselves: the pipeline gives no
+        logits."""
+        before, after = (self.encode(text) for text in PLACE.join(texts).split(_MIDDLE))
+        vectors = self.embed_image(picture)
+        require_room(len(before) + len(vectors) + len(after), len(answer), self._context)
+        scorer = self._scorer
+        if not isinstance(scorer, SeeingScorer):
+            scorer = self._scorer = SeeingScorer(self._artifact, self._settings)
+        rows, columns = (int(picture[side]) // self._limits.token for side in ("height", "width"))
+        [middle] = self.encode(_MIDDLE)
+        ids = [*before, middle, *after, *answer[:-1]]
+        logits = scorer.behind_picture(ids, len(before), vectors, (rows, columns))
+        return logits[-len(answer) :].copy()
 
     def look(
         self,
