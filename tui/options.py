@@ -41,6 +41,7 @@ class Option:
     usual: str = "none"
 
 
+# Any: arguments of an Option, whose two functions share a type of their own.
 def _wish(field: str, text: Callable[[Any], str], value: Callable[[str], Any]) -> dict[str, Any]:
     def read(ask: Ask) -> str:
         known = getattr(ask.wish, field)
@@ -52,6 +53,7 @@ def _wish(field: str, text: Callable[[Any], str], value: Callable[[str], Any]) -
     return {"read": read, "write": write}
 
 
+# Any: see _wish.
 def _own(
     field: str, value: Callable[[str], Any], empty: Any = None, text: Callable[[Any], str] = str
 ) -> dict[str, Any]:

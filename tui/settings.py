@@ -192,6 +192,7 @@ def keep_key(path: Path, name: str, key: str | None) -> None:
     write_atomically(path, changed.encode())
 
 
+# Any: TOML of which nothing has been checked.
 def _table(text: str) -> dict[str, Any]:
     try:
         table = load_toml(text).get("keys", {})

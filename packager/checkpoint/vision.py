@@ -127,6 +127,7 @@ def _normalization(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation; the later of two files counts, and in it the table of the image
     processor, as for llama.cpp's converter."""
+    # Any: JSON from outside, each field checked below.
     settings: dict[str, Any] = {}
     where = ""
     for name in PREPROCESSORS:

@@ -122,6 +122,7 @@ def command(
     return _finished(work, fail_on_regression, as_json)
 
 
+# Any: values of flags, which click has checked.
 def _asked(path: Path, known: Known, flags: dict[str, Any]) -> SweepPlan:
     """The plan file with the command's flags over it."""
     from packager.errors import usage

@@ -45,6 +45,7 @@ def _start(row: tuple[str, tuple[int, int]]) -> tuple[int, int]:
     return row[1]
 
 
+# Any: JSON of which nothing has been checked.
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):

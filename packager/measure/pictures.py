@@ -53,6 +53,7 @@ class Looking:
     seed: int
     left_out: list[str] = field(default_factory=list)
 
+    # Any: figures that go to the manifest, whose type checks them.
     def figures(self, peak: Callable[[], int]) -> dict[str, Any]:
         """Fields of packager.records.Measurement; `peak` tells the most memory so far, in bytes.
 
@@ -102,6 +103,7 @@ class Looking:
             wanted = largest
         return math.isqrt(max(wanted, 0)) ** 2
 
+    # Any: figures, as above.
     def _answers(self, tokens: int) -> dict[str, Any]:
         """The first token behind a picture and a question, and the rate of those that follow."""
         side = self.model.image_side(tokens)
@@ -174,6 +176,7 @@ class Looking:
         self.left_out.append(f"pictures of {size} tokens: {why}")
 
 
+# Any: a picture as it goes to the process of a session.
 def made(side: int, seed: int) -> dict[str, Any]:
     """A square picture of slopes and blocks, another for every seed, as sessions take it."""
     import numpy as np

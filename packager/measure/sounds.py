@@ -46,6 +46,7 @@ class Listening:
     seconds: int
     left_out: list[str] = field(default_factory=list)
 
+    # Any: figures that go to the manifest, whose type checks them.
     def figures(self, peak: Callable[[], int]) -> dict[str, Any]:
         """Fields of packager.records.Measurement; `peak` tells the most memory so far, in bytes."""
         found: dict[str, Any] = {"text_peak_memory_bytes": peak()}

@@ -269,6 +269,7 @@ def place_of(name: str, checkpoint: Checkpoint) -> str:
 
 def as_float(kind: str) -> Again:
     """The weights in a type of floats: f32, f16 or bf16."""
+    # Any: NumPy's types of numbers and those of ml_dtypes have none in common.
     narrow: dict[str, Any] = {
         "f32": np.float32,
         "f16": np.float16,

@@ -123,6 +123,7 @@ def expected(
     return Expected(answer, len(after) - 1, said)
 
 
+# Any: a picture as it goes to the process of a session.
 def given(picture: NDArray[np.uint8]) -> dict[str, Any]:
     """A picture (height, width, 3) as a session takes it."""
     height, width, _ = picture.shape
@@ -138,6 +139,7 @@ def own_answer(
     return tuple(model.look(TEXTS, [given(picture)], OWN, lambda _: None).tokens)
 
 
+# Any: figures that go to the manifest, whose type checks them.
 def compared(
     report: Report,
     model: VisionSession,

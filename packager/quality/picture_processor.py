@@ -43,6 +43,7 @@ def published_tokens(width: int, height: int, side: int, least: int, most: int) 
     return columns * rows
 
 
+# Any: figures that go to the manifest, whose type checks them.
 def same(model: VisionSession, side: int) -> dict[str, Any]:
     """`sizes`, `token_counts` and `positions` of PictureQuality, of a session with SETTINGS."""
     sizes = [(round(width * side), round(height * side)) for width, height in SIZES]

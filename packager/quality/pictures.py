@@ -69,6 +69,7 @@ def lost(report: Report, model: VisionSession, tower: VisionTower, token: int) -
     )
 
 
+# Any: figures that go to the manifest, whose type checks them.
 def compare(
     report: Report,
     asked: JsonObject,

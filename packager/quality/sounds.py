@@ -135,6 +135,7 @@ def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(wide - np.log(np.exp(wide).sum(-1, keepdims=True)))
 
 
+# Any: figures that go to the manifest, whose type checks them.
 def compare(
     report: Report, session: str, artifact: str, settings: Mapping[str, Any], source: Checkpoint
 ) -> dict[str, Any]:

@@ -238,6 +238,7 @@ def audio_tower_of(config: Mapping[str, Any], decoder: Decoder, where: str) -> A
     )
 
 
+# Any: the JSON of a config.json.
 def audio_config(tower: AudioTower) -> dict[str, Any]:
     """The audio_config of an encoder, which `audio_tower_of` turns back into the same one."""
     if tower.window is not None:

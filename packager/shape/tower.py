@@ -286,6 +286,7 @@ def tower_of(config: Mapping[str, Any], decoder: Decoder, where: str) -> Tower:
     )
 
 
+# Any: the JSON of a config.json.
 def vision_config(tower: Tower) -> dict[str, Any]:
     """The vision_config of a tower, which `tower_of` turns back into the same one."""
     config: dict[str, Any] = {

@@ -113,6 +113,7 @@ def operations(tower: Sizes) -> float:
     return 2.0 * (stem + STATES * tower.depth * layer + TOKENS * hidden * tower.out)
 
 
+# Any: the JSON of a config.json.
 def config(tower: Sizes) -> dict[str, Any]:
     """The audio_config of an encoder."""
     return {

@@ -146,6 +146,7 @@ def _base_models(info: Any) -> tuple[str, ...]:
     return tuple(name for name in [*several, *tags] if isinstance(name, str))
 
 
+# Any: YAML from outside; whoever uses a field looks at it first.
 def _card(info: Any) -> dict[str, Any]:
     """What the model card says; nothing where it is no table of keys."""
     card = info.card_data

@@ -201,6 +201,7 @@ def _files(repo_id: str, revision: str) -> tuple[RemoteFile, ...]:
     )
 
 
+# Any: JSON from outside, each field checked here.
 def _file(repo_id: str, row: dict[str, Any]) -> RemoteFile:
     name, size, digest = str(row.get("Path")), row.get("Size"), row.get("Sha256")
     if type(size) is not int or size < 0 or not _DIGEST.fullmatch(str(digest)):

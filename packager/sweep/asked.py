@@ -11,6 +11,7 @@ class Compare(Record, frozen=True, kw_only=True):
     """Two candidates, each by patterns as those of an exclusion."""
 
     name: str
+    # Any: patterns of TOML, each checked where the axes are known.
     one: dict[str, Any]
     other: dict[str, Any]
 

@@ -75,10 +75,12 @@ class Cell:
         words += [] if self.profile == DEFAULT else [Path(self.profile).stem]
         return f"{' '.join(words)} for {Path(self.target).stem}"
 
+    # Any: JSON, written to the rows of a sweep.
     def to_json(self) -> dict[str, Any]:
         """JSON form, one key per field."""
         return {**asdict(self), "lora": list(self.lora)}
 
+    # Any: JSON of such a row.
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Cell:
         """From what `to_json` gave. Raises ValueError for anything else."""

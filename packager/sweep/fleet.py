@@ -336,6 +336,7 @@ class Fleet:
                 "The Dask scheduler has gone away.", "Run the same command again to continue."
             )
 
+    # Any: Dask has no type for what it knows of a worker.
     def _workers(self) -> dict[str, Any]:
         """What the scheduler knows of every worker, by address."""
         workers: dict[str, Any] = self._dask.scheduler_info(n_workers=-1)["workers"]
@@ -369,6 +370,7 @@ def _given_up(order: Order) -> Answer:
     return Answer("", error=text, exit_code=int(ExitCode.RESOURCE))
 
 
+# Any: see _workers.
 def _has(worker: dict[str, Any], resource: str) -> bool:
     return bool(worker["resources"].get(resource))
 

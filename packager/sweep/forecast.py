@@ -39,6 +39,7 @@ def _row(one: Planned) -> tuple[str, ...]:
     )
 
 
+# Any: JSON of `sweep --dry-run`: counts, bytes, and None where nothing is known.
 def totals(found: Matrix) -> dict[str, Any]:
     """Counts, bytes and seconds of the whole matrix."""
     possible = found.possible

@@ -106,7 +106,13 @@ class _Reader:
     """The checked data as a SweepPlan; names that do not exist become problems."""
 
     def __init__(
-        self, data: dict[str, Any], text: str, path: Path, known: Known, problems: Problems
+        # Any: TOML, whose keys and kinds have been checked.
+        self,
+        data: dict[str, Any],
+        text: str,
+        path: Path,
+        known: Known,
+        problems: Problems,
     ) -> None:
         self._data, self._text, self._path = data, text, path
         self._known, self._problems = known, problems
@@ -274,6 +280,7 @@ class _Reader:
             machines[target] = machine
         return machines
 
+    # Any: fields of a Workload, which `merge` checks.
     def _need(self) -> dict[str, Any]:
         from packager.need.languages import codes
         from packager.need.usecases import benchmark, use_case
@@ -295,6 +302,7 @@ class _Reader:
                 given[key] = tuple(given[key])
         return given
 
+    # Any: see __init__.
     def _tasks(self, route: dict[str, Any]) -> tuple[str, ...]:
         from packager.need.usecases import use_case
 

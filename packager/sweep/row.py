@@ -43,6 +43,7 @@ class Row(Record, frozen=True, kw_only=True):
     """
 
     id: str
+    # Any: Cell.from_json reads it.
     cell: dict[str, Any]
     status: Status
     reason: str | None = None

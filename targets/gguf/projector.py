@@ -49,6 +49,7 @@ _PROJECTORS = {
 }
 
 
+# Any: facts that go to the manifest, whose type checks them.
 def convert_projector(
     checkpoint: Path | Checkpoint,
     path: Path,
@@ -81,6 +82,7 @@ def convert_projector(
     }
 
 
+# Any: facts that go to the manifest, whose type checks them.
 def convert_audio(
     checkpoint: Path | Checkpoint,
     path: Path,
@@ -102,6 +104,7 @@ def convert_audio(
     return {**made, "projector": projector, "parameters": hearing.tower.parameters()}
 
 
+# Any: facts that go to the manifest, whose type checks them.
 def _written(
     path: Path,
     planned: list[OutTensor],

@@ -169,6 +169,7 @@ def _says(given: Given) -> JsonObject:
         _repository(head.text(f"general.base_model.{number}.repo_url"))
         for number in range(min(int(count or 0), 8))
     ]
+    # Any: what a file from outside says, as JSON.
     told: dict[str, Any] = {
         "name": head.text("general.name"),
         "base_models": [base for base in bases if base],

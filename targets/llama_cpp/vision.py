@@ -91,6 +91,7 @@ class VisionSession(EncodedSession):
     A prompt of text alone is answered without the encoder ever being loaded.
     """
 
+    # Any: JSON of a job, as of every session.
     def __init__(self, artifact: str, settings: dict[str, Any]) -> None:
         self._projector = projector_file(Path(artifact))
         self._limits = (settings.get("image_min_tokens"), settings.get("image_max_tokens"))

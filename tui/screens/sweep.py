@@ -138,6 +138,7 @@ class SweepScreen(StepScreen):
 
         clock, last, places = self.services.clock, 0.0, frozenset[int]()
         follower = Follower(self.sweep, STAGES)
+        # Any: JSON of an event.
         end: dict[str, Any] = {"state": "stopped"}
         try:
             with closing(self._job.start()) as events:

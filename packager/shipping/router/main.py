@@ -60,6 +60,7 @@ class Handler(JsonHandler):
         table = self.server.table
         names = [*table.kinds, *table.packages]
         models = [{"id": name, "object": "model", "owned_by": "qwen-pack"} for name in names]
+        # Any: JSON of answers.
         known: dict[str, Any] = {
             "/health": {"status": "ok", "in_memory": self.server.keeper.name},
             "/v1/models": {"object": "list", "data": models},

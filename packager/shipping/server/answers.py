@@ -106,6 +106,7 @@ class Outcome:
     prompt_tokens: int
     new_tokens: int = 0
     finish: str = "length"
+    # Any: JSON of an answer, in OpenAI's form.
     calls: list[dict[str, Any]] = field(default_factory=list)
     language: str | None = None
     """The one that the model named in a sound."""

@@ -68,6 +68,7 @@ class Engine:
         come."""
         options = onnxruntime_genai.GeneratorParams(self._model)
         temperature = sampling.get("temperature", 1.0)
+        # Any: options of the engine, which has no type for them.
         search: dict[str, Any] = {"max_length": len(ids) + most, "do_sample": temperature > 0}
         if temperature > 0:
             search["temperature"] = temperature

@@ -28,6 +28,7 @@ class Engine:
         # What was computed with one adapter is wrong for another, and its cache tells none apart.
         scheduler.enable_prefix_caching = not settings.choices
         scheduler.num_kv_blocks = -(-settings.context // 32) + 1
+        # Any: properties of the engine, which has no type for them.
         more: dict[str, Any] = {}
         if settings.adapters:
             added = [openvino_genai.Adapter(path) for path in settings.adapters]

@@ -18,6 +18,7 @@ _MOST = 64
 _DATA = re.compile(r"data:image/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE)
 
 
+# Any: an object from outside, see parsed.py.
 def picture_of(part: dict[str, Any], index: int, before: int) -> bytes:
     """The file in a part of a message, after `before` other ones. Raises Refused for an address
     that is no data: URL, and for what is not in base64."""

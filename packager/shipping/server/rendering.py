@@ -43,6 +43,7 @@ def _compiled(template: str) -> Template:
     return compiled
 
 
+# Any: JSON from the process that asks, and never from outside.
 def _answer(asked: dict[str, Any]) -> dict[str, str]:
     try:
         text = _compiled(asked["template"]).render(asked["variables"])

@@ -34,6 +34,7 @@ class Settings:
     end_texts: tuple[str, ...]
     sampling: dict[str, float]
     thinking_budget: int | None
+    # Any: functions in the form of OpenAI's, whose JSON schemas nobody here reads.
     tools: tuple[dict[str, Any], ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     """Variables that the engine reads when it is loaded."""
@@ -70,6 +71,7 @@ class Settings:
 def read(path: Path) -> Settings:
     """The settings in a file that `qwen-pack export` wrote; paths in it are relative to its
     folder."""
+    # Any: JSON that `of` reads field by field.
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     known = of(data, path.parent / data["package"])
     named = {
@@ -79,6 +81,7 @@ def read(path: Path) -> Settings:
     return replace(known, choices=named)
 
 
+# Any: JSON that `qwen-pack export` wrote.
 def of(data: dict[str, Any], package: Path) -> Settings:
     """The settings in what such a file holds, of the package in that folder."""
     chat = package / "chat_template.jinja"
