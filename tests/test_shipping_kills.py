@@ -216,12 +216,19 @@ def test_pieces_of_somebody_elses_archive_are_named_and_never_mixed(
     assert main(unpack) == ExitCode.DONE
 
 
+def terminate_itself() -> None:
+    """SIGTERM to this process, where the command takes it: else the test ends, and not the
+    suite."""
+    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    signal.raise_signal(signal.SIGTERM)
+
+
 def test_an_interruption_that_python_made_another_error_of_is_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stages(self: BuildCache) -> list[tuple[str, int, float]]:
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
+            terminate_itself()
         except KeyboardInterrupt as interruption:
             # As `type.__new__` says it of a member's __set_name__ in Python 3.11.
             raise RuntimeError("Error calling __set_name__") from interruption
@@ -243,7 +250,7 @@ def test_an_interruption_that_was_lost_on_its_way_still_ends_with_its_exit_code(
 
     class Lost:
         def __del__(self) -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
+            terminate_itself()
 
     def stages(self: BuildCache) -> list[tuple[str, int, float]]:
         Lost()
