@@ -65,7 +65,7 @@ test: $(VENV)/.test
 	$(SUITE) -m 'not thorough'
 
 test-thorough: $(VENV)/.test
-	$(SUITE) -m thorough
+	QWEN_PACK_HUGE_PAGES=1 $(SUITE) -m thorough
 
 # Agents are compiled for four minutes each, once: a folder of their own keeps them, for the tests of the suite as well.
 AGENTS ?= x86_64 aarch64 armv8.2-dotprod armv8.6-i8mm riscv64 riscv64-rvv

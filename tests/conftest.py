@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import re
@@ -41,6 +42,10 @@ for _variable, _value in (
     ("GOMP_SPINCOUNT", "0"),
 ):
     os.environ.setdefault(_variable, _value)
+
+# A child that is forked shares the memory of its parent's modules: putting that into huge pages
+# would copy it a thousand times. The thorough tier leaves it on.
+os.environ.setdefault("QWEN_PACK_HUGE_PAGES", "0")
 
 # A thousand children import the same modules: somebody who keeps no bytecode would compile them anew
 # for each, and pytest would rewrite every file of tests again in every worker.
@@ -177,6 +182,23 @@ def warm_start(jobs_of_tests: None) -> Iterator[Any]:
 
     with servers() as warm:
         yield warm
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_signal_stack() -> Iterator[None]:
+    """OpenVINO gives signals a stack of its own and unmaps it with its last model: whatever signal
+    Python handles afterwards would end the process."""
+    yield
+    if "openvino" in sys.modules and sys.platform == "linux":
+        _handle_signals_on_the_usual_stack()
+
+
+def _handle_signals_on_the_usual_stack() -> None:
+    class Stack(ctypes.Structure):
+        _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+    disabled = 2
+    ctypes.CDLL(None).sigaltstack(ctypes.byref(Stack(None, disabled, 0)), None)
 
 
 @pytest.fixture(autouse=True, scope="module")
