@@ -34,9 +34,8 @@ def plug_ins(group: str, *, refuse_broken: bool = True) -> Iterator[metadata.Ent
             continue
         if not brings:
             continue
-        name: str | None = None
+        name = _name_of(distribution)
         try:
-            name = next(iter(distribution.metadata.get_all("Name") or ()), None)
             # The first of a name on the path counts, as it does for imports, whatever it brings.
             first = metadata.distribution(name) if name else distribution
             yield from first.entry_points.select(group=group)
@@ -48,6 +47,14 @@ def plug_ins(group: str, *, refuse_broken: bool = True) -> Iterator[metadata.Ent
                     f"{_ENTRY_POINTS} is not valid.",
                     "Install it again, remove it, or set QWEN_PACK_PLUGINS=0.",
                 ) from None
+
+
+def _name_of(distribution: metadata.Distribution) -> str | None:
+    try:
+        return next(iter(distribution.metadata.get_all("Name") or ()), None)
+    except (OSError, TypeError, ValueError):
+        # Without METADATA, or where it is empty, Python 3.11 reads None as a text.
+        return None
 
 
 def missing_engine(runtime: Runtime, tools: Tools | None = None) -> PackError | None:
