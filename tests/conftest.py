@@ -186,8 +186,8 @@ def warm_start(jobs_of_tests: None) -> Iterator[Any]:
 
 @pytest.fixture(autouse=True, scope="module")
 def own_signal_stack() -> Iterator[None]:
-    """OpenVINO gives signals a stack of its own and unmaps it with its last model: whatever signal
-    Python handles afterwards would end the process."""
+    """Two Cores of OpenVINO that go in the order in which they came leave signals a stack that is
+    gone (targets/openvino/shared_core.py), and tests and openvino-genai open Cores of their own."""
     yield
     if "openvino" in sys.modules and sys.platform == "linux":
         _handle_signals_on_the_usual_stack()

@@ -24,6 +24,7 @@ from targets.openvino.seeing import MERGER, graphs_of
 from tests.support.make_checkpoint import Silent
 from tests.test_sees import (
     TRAINED,
+    answered,
     cut_off,
     damaged,
     merged_otherwise,
@@ -57,18 +58,7 @@ def right(artifact: Path, count: int) -> int:
     """How many of the held-out questions are answered word for word."""
     from targets.openvino.vision import VisionSession
 
-    session, found = VisionSession(str(artifact), SETTINGS), 0
-    try:
-        for number in range(count):
-            one = training.example(f"held out/{number}")
-            height, width, _ = one.rgb.shape
-            picture = {"data": one.rgb.tobytes(), "width": width, "height": height}
-            texts = ["<|im_start|>user\n", f"{one.question}<|im_end|>\n<|im_start|>assistant\n"]
-            seen = session.look(texts, [picture], 12, lambda _: None)
-            found += session.decode(seen.tokens) == one.answer
-    finally:
-        session.close()
-    return found
+    return answered(VisionSession(str(artifact), SETTINGS), count)
 
 
 def gate(artifact: Path) -> bool:

@@ -19,6 +19,7 @@ from packager.shape import Shape
 from packager.shape.tower import CHANNELS, FRAMES, MERGE, WINDOW, WINDOWED, Tower, tower_of
 from targets.openvino import pixels, seeing
 from targets.openvino.scorer import threads_of
+from targets.openvino.shared_core import shared_core
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 """What a graph takes or gives, by name."""
@@ -34,12 +35,11 @@ class ImageEncoder:
         self._mean, self._deviation = (
             np.asarray(list_at(table, key), np.float32) for key in ("image_mean", "image_std")
         )
-        core = openvino.Core()
         self._graphs: dict[str, openvino.InferRequest] = {}
         for name in seeing.graphs_of(self._tower):
             if not (artifact / name).is_file():
                 raise bad_input(f"{artifact} holds no {name}.", "Build the package again.")
-            compiled = core.compile_model(artifact / name, "CPU", threads_of(settings))
+            compiled = shared_core().compile_model(artifact / name, "CPU", threads_of(settings))
             self._graphs[name] = compiled.create_infer_request()
 
     def encode(self, picture: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:

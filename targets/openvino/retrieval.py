@@ -18,6 +18,7 @@ from packager.errors import bad_input
 from packager.json_values import JsonDict, JsonObject, at, at_or_none
 from packager.measure.batches import groups, refuse_longer, side_by_side
 from targets.openvino import pooled
+from targets.openvino.shared_core import shared_core
 from targets.openvino.skeleton import GRAPH
 
 _CUT = 4
@@ -40,7 +41,7 @@ class Session:
                 _pool(model, self._head)
             properties: JsonDict = {"INFERENCE_NUM_THREADS": self.threads}
             self._request: Any = (
-                openvino.Core().compile_model(model, "CPU", properties).create_infer_request()
+                shared_core().compile_model(model, "CPU", properties).create_infer_request()
             )
         except RuntimeError as error:
             lines = [line for line in str(error).splitlines() if line and "src/" not in line]

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from packager.errors import bad_input
 from packager.json_values import JsonDict, JsonObject, at
 from packager.session import LOGITS_BLOCK
 from targets.openvino import adapter, seeing
+from targets.openvino.shared_core import shared_core
 
 
 class Scorer:
@@ -25,13 +25,12 @@ class Scorer:
 
     def __init__(self, artifact: Path, settings: JsonObject) -> None:
         properties: JsonDict = {"KV_CACHE_PRECISION": settings["kv"], **threads_of(settings)}
-        core = openvino.Core()
         model: Any = artifact / self._graph
         added = adapter.given(settings)
         if added:
-            model = core.read_model(model)
+            model = shared_core().read_model(model)
             adapter.add(model, added)
-        compiled = core.compile_model(model, "CPU", properties)
+        compiled = shared_core().compile_model(model, "CPU", properties)
         self._names = {name for port in compiled.inputs for name in port.get_names()}
         if (
             not self._fed <= self._names
@@ -82,7 +81,7 @@ class SeeingScorer(Scorer):
 
     def __init__(self, artifact: Path, settings: JsonObject) -> None:
         super().__init__(artifact, settings)
-        table = openvino.Core().compile_model(
+        table = shared_core().compile_model(
             artifact / seeing.EMBEDDINGS, "CPU", threads_of(settings)
         )
         self._table = table.create_infer_request()
