@@ -56,9 +56,11 @@ demo: $(VENV)/.demo
 
 # A file's tests stay together, so that what its fixtures build is built once. A worker that an engine takes down is one failed
 # test: so many may be replaced that an engine which dies at every use does not end the run.
-# Two workers more than processors, four at most: tests wait for children that start and for screens that settle.
+# Two workers more than processors, as tests wait for children that start and for screens that settle; twelve at most, and no more
+# than one for every 4 GiB of memory.
 # What is marked `thorough` is a variant of what a cheaper test proves; what must hold before a change lands is both (.ci/run).
-WORKERS = $$($(PYTHON) -c 'import os; print(min(4, 2 + (os.cpu_count() or 1)))')
+WORKERS = $$($(PYTHON) -c 'import os; gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30; \
+	print(max(1, min(12, 2 + (os.cpu_count() or 1), gib // 4)))')
 SUITE = $(BIN)/pytest -n $(WORKERS) --dist loadfile --max-worker-restart 400
 
 test: $(VENV)/.test
