@@ -6,7 +6,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 INPUTS := pyproject.toml constraints.txt
 COMPILER := $(BIN)/python -P packager/engine_check/compiler.py
-RIGHT_FLAGS = leave_out="$$($(COMPILER))"; CFLAGS="$$CFLAGS $$leave_out" CXXFLAGS="$$CXXFLAGS $$leave_out"
+RIGHT_FLAGS = leave_out="$$($(COMPILER))"; link="$$($(COMPILER) --link)"; CFLAGS="$$CFLAGS $$leave_out" \
+	CXXFLAGS="$$CXXFLAGS $$leave_out" LDFLAGS="$$LDFLAGS $$link"
 
 # The bytes of quantized weights must not depend on compiler and architecture: ggml rounds every product (docs/systems.md).
 export CFLAGS := $(CFLAGS) -ffp-contract=off
@@ -37,7 +38,8 @@ $(VENV)/.demo: $(INPUTS) | $(VENV)/.made
 	@touch $@
 
 # llama-cpp-python is compiled here when pip has no wheel of it yet: about five minutes on two cores, once. Compilers that break
-# AMX leave it out, and a wheel that one of them made before is made anew; see packager/engine_check/compiler.py.
+# AMX leave it out, those that copy the C++ library into every library are told to share it, and a wheel that one of them made
+# before is made anew; see packager/engine_check/compiler.py.
 $(VENV)/.test: $(INPUTS) | $(VENV)/.made
 	@echo "Installing qwen-pack with all engines and the test tools into $(VENV): several minutes, once."
 	@$(RIGHT_FLAGS) $(PIP) -e '.[all,dev]'

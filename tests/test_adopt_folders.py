@@ -76,6 +76,7 @@ def described(place: Path, out: Path) -> dict[str, Any]:
     return dict(resolve(model.describe)(Silent(), files=files, out=str(out)))
 
 
+@pytest.mark.thorough("test_a_folder_of_the_model_builder_is_named_by_how_its_matrices_are_stored")
 def test_a_folder_of_optimum_intel_is_named_by_how_its_matrices_are_stored(
     openvino_folder: Path, tmp_path: Path
 ) -> None:
@@ -130,6 +131,7 @@ def test_a_folder_of_the_hub_is_taken_from_its_cache(
     assert described(origin.path, tmp_path / "out")["template"] is True
 
 
+@pytest.mark.thorough("test_a_folder_of_the_model_builder_is_named_by_how_its_matrices_are_stored")
 def test_matrices_that_no_recipe_stores_so_are_a_mixture_of_its_own(
     openvino_folder: Path, onnx_folder: Path
 ) -> None:
@@ -154,6 +156,7 @@ def test_matrices_that_no_recipe_stores_so_are_a_mixture_of_its_own(
     assert AdoptedOnnx(replace(other, known=None)).how_to_run(recipe, {"context": 256})
 
 
+@pytest.mark.thorough("test_a_folder_of_the_model_builder_is_named_by_how_its_matrices_are_stored")
 def test_a_checkpoint_with_a_conversion_beside_it_stays_a_checkpoint(
     openvino_folder: Path, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from packager.errors import ExitCode, PackError
 from packager.package import manifest
 from packager.runtime import Laddered
 from packager.shipping.server import settings as settings_file
-from targets import registry
+from targets import llama_cpp, registry
 from tests.conftest import REPOSITORY
 from tests.support.shipping_packages import exported, gguf_package
 from tests.support.surviving import engine_of
@@ -262,6 +262,45 @@ def test_the_compiler_of_this_machine_is_asked_and_what_it_breaks_is_left_out() 
     assert run.stdout.split() == (
         list(compiler.FLAGS) if made is not None and compiler.breaks(made) else []
     )
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not Path("/usr/bin/g++").exists(), reason="needs GCC on Linux"
+)
+def test_a_compiler_that_copies_the_cxx_library_into_every_library_is_told_to_share_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copying = tmp_path / "c++"
+    copying.write_text('#!/bin/sh\nexec /usr/bin/g++ -static-libstdc++ "$@"\n')
+    copying.chmod(0o755)
+    assert compiler.carries_copy([str(copying)]) is True
+    assert compiler.link_flags([str(copying)]) == compiler.LINK_FLAGS
+    assert compiler.carries_copy([str(copying)], compiler.LINK_FLAGS) is False
+    assert compiler.link_flags(["/usr/bin/g++"]) == ()
+    assert compiler.link_flags(["/nowhere/c++"]) == ()
+    monkeypatch.setenv("CXX", str(copying))
+    assert compiler.main(["--link"]) == 0
+    assert capsys.readouterr().out.split() == list(compiler.LINK_FLAGS)
+    # Where the system has no C++ library to share, nothing is said that would stop the linker.
+    monkeypatch.setattr(compiler, "LINK_FLAGS", ("-l:libnowhere.so.6",))
+    assert compiler.link_flags([str(copying)]) == ()
+
+
+def test_a_llama_cpp_with_copies_of_the_cxx_library_is_installed_anew_in_another_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: Any = llama_cpp._ladder
+    monkeypatch.setattr(compiler, "installed", lambda: tmp_path / "libggml-cpu.so")
+    (tmp_path / "libllama.so").write_bytes(b"\x7fELF libm.so.6 libstdc++.so.6")
+    assert made.__wrapped__().reinstall.startswith("pip install --force-reinstall")
+    (tmp_path / "libllama.so").write_bytes(b"\x7fELF libm.so.6")
+    assert "-l:libstdc++.so.6" in made.__wrapped__().reinstall.partition("pip install")[0]
+    if sys.platform == "linux":
+        monkeypatch.setattr(compiler, "link_flags", lambda: compiler.LINK_FLAGS)
+        assert compiler.main(["--installed-is-broken"]) == 0
+        monkeypatch.setattr(compiler, "link_flags", tuple)
+        monkeypatch.setattr(compiler, "flags", tuple)
+        assert compiler.main(["--installed-is-broken"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ def run(transport: Any, agents: list[Agent]) -> tuple[Agent, Path]:
             return stop.value.agent, Path(started.split()[-1])
 
 
+@pytest.mark.thorough("test_a_device_that_does_not_know_an_instruction_gets_the_next_agent")
 def test_over_ssh_too_what_ended_the_agent_is_told_and_the_next_one_taken(
     agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

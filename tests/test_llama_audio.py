@@ -303,6 +303,7 @@ class TestThePackage:
         wrong = within(folder, "run", str(built), "--audio", str(folder / "b.wav"))
         assert wrong.returncode == 6 and "is a picture" in wrong.stderr
 
+    @pytest.mark.thorough("test_a_sound_is_written_down_in_pieces")
     def test_it_is_served_and_what_is_no_sound_is_refused(self, built: Path, folder: Path) -> None:
         soundfile = pytest.importorskip("soundfile", reason="the extra for sound")
         pytest.importorskip("soxr", reason="the extra for sound")

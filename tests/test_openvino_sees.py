@@ -106,6 +106,7 @@ def test_it_takes_no_adapter_and_a_rebuild_gives_its_files_again(
     assert main(again) == ExitCode.DONE, capsys.readouterr()
 
 
+@pytest.mark.thorough("test_its_package_is_whole_and_sees_the_right_thing")
 def test_run_answers_about_a_picture_and_the_server_says_the_same(
     built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -290,6 +290,9 @@ def test_a_taken_port_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.skipif(
     browser.program() is None, reason="needs a Chromium: " + ", ".join(browser.PROGRAMS)
 )
+@pytest.mark.thorough(
+    "test_the_whole_way_from_a_device_to_a_package_and_its_deletion_by_keys_alone"
+)
 def test_a_browser_drives_one_build_from_the_first_key_to_the_package(
     served: Served, tmp_path: Path
 ) -> None:

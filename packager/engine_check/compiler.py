@@ -1,11 +1,16 @@
-"""Does this machine's C++ compiler break AMX? Prints the flags that leave AMX out where it does,
-and nothing where it does not.
+"""Does this machine's C++ compiler break llama.cpp? Prints the flags that mend it where it does,
+and nothing where it does not: those that leave AMX out, and with `--link` those of the linker.
 
 Older GCCs (12.2 is one) name 8 of the 64 bytes that LDTILECFG reads as its operand, so an
 optimizer drops the stores of the others, and the first product of llama.cpp on a processor with
 AMX ends with a general protection fault (ggml-org/llama.cpp issue 20824). The compiler itself is
 asked, as distributions mend older versions: what it makes of a function that fills a configuration
 and loads it must still hold the function's argument.
+
+Some installations of GCC put a copy of the C++ library into every library that they link, as where
+none but the static one was found. llama.cpp is several libraries in one process, and what one copy
+made (a locale) is no thing of the other's: it ends with SIGSEGV where a model is opened. So a small
+library is linked, and where it does not name the system's C++ library, that one is named.
 
 A program of its own, for the standard library alone: it runs before anything is installed.
 """
@@ -18,6 +23,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 FLAGS = ("-mno-amx-tile", "-mno-amx-int8", "-mno-amx-bf16")
@@ -34,6 +40,18 @@ extern "C" void configure(unsigned char rows) {
 _ARGUMENT = ("%dil", "%edi", "%rdi", "%cl", "%ecx", "%rcx")
 """Registers that hold the first argument, of Unix and of Windows."""
 _LIMIT_S = 60
+
+LINK_FLAGS = ("-Wl,--push-state,--no-as-needed", "-l:libstdc++.so.6", "-Wl,--pop-state")
+"""What makes a library take the system's C++ library, in front of a copy."""
+SHARED = (b"libstdc++.so", b"libc++.so")
+"""Names of the C++ library that a library holds which does not hold a copy."""
+_FORMATTED = """#include <sstream>
+extern "C" unsigned long formatted(double number) {
+    std::ostringstream out;
+    out << number;
+    return out.str().size();
+}
+"""
 
 
 def flags(compiler: list[str] | None = None) -> tuple[str, ...]:
@@ -65,6 +83,41 @@ def breaks(made: str) -> bool:
     return not any(register in line for line in made.splitlines() for register in _ARGUMENT)
 
 
+def link_flags(compiler: list[str] | None = None) -> tuple[str, ...]:
+    """What the linker must be told by a compiler that puts a copy of the C++ library into each
+    library; empty for any other, where it does not help, and on systems other than Linux."""
+    command = compiler or _default()
+    if not command or sys.platform != "linux":
+        return ()
+    carries = carries_copy(command)
+    return LINK_FLAGS if carries and carries_copy(command, LINK_FLAGS) is False else ()
+
+
+def carries_copy(compiler: list[str], flags: tuple[str, ...] = ()) -> bool | None:
+    """Whether a library that the compiler links holds the C++ library itself; None where it links
+    none."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder, "made.so")
+        # The flags stand where LDFLAGS stand in CMake's rules: in front of what is linked.
+        command = [*compiler, "-shared", "-fPIC", *flags, "-o", str(made), "-x", "c++", "-"]
+        try:
+            run = subprocess.run(
+                command, input=_FORMATTED, capture_output=True, text=True, timeout=_LIMIT_S
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return holds_copy(made) if run.returncode == 0 else None
+
+
+def holds_copy(library: Path) -> bool:
+    """Whether a library of C++ names no library that it would share with others."""
+    try:
+        content = library.read_bytes()
+    except OSError:
+        return False
+    return not any(name in content for name in SHARED)
+
+
 def compiled_in(library: Path) -> bool:
     """Whether a library of llama.cpp was compiled for AMX."""
     try:
@@ -81,8 +134,8 @@ def _default() -> list[str] | None:
     return named or ([compiler] if compiler else None)
 
 
-def _installed() -> Path:
-    """Where the CPU library of llama-cpp-python lies in this interpreter's packages."""
+def installed() -> Path:
+    """Where the CPU library of llama-cpp-python would lie in this interpreter's packages."""
     from importlib.util import find_spec
 
     spec = find_spec("llama_cpp")
@@ -91,11 +144,14 @@ def _installed() -> Path:
 
 
 def main(arguments: list[str]) -> int:
-    """`--installed-is-broken` says by its exit code 0 that the installed llama.cpp has AMX by a
-    compiler that breaks it."""
+    """`--link` prints flags of the linker. `--installed-is-broken` says by its exit code 0 that the
+    installed llama.cpp was made by a compiler that breaks it: that it has AMX, or copies of the C++
+    library."""
     if "--installed-is-broken" in arguments:
-        return 0 if flags() and compiled_in(_installed()) else 1
-    print(" ".join(flags()))
+        amx = bool(flags()) and compiled_in(installed())
+        copies = bool(link_flags()) and holds_copy(installed().with_name("libllama.so"))
+        return 0 if amx or copies else 1
+    print(" ".join(link_flags() if "--link" in arguments else flags()))
     return 0
 
 

@@ -4,6 +4,7 @@ imports no engine."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -282,9 +283,15 @@ class LlamaCpp:
 
 @cache
 def _ladder() -> Ladder:
+    from packager.engine_check import compiler
     from packager.engine_check.ladder import read
 
-    return read(Path(__file__).with_name("ladder.toml"))
+    ladder = read(Path(__file__).with_name("ladder.toml"))
+    if compiler.holds_copy(compiler.installed().with_name("libllama.so")):
+        # Its compiler would copy the C++ library into each library again.
+        flags = " ".join(compiler.LINK_FLAGS)
+        return replace(ladder, reinstall=f'LDFLAGS="{flags}" {ladder.reinstall}')
+    return ladder
 
 
 def _weighed(recipe: Recipe) -> bool:
