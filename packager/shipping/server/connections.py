@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedReader
 from typing import Any
 
+from packager.errors import usage
+
 from .pacing import Incoming, Outgoing, TooSlow
 
 # Any: sockets and addresses as Python's own servers hand them on, and JSON on its way out.
@@ -48,9 +50,24 @@ class BoundedServer(ThreadingHTTPServer):
     request_queue_size = 64
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        super().__init__(address, handler)
+        """Raises PackError (usage) for an address that cannot be used."""
+        host, port = address
+        if ":" in host:
+            self.address_family = socket.AF_INET6
+        try:
+            super().__init__(address, handler)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or "it is no port"
+            raise usage(
+                f"Port {port} on {host} cannot be used: {reason}.",
+                "Choose another with --port or --host.",
+            ) from None
         self.connections = threading.BoundedSemaphore(_AT_ONCE)
         self.large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
+
+    def address_of(self, host: str) -> str:
+        """Where a client finds it, by the host that it was started with."""
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.server_port}/v1"
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """A thread for a connection; one too many is closed."""
