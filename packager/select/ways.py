@@ -82,16 +82,16 @@ def ways_of(
         ]
         ranked = [*enumerate(own), *((len(own), recipe) for recipe in others)]
         by_quality = {recipe.weights: order for order, recipe in enumerate(runtime.recipes())}
-        held = {recipe.id: _held(runtime, recipe, task) for _, recipe in ranked}
+        back = {recipe.id: _held(runtime, recipe, task) for _, recipe in ranked}
         found = [
             Way(
                 runtime,
                 recipe,
-                (place, len(own) if held[recipe.id] else order),
+                (place, len(own) if back[recipe.id] else order),
                 _coarse(runtime, recipe),
                 by_quality.get(recipe.weights, len(by_quality)),
                 why.get(recipe.id),
-                held[recipe.id],
+                back[recipe.id],
             )
             for order, recipe in ranked
         ]

@@ -59,7 +59,7 @@ def held_back(recipe: Recipe, task: str) -> str | None:
     quantization = settings_of(recipe).quantization if row else None
     if row is None or quantization is None or quantization.head_bits > row.head_bits:
         return None
-    return f"{recipe.id} stands behind other recipes: {row.why}. Source: {row.source}."
+    return f"{recipe.id} comes after other recipes: {row.why}. Source: {row.source}."
 
 
 @cache

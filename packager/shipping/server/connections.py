@@ -57,7 +57,7 @@ class BoundedServer(ThreadingHTTPServer):
         try:
             super().__init__(address, handler)
         except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or "it is no port"
+            reason = getattr(error, "strerror", None) or "it is not a valid port"
             raise usage(
                 f"Port {port} on {host} cannot be used: {reason}.",
                 "Choose another with --port or --host.",
