@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 
 from packager.errors import PackError, usage
@@ -47,6 +47,20 @@ def plug_ins(group: str, *, refuse_broken: bool = True) -> Iterator[metadata.Ent
                     f"{_ENTRY_POINTS} is not valid.",
                     "Install it again, remove it, or set QWEN_PACK_PLUGINS=0.",
                 ) from None
+
+
+def plug_ins_by_name(
+    group: str,
+    counts: Callable[[metadata.EntryPoint], bool] = lambda point: True,
+    *,
+    refuse_broken: bool = True,
+) -> dict[str, metadata.EntryPoint]:
+    """Those plug-ins of a group that count, each name once: an editable installation can be found
+    by two ways, and two distributions may bring the same name. Raises PackError as `plug_ins`."""
+    points = filter(counts, plug_ins(group, refuse_broken=refuse_broken))
+    return {
+        point.name: point for point in sorted(points, key=lambda point: (point.name, point.value))
+    }
 
 
 def _name_of(distribution: metadata.Distribution) -> str | None:

@@ -208,6 +208,15 @@ class Retrieves(Protocol):
 
 
 @runtime_checkable
+class HoldsBack(Protocol):
+    """What a Runtime has besides where some of its recipes are known to lose too much in a task."""
+
+    def held_back(self, recipe: Recipe, task: str) -> str | None:
+        """Why a recipe stands behind all others for a task (generate, embed, rerank), as a sentence
+        that names its source; None where it does not."""
+
+
+@runtime_checkable
 class AnswersSeveral(Protocol):
     """What a Runtime has besides where its packages can answer several sequences at once."""
 

@@ -36,15 +36,15 @@ HERE = "this-machine"
 def _entry_points() -> dict[str, EntryPoint]:
     """Entry points by name, each once: an editable installation can be found by two ways."""
     # It brings importlib.metadata, which takes 10 ms that commands without a runtime do not pay.
-    from packager.engines import plug_ins
+    from packager.engines import plug_ins_by_name
 
     own_only = os.environ.get(PLUG_INS) == "0"
-    points = plug_ins(GROUP, refuse_broken=not own_only)
-    return {
-        point.name: point
-        for point in sorted(points, key=lambda point: (point.name, point.value))
-        if not own_only or (point.name in BUILT_IN and point.value.startswith("targets."))
-    }
+
+    def counts(point: EntryPoint) -> bool:
+        ours = point.name in BUILT_IN and point.value.startswith("targets.")
+        return ours or not own_only
+
+    return plug_ins_by_name(GROUP, counts, refuse_broken=not own_only)
 
 
 def runtime_names() -> tuple[str, ...]:
@@ -72,9 +72,12 @@ def runtime(name: str) -> Runtime:
             ExitCode.USAGE,
         ) from error
     if not isinstance(adapter, Runtime):
+        # For a plug-in of another version alone.
+        from packager.parts import missing
+
         raise usage(
             f"The runtime {name!r} ({point.value}) does not follow the contract in "
-            "packager/runtime.py.",
+            f"packager/runtime.py: it lacks {', '.join(missing(adapter, Runtime))}.",
             "Update or remove it.",
         )
     return adapter

@@ -193,15 +193,15 @@ def test_a_server_takes_the_adapters_of_its_package_alone(
     copy = Path(shutil.copytree(adapter, tmp_path / "copy"))
     with (copy / "model" / gguf_adapter.FILE).open("ab") as file:
         file.write(b"\0")
-    with pytest.raises(SystemExit, match="not what its manifest says"):
+    with pytest.raises(PackError, match="not what its manifest says"):
         served.files([str(copy)], known)
-    with pytest.raises(SystemExit, match="not an adapter package"):
+    with pytest.raises(PackError, match="not an adapter package"):
         served.files([str(base)], known)
     known.content_sha256 = "0" * 64
-    with pytest.raises(SystemExit, match="another package"):
+    with pytest.raises(PackError, match="another package"):
         served.files([str(adapter)], known)
     known.runtime = "llama.cpp"
-    with pytest.raises(SystemExit, match="takes no adapters"):
+    with pytest.raises(PackError, match="takes no adapters"):
         served.files([str(adapter)], known)
 
 

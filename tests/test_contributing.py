@@ -16,10 +16,11 @@ import pytest
 
 from packager.cli import main
 from packager.contract import build_problems, problems
+from packager.need.workload import workload_for
 from packager.runtime import BuildNeeds
 from targets import registry
 from tests.conftest import REPOSITORY
-from tests.support.plain_runtime import PlainRuntime
+from tests.support.plain_runtime import PlainRuntime, fit, target
 
 PAGE = (REPOSITORY / "docs" / "adding-a-runtime.md").read_text(encoding="utf-8")
 
@@ -183,6 +184,50 @@ def test_the_contract_names_every_breach() -> None:
         "distributions, extra, footprint, how_to_run, least_file_bytes, more_tools, name, "
         "obstacle, prefix, recipe, recipes, session, speed, tools."
     ]
+
+
+class SeesByHalf(PlainRuntime):
+    """As a plug-in of the time before a picture's limit and its units were asked for."""
+
+    session = build_job = vision_session = "tests.support.plain_runtime:no_job"
+    projector = "tower.bin"
+
+
+def test_what_an_adapter_lacks_of_a_part_that_it_has_begun_is_named() -> None:
+    lacking = (
+        "The adapter of plain lacks image_limit_in_artifact, pictures_on, which Sees in "
+        "packager.runtime asks for."
+    )
+    assert lacking in problems(SeesByHalf())
+
+    class Whole(SeesByHalf):
+        pictures_on = ("cpu",)
+        image_limit_in_artifact = False
+
+    # The name of a tower's file alone does not say what the tower is for.
+    assert not any("lacks" in breach for breach in problems(Whole()))
+
+    class Wrong(Whole):
+        pictures_on = "cpu"
+        audio_session = drafts = "nowhere_at_all:Session"
+
+    breaches = problems(Wrong())
+    assert "pictures_on is 'cpu', not a tuple of cpu, gpu, npu." in breaches
+    assert "audio_session names the module nowhere_at_all, which is not there." in breaches
+    assert any("lacks drafting, which Drafts" in breach for breach in breaches)
+
+
+def test_a_user_is_told_what_the_adapter_lacks_and_not_that_it_builds_text_alone() -> None:
+    workload = workload_for("vision")
+    device = target(runtimes=("plain",))
+    for runtime, why in (
+        (SeesByHalf(), "lacks image_limit_in_artifact, pictures_on"),
+        (PlainRuntime(), "builds the text decoder alone"),
+    ):
+        judged = fit(device, workload, "Qwen3-VL-2B-Instruct", runtimes=[runtime])
+        assert judged
+        for one in judged:
+            assert any(why in reason.has for reason in one.reasons), one.reasons
 
 
 @pytest.mark.engine

@@ -22,6 +22,9 @@ from packager.quality import embeddings, picture_answer, picture_limits, picture
 from packager.records.quality import PictureQuality
 from targets.openvino.seeing import MERGER, graphs_of
 from tests.support.make_checkpoint import Silent
+from tests.support.serving import DAMAGE, refusal
+from tests.support.serving import damaged as damaged_file
+from tests.support.shipping_packages import exported
 from tests.test_sees import (
     TRAINED,
     answered,
@@ -146,6 +149,23 @@ def test_run_answers_about_a_picture_and_the_server_says_the_same(
         finally:
             server.kill()
     assert answers[::2] == [said, said]
+
+
+def test_a_server_of_a_damaged_package_ends_with_a_sentence(built: Path, tmp_path: Path) -> None:
+    """The file of the limits of pictures, which the server reads itself, and one that the engine
+    reads."""
+    out = exported(built, "docker", tmp_path / "docker")
+    for name, kinds in (
+        ("preprocessor_config.json", list(DAMAGE)),
+        ("config.json", ["cut off", "of wrong types"]),
+        ("generation_config.json", ["of wrong types"]),
+    ):
+        for kind in kinds:
+            with damaged_file(out / "package" / "model" / name, kind):
+                code, said = refusal(out)
+            assert code == ExitCode.INPUT, (name, kind)
+            reads_it = name == "preprocessor_config.json"
+            assert (name if reads_it else "openvino does not open") in said, (name, kind)
 
 
 @pytest.mark.thorough("test_its_package_is_whole_and_sees_the_right_thing")

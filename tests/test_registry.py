@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from packager.contract.__main__ import main as contract
 from packager.errors import ExitCode, PackError
 from packager.runtime import Runtime
 from targets import registry
@@ -130,8 +132,35 @@ def test_a_plug_in_that_does_not_load_is_refused_whatever_it_raises(
 def test_a_plug_in_that_breaks_the_contract_is_refused(plug_in: Path) -> None:
     install(plug_in, "someone", "third_party_contractless:Adapter")
     (plug_in / "third_party_contractless.py").write_text("class Adapter:\n    name = 'someone'\n")
-    with pytest.raises(PackError, match="does not follow the contract"):
+    with pytest.raises(PackError, match=r"does not follow the contract .* lacks .*build_job, "):
         registry.runtime("someone")
+
+
+def test_the_contract_is_checked_of_the_plug_in_that_every_command_takes(
+    plug_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two distributions bring the same name: one search says which of them counts."""
+    for distribution, module in (("behind", "first"), ("before", "last")):
+        folder = plug_in / distribution
+        information = folder / f"{distribution}-1.0.dist-info"
+        information.mkdir(parents=True)
+        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\n")
+        (information / "entry_points.txt").write_text(
+            f"[{registry.GROUP}]\nsomeone = third_party_{module}:Adapter\n"
+        )
+        (folder / f"third_party_{module}.py").write_text(f"raise ValueError('the {module} one')")
+        monkeypatch.syspath_prepend(folder)
+    with pytest.raises(PackError, match="the last one"):
+        registry.runtime("someone")
+    done = CliRunner().invoke(contract, ["someone"])
+    assert done.exit_code == ExitCode.USAGE and "the last one" in done.output
+
+
+def test_the_contract_says_whose_list_of_plug_ins_is_broken(plug_in: Path) -> None:
+    install(plug_in, "someone", "third:Adapter\na line without a value")
+    done = CliRunner().invoke(contract, ["someone"])
+    assert done.exit_code == ExitCode.USAGE, done.output
+    assert "What third-party brings cannot be read" in done.output
 
 
 def test_every_installed_runtime_loads_and_calls_itself_what_the_registry_calls_it() -> None:

@@ -27,7 +27,8 @@ from packager.shipping.server.refused import Refused
 from packager.shipping.server.settings import Settings
 from tests.conftest import REPOSITORY
 from tests.support.retrieval import write_embedder, write_reranker
-from tests.support.serving import answering
+from tests.support.serving import answering, damaged, refusal
+from tests.support.shipping_packages import exported
 
 BUILDS = {"embed": ("openvino", "openvino:int8_asym"), "rerank": ("onnxruntime", "onnx:fp32")}
 TEXTS = ["a stone", "what is a stone? " * 4]
@@ -123,6 +124,19 @@ def post(url: str, body: Any) -> tuple[int, Any]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.load(error)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("task", list(BUILDS))
+def test_a_server_of_a_damaged_package_ends_with_a_sentence(
+    task: str, packages: dict[str, Path], tmp_path: Path
+) -> None:
+    name = {"embed": "config.json", "rerank": "tokenizer.json"}[task]
+    out = exported(packages[task], "docker", tmp_path / "out")
+    for kind in ("cut off", "of wrong types"):
+        with damaged(out / "package" / "model" / name, kind):
+            code, said = refusal(out)
+        assert code == ExitCode.INPUT and f"{BUILDS[task][0]} does not open" in said, kind
 
 
 @pytest.mark.engine

@@ -9,8 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from packager import catalog
 from packager.errors import ExitCode, PackError
+from packager.need.workload import merge
 from packager.recipe import Recipe
+from packager.select import Candidate, candidates
+from packager.select.cache_type import with_cache_type
+from targets import registry
 from tests.support.plain_runtime import GB, PLAIN, PlainRuntime, chat, fit, target
 
 
@@ -105,3 +110,71 @@ def test_any_amount_of_memory_and_any_context_get_a_verdict(memory: int, context
     )
     assert {candidate.verdict for candidate in found} <= {"chosen", "fits", "rejected"}
     assert all(candidate.reasons for candidate in found if candidate.verdict == "rejected")
+
+
+class Holding(PlainRuntime):
+    """The same, with recipes that lose too much for who chats."""
+
+    def __init__(self, *held: str) -> None:
+        super().__init__()
+        self._held = held
+
+    def held_back(self, recipe: Recipe, task: str) -> str | None:
+        held = task == "generate" and recipe.weights in self._held
+        return "It forgets. Source: a table." if held else None
+
+
+@pytest.mark.parametrize("prefer", ["smallest", "quality", "speed", "balanced", "cost"])
+def test_what_a_runtime_holds_back_for_a_task_stands_behind_all_others(prefer: Any) -> None:
+    """Also where the target's own list or the preference would put it first."""
+    device, workload = target(recipes=("plain:b4", "plain:b8")), chat(prefer=prefer)
+
+    def first(runtime: PlainRuntime, **more: Any) -> Candidate:
+        return fit(device, workload, "Qwen3-0.6B", runtimes=(runtime,), **more)[0]
+
+    before, held = first(PLAIN), Holding("b4")
+    if prefer != "quality":
+        assert before.recipe.weights == "b4"
+    found = first(held)
+    assert found.passes and found.recipe.weights in ("b8", "b16") and not found.notes
+    # Named, or where all others are coarse, it is taken, and the reason is said.
+    named = first(held, recipe="plain:b4")
+    assert named.passes and named.notes == ("It forgets. Source: a table.",)
+    every = fit(device, workload, "Qwen3-0.6B", runtimes=(held,), every=True)
+    assert [one.recipe.weights for one in every if one.held] == ["b4"]
+    places = [one.last for one in every if one.passes]
+    assert places == sorted(places)
+    narrow = target(int(0.9 * GB), recipes=("plain:b4", "plain:b8"))
+    only = fit(narrow, workload, "Qwen3-0.6B", runtimes=(Holding("b4", "b8"),))[0]
+    assert only.passes and only.held
+
+
+def test_an_embedder_keeps_its_token_embedding_in_eight_bits_where_there_is_room() -> None:
+    """As docs/retrieval.md has measured it; a reranker and a chat take what the target lists."""
+    device, variants = registry.target("android-onnx"), catalog.load()
+    onnx = (registry.runtime("onnxruntime"),)
+    for prefer in ("smallest", "quality", "speed", "balanced", "cost"):
+        workload = merge({"use_case": "embed", "prefer": prefer}, device.workload)
+        best = candidates(device, workload, variants, onnx)[0]
+        settings: Any = best.recipe.settings["quantization"]
+        assert best.verdict == "chosen" and settings["head_bits"] == 8, prefer
+    for case in ("rerank", "chat"):
+        workload = merge({"use_case": case}, device.workload)
+        assert candidates(device, workload, variants, onnx)[0].recipe.id == device.recipes[0]
+    (named,) = candidates(
+        device,
+        merge({"use_case": "embed"}, device.workload),
+        [catalog.find("Qwen3-Embedding-0.6B")],
+        onnx,
+        recipe="onnx:int4_sym_b32",
+    )
+    assert "token embedding in 4 bits" in named.notes[-1] and "docs/retrieval.md" in named.notes[-1]
+
+
+@pytest.mark.parametrize("case", ["vision", "audio", "embed"])
+def test_another_cache_type_takes_away_nothing_that_a_runtime_can_besides(case: str) -> None:
+    device = registry.target("rtx-4090")
+    runtimes = with_cache_type(registry.runtimes(), "q8_0")
+    workload = merge({"use_case": case}, device.workload)
+    best = candidates(device, workload, catalog.load(), runtimes)[0]
+    assert best.passes and best.recipe.kv == "q8_0"

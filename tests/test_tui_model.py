@@ -184,6 +184,13 @@ def test_the_pareto_front_holds_what_nothing_beats_on_all_three_axes() -> None:
     assert list(front) == ["A", "B", "C"]
 
 
+def test_what_is_held_back_for_a_task_is_on_no_front_and_counted() -> None:
+    held = Point("smallest", 1e9, 50, 60, held=True)
+    scatter = Scatter("", "predicted", (held, Point("larger", 2e9, 40, 60)))
+    assert [point.label for point in scatter.front().values()] == ["larger"]
+    assert (scatter.held, scatter.coarse) == (1, 0)
+
+
 def test_points_of_candidates_are_those_that_fit_with_the_limits_they_were_held_to() -> None:
     scatter = of_candidates(data.FOUND)
     assert len(scatter.points) == sum(one.passes for one in data.CANDIDATES)

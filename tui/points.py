@@ -38,7 +38,8 @@ class Point:
     """Bytes, tokens per second, quality (None where unknown), bits per weight as far as they tell
     two recipes apart.
 
-    `coarse` marks a recipe under 4 bits per weight, `passes` whether no rule stands against it.
+    `coarse` marks a recipe under 4 bits per weight, `held` one that is held back for the task,
+    `passes` whether no rule stands against it.
     """
 
     label: str
@@ -48,6 +49,7 @@ class Point:
     bits: float = 0.0
     coarse: bool = False
     passes: bool = True
+    held: bool = False
 
     def at(self, axis: Axis) -> float | None:
         """The value on an axis, memory in GB."""
@@ -75,12 +77,14 @@ class Scatter:
 
         Scores are those of the unquantized model: between recipes of one score the one that leaves
         more bits to a weight is the better, and a coarse one, which loses more than a larger
-        variant gains, is on no front. What a rule stands against is on none either. A point without
-        a score counts as one with none.
+        variant gains, is on no front, nor one that is held back. What a rule stands against is on
+        none either. A point without a score counts as one with none.
         """
         from packager.select.preference import pareto_front
 
-        eligible = [point for point in self.points if point.passes and not point.coarse]
+        eligible = [
+            point for point in self.points if point.passes and not point.coarse and not point.held
+        ]
         qualities = sorted({(point.quality or 0.0, point.bits) for point in eligible})
         places = {quality: float(place) for place, quality in enumerate(qualities)}
         triples = {
@@ -96,6 +100,11 @@ class Scatter:
     def coarse(self) -> int:
         """How many points are under 4 bits per weight, and so on no front."""
         return sum(point.coarse for point in self.points)
+
+    @property
+    def held(self) -> int:
+        """How many are held back for the task, and so on no front."""
+        return sum(point.held for point in self.points)
 
 
 def of_candidates(found: Found) -> Scatter:
@@ -131,6 +140,7 @@ def _point(candidate: Candidate) -> Point:
         bits,
         candidate.coarse,
         candidate.passes,
+        candidate.held,
     )
 
 

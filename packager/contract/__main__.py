@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import Any
 
 import click
 
 from packager.contract import build_problems, problems
+from packager.engines import plug_ins_by_name
 from packager.errors import ExitCode, PackError
 from packager.process import resolve
 from packager.scratch import temporary_folder
@@ -41,7 +41,10 @@ def main(runtime: str, build: bool, recipe: str | None) -> None:
 def _adapter(name: str) -> Any:
     if ":" in name:
         return _made(name, lambda: resolve(name))
-    by_name = {point.name: point for point in entry_points(group=GROUP)}
+    try:
+        by_name = plug_ins_by_name(GROUP)
+    except PackError as error:
+        raise click.UsageError(str(error)) from None
     if name not in by_name:
         raise click.UsageError(
             f"There is no runtime {name!r}. Installed: {', '.join(sorted(by_name))}."

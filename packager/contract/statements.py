@@ -12,18 +12,27 @@ from typing import Any
 
 from packager import catalog
 from packager.errors import ExitCode, PackError
+from packager.hearing import Hears
 from packager.need.workload import workload_for
+from packager.package.adapters import Adapts
+from packager.parts import missing, refusal
 from packager.predict.forecast import Speed
 from packager.predict.memory import Footprint
+from packager.predict.offload import Offloads
 from packager.python import python_command, python_environment
 from packager.quality.thresholds import grades
 from packager.recipe import Recipe, split_id
-from packager.runtime import Runtime
+from packager.runtime import Drafts, Retrieves, Runtime, Sees, Serves
 from packager.shape import Shape
 
 _SHORT, _LONG = 512, 4096
 _ISAS = ("x86_64 avx2", "aarch64 neon dotprod", "riscv64")
 _NOT_A_RECIPE = "no-such-weights"
+PARTS = (Sees, Hears, Retrieves, Drafts, Serves, Adapts, Offloads)
+"""What an adapter may have besides."""
+_DOTTED = ("vision_session", "audio_session", "retrieval_session", "serving_engine", "adapter_job")
+"""Members of them that name something in a module."""
+_UNITS = {"cpu", "gpu", "npu"}
 
 
 def problems(adapter: Any) -> list[str]:
@@ -32,17 +41,11 @@ def problems(adapter: Any) -> list[str]:
     Asks for every recipe and the smallest variant of every architecture. Needs no engine.
     """
     if not isinstance(adapter, Runtime):
-        missing = [name for name in _members() if not hasattr(adapter, name)]
-        return [f"{type(adapter).__name__} lacks {', '.join(missing)}."]
-    breaches = [*_names(adapter), *_recipes(adapter)]
+        return [f"{type(adapter).__name__} lacks {', '.join(missing(adapter, Runtime))}."]
+    breaches = [*_names(adapter), *_parts(adapter), *_recipes(adapter)]
     if not breaches:
         breaches = list(_sizes(adapter))
     return [*breaches, *_engines_imported(adapter)]
-
-
-def _members() -> tuple[str, ...]:
-    own = {*Runtime.__annotations__, *vars(Runtime)}
-    return tuple(sorted(name for name in own if not name.startswith("_")))
 
 
 def _names(adapter: Runtime) -> Iterator[str]:
@@ -52,13 +55,27 @@ def _names(adapter: Runtime) -> Iterator[str]:
         split_id(f"{adapter.prefix}:weights")
     except PackError:
         yield f"prefix {adapter.prefix!r} cannot begin the name of a recipe."
-    for member in ("build_job", "session"):
-        dotted = getattr(adapter, member)
+    for member in ("build_job", "session", *_DOTTED):
+        if not hasattr(adapter, member):
+            continue
+        dotted = str(getattr(adapter, member))
         module, colon, attribute = dotted.partition(":")
         if not (module and colon and attribute):
             yield f"{member} {dotted!r} is not written module:name."
         elif not _exists(module):
             yield f"{member} names the module {module}, which is not there."
+
+
+def _parts(adapter: Runtime) -> Iterator[str]:
+    """What an adapter can besides is asked for as a whole: with one member missing it is as if
+    none were there."""
+    for part in PARTS:
+        error = refusal(adapter, part)
+        if error is not None:
+            yield error.message
+    units = getattr(adapter, "pictures_on", ())
+    if isinstance(units, str) or not set(units) <= _UNITS:
+        yield f"pictures_on is {units!r}, not a tuple of {', '.join(sorted(_UNITS))}."
 
 
 def _exists(module: str) -> bool:

@@ -62,10 +62,9 @@ def _entry_points() -> dict[str, EntryPoint]:
     if os.environ.get(PLUG_INS) == "0":
         return {}
     # It brings importlib.metadata, whose 10 ms only an address that is not ours pays.
-    from packager.engines import plug_ins
+    from packager.engines import plug_ins_by_name
 
-    return {
-        point.name: point
-        for point in sorted(plug_ins(GROUP), key=lambda point: (point.name, point.value))
-        if _SCHEME.fullmatch(point.name) and point.name not in BUILT_IN
-    }
+    return plug_ins_by_name(
+        GROUP,
+        lambda point: point.name not in BUILT_IN and _SCHEME.fullmatch(point.name) is not None,
+    )

@@ -25,6 +25,7 @@ from packager.measure.session_settings import most_of, settings_of
 from packager.package import adapters, manifest
 from packager.package.manifest import Manifest
 from packager.package.package import MODEL
+from packager.parts import refuse_half
 from packager.pipeline import pictures, retrieval_stage, sounds
 from packager.pipeline.cache import BuildCache
 from packager.pipeline.cooling import cool
@@ -63,6 +64,7 @@ def settings_with(
 def refuse_without_adapters(runtime: Runtime, base: Manifest | None = None) -> adapters.Adapts:
     """The runtime as one that adds adapters. Raises PackError (usage) for one that does not, and
     for a base whose artifact takes none."""
+    refuse_half(runtime, adapters.Adapts)
     if not isinstance(runtime, adapters.Adapts):
         raise usage(
             f"{runtime.name} takes no adapters.",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from packager.errors import usage
 from packager.package.package import MODEL
+from packager.parts import refuse_half
 from packager.runtime import Runtime, Sees
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ def has_encoder(runtime: Runtime, artifact: Path) -> bool:
 def session_of(runtime: Runtime, package: Manifest) -> str:
     """The dotted name of the session that answers about pictures. Raises PackError (usage) for a
     package of text alone."""
+    if package.contents.vision is not None:
+        refuse_half(runtime, Sees)
     if not sees(runtime, package):
         raise usage(
             f"The package {package.name} takes no pictures: it was built for text alone.",

@@ -10,6 +10,7 @@ from packager.errors import PackError, usage
 from packager.hearing import Hears
 from packager.json_values import JsonObject
 from packager.need.usecases import SOUND, use_case
+from packager.parts import refuse_half
 from packager.pipeline.cache import BuildCache
 from packager.runtime import Runtime
 from packager.sounds import prompt, take, transcripts
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 def session_of(runtime: Runtime, package: Manifest) -> str:
     """The dotted name of the session that listens. Raises PackError (usage) for a package that
     takes no sound."""
+    if package.contents.modality == "audio":
+        refuse_half(runtime, Hears)
     if package.contents.modality != "audio" or not isinstance(runtime, Hears):
         raise usage(
             f"The package {package.name} takes no sound.",

@@ -13,6 +13,7 @@ from packager.json_values import JsonObject
 from packager.measure.speculation import NGRAM, VERSION, WIDTHS, way
 from packager.package.manifest import FileEntry
 from packager.package.package import DRAFT, MODEL
+from packager.parts import refusal
 from packager.pipeline.cache import Entry
 from packager.pipeline.intact import artifact_key, intact
 from packager.pipeline.job import Job
@@ -70,6 +71,9 @@ def obstacle(plan: Plan) -> PackError | None:
     missing = next((name for name in plan.speculate if name not in known), None)
     if missing is None:
         return None
+    half = refusal(plan.runtime, Drafts)
+    if half is not None:
+        return half
     because = f": {plan.runtime.no_drafts}" if isinstance(plan.runtime, RefusesDrafts) else ""
     return usage(
         f"Speculation of the kind {missing!r} with {plan.runtime.name} is not measured here"

@@ -9,13 +9,37 @@ from typing import Any
 
 from packager.device.target import Target
 from packager.errors import PackError, usage
+from packager.parts import members
 from packager.predict.forecast import Speed
 from packager.predict.memory import KV_BITS, Footprint
 from packager.predict.offload import Offloads, Split
 from packager.recipe import Recipe, split_id
-from packager.runtime import AnswersSeveral, BuildNeeds, InstallsItself, Runtime, Tools
+from packager.runtime import (
+    AnswersSeveral,
+    BuildNeeds,
+    Drafts,
+    HoldsBack,
+    InstallsItself,
+    RefusesDrafts,
+    Retrieves,
+    Runtime,
+    Sees,
+    Serves,
+    Tools,
+)
 from packager.select.engine import candidates
 from packager.shape import Shape
+
+_BESIDES = (
+    AnswersSeveral,
+    Drafts,
+    HoldsBack,
+    InstallsItself,
+    RefusesDrafts,
+    Retrieves,
+    Sees,
+    Serves,
+)
 
 
 def with_cache_type(runtimes: Sequence[Runtime], kv: str) -> tuple[Runtime, ...]:
@@ -87,8 +111,14 @@ class _WithCacheType:
             runtime.session,
         )
         self.context_in_artifact, self.more_tools = runtime.context_in_artifact, runtime.more_tools
-        self.install = runtime.install if isinstance(runtime, InstallsItself) else ""
-        self.answers_at_once = isinstance(runtime, AnswersSeveral) and runtime.answers_at_once
+        # Late: sessions are for who asks for sound.
+        from packager.hearing import Hears
+
+        # What it can besides is known by the members of each part.
+        for part in (*_BESIDES, Hears):
+            for name in members(part):
+                if hasattr(runtime, name):
+                    setattr(self, name, getattr(runtime, name))
 
     def recipes(self) -> Sequence[Recipe]:
         """Every recipe that can have the cache type, with it."""

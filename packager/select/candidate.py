@@ -76,12 +76,13 @@ class Candidate:
     range: the truth may lie on either side. They reject nothing, but a candidate without them
     stands before one with them. `crowded` says that it leaves less than a tenth of the memory
     free, or does not fit on the GPU whole. `coarse` marks a recipe that leaves less than 4 bits
-    to a weight; `notes` are worth knowing but reject nothing; `rank` is the place of its
-    runtime and recipe in the target's preference, `order` that of the recipe in its runtime's,
-    best quality first. On a GPU with memory of its own `footprint` is what lies there, and
-    `split` says how many layers that are and what the system's memory holds beside them. Both
-    count all sequences of the workload; `alone` is there where it has several.
-    `machine_seconds` is what a usual answer takes of the machine's time.
+    to a weight, `held` one that its runtime holds back for the task; `notes` are worth knowing
+    but reject nothing; `rank` is the place of its runtime and recipe in the target's
+    preference, `order` that of the recipe in its runtime's, best quality first. On a GPU with
+    memory of its own `footprint` is what lies there, and `split` says how many layers that are
+    and what the system's memory holds beside them. Both count all sequences of the workload;
+    `alone` is there where it has several. `machine_seconds` is what a usual answer takes of
+    the machine's time.
     """
 
     variant: Variant
@@ -106,6 +107,13 @@ class Candidate:
     crowded: bool = False
     alone: Alone | None = None
     machine_seconds: float = 0.0
+    held: bool = False
+
+    @property
+    def last(self) -> int:
+        """Behind which others it stands, whatever is preferred: 0 behind none, 1 (held back) behind
+        those, 2 (coarse) behind both."""
+        return 2 if self.coarse else int(self.held)
 
     @property
     def passes(self) -> bool:

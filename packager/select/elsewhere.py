@@ -141,7 +141,7 @@ def elsewhere(
     ):
         with suppress(PackError):
             best = choose(candidates(other, asked, (near.variant,), runtimes, named=named))
-            if best is not None and best.sure and not best.coarse:
+            if best is not None and best.sure and not best.last:
                 on, device = best, other.name
                 break
     weights = 2 * (near.variant.params_total or near.variant.shape.parameters())

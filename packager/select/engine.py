@@ -57,7 +57,7 @@ def candidates(
         for variant in given
         if named or rules.task_of(variant) == case.task
     )
-    ways = ways_of(target, tuple(runtimes), recipe)
+    ways = ways_of(target, tuple(runtimes), recipe, case.task)
     if not ways:
         raise usage(f"No recipe of the runtimes of {target.name} is for what it runs models on.")
     judge = _Judge(target, workload, case, available_bytes, named)
@@ -273,7 +273,8 @@ class _Judge:
             bits_per_weight=running.bits_per_weight,
             coarse=way.coarse,
             sized=size.obstacle is None,
-            notes=(*notes, way.note) if way.note else notes,
+            held=way.held is not None,
+            notes=(*notes, *filter(None, (way.note, way.held))),
             rank=way.rank,
             order=way.order,
             split=size.split,

@@ -89,7 +89,7 @@ def nearest_misses(
     for name in dict.fromkeys((*near, *small)):
         ways = []
         fine, rough = (
-            [one for one in by_variant[name] if one.coarse is coarse] for coarse in (False, True)
+            [one for one in by_variant[name] if bool(one.last) is last] for last in (False, True)
         )
         for candidate in (*fine[:_FINE_EACH], *rough[:_COARSE_EACH]):
             tried = sorted(
@@ -107,7 +107,7 @@ def nearest_misses(
                 if then is not None and then.passes:
                     ways.append(
                         (
-                            (change.cost + then.coarse, then.footprint.peak, name),
+                            (change.cost + bool(then.last), then.footprint.peak, name),
                             Miss(candidate, change.text, change.flag, then),
                         )
                     )

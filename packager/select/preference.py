@@ -21,7 +21,8 @@ two others on logarithmic ones, each stretched to 0..1 over the front.
 Ties: peak memory, parameters, place of runtime and recipe in the target, the later release, name of
 the variant, id of the recipe. A coarse recipe, one under 4 bits per weight, stands behind all
 others: there the loss grows past what a larger variant gains (KL divergence to f16 .031 at Q4_K_M,
-.102 at Q3_K_M, .445 at Q2_K: llama.cpp's quantization table for Llama-3-8B).
+.102 at Q3_K_M, .445 at Q2_K: llama.cpp's quantization table for Llama-3-8B). So does a recipe that
+its runtime holds back for the task (packager.runtime.HoldsBack).
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ def _by_quality(candidate: Candidate, dominated: bool, family_age: int) -> tuple
     lost = loss(candidate) > _LITTLE if unknown else False
     age = _age(candidate.variant)
     return (
-        candidate.coarse,
+        candidate.last,
         candidate.crowded,
         unknown,
         -reached,
@@ -164,11 +165,11 @@ def loss(candidate: Candidate) -> float:
 
 
 def _by_speed(candidate: Candidate) -> tuple[Any, ...]:
-    return (candidate.coarse, -_rate(candidate), tie(candidate))
+    return (candidate.last, -_rate(candidate), tie(candidate))
 
 
 def _by_cost(candidate: Candidate) -> tuple[Any, ...]:
-    return (candidate.coarse, round(candidate.machine_seconds, 3), tie(candidate))
+    return (candidate.last, round(candidate.machine_seconds, 3), tie(candidate))
 
 
 def _rate(candidate: Candidate) -> float:
@@ -192,15 +193,18 @@ def undercut(best: Candidate, judged: Sequence[Candidate], prefer: Preference) -
         if any(other.rank[0] > best.rank[0] for other in less):
             return f" with {best.runtime}, which the target prefers,"
         return ", each in the first of its recipes that passes," if less else ""
-    coarse = [other for other in others if other.coarse and not best.coarse]
+    back = [other for other in others if other.last and not best.last]
     if prefer == "quality":
-        beaten = any((other.quality or 0) > (best.quality or 0) for other in coarse)
+        beaten = any((other.quality or 0) > (best.quality or 0) for other in back)
     else:
-        beaten = prefer == "speed" and any(_rate(other) > _rate(best) for other in coarse)
+        beaten = prefer == "speed" and any(_rate(other) > _rate(best) for other in back)
         beaten |= prefer == "cost" and any(
-            other.machine_seconds < best.machine_seconds for other in coarse
+            other.machine_seconds < best.machine_seconds for other in back
         )
-    return ", coarse recipes aside," if beaten else ""
+    if not beaten:
+        return ""
+    coarse = any(other.coarse for other in back)
+    return ", coarse recipes aside," if coarse else ", recipes that are held back aside,"
 
 
 def recipe_order(candidate: Candidate) -> tuple[Any, ...]:
@@ -208,7 +212,7 @@ def recipe_order(candidate: Candidate) -> tuple[Any, ...]:
     ones (largest first)."""
     _, place = candidate.rank
     size = candidate.footprint.peak
-    return (place, candidate.coarse, -size if candidate.coarse else size, candidate.recipe.id)
+    return (place, candidate.last, -size if candidate.last else size, candidate.recipe.id)
 
 
 def _smallest(passing: Sequence[Candidate]) -> list[Candidate]:
@@ -217,9 +221,7 @@ def _smallest(passing: Sequence[Candidate]) -> list[Candidate]:
         id(candidate)
         for candidate in _first_forms(passing, lambda one: (one.rank[0], one.variant.repo_id))
     }
-    return sorted(
-        passing, key=lambda one: (one.coarse, one.rank[0], id(one) not in first, tie(one))
-    )
+    return sorted(passing, key=lambda one: (one.last, one.rank[0], id(one) not in first, tie(one)))
 
 
 def _first_forms(
@@ -227,7 +229,7 @@ def _first_forms(
 ) -> list[Candidate]:
     """Of each group the candidate that is tried first."""
     first: dict[Hashable, Candidate] = {}
-    for candidate in sorted(passing, key=lambda one: (one.coarse, one.rank[0], recipe_order(one))):
+    for candidate in sorted(passing, key=lambda one: (one.last, one.rank[0], recipe_order(one))):
         first.setdefault(group(candidate), candidate)
     return list(first.values())
 
@@ -235,14 +237,14 @@ def _first_forms(
 def _balanced(passing: Sequence[Candidate]) -> list[Candidate]:
     forms = _first_forms(passing, lambda form: form.variant.repo_id)
     best = max(
-        (form.quality for form in forms if form.quality is not None and not form.coarse),
+        (form.quality for form in forms if form.quality is not None and not form.last),
         default=0.0,
     )
     # What gives up more than half of the best quality is no balance, however small and fast it is.
     pool = [
         form
         for form in forms
-        if form.quality is not None and not form.coarse and form.quality >= best / 2
+        if form.quality is not None and not form.last and form.quality >= best / 2
     ] or forms
     axes = {id(candidate): _axes(candidate) for candidate in passing}
     front = pareto_front([axes[id(candidate)] for candidate in pool])
@@ -256,7 +258,7 @@ def _balanced(passing: Sequence[Candidate]) -> list[Candidate]:
         distance = round(distances[id(candidate)], 9)
         return (
             id(candidate) not in members,
-            candidate.coarse,
+            candidate.last,
             candidate.quality is None,
             distance,
             tie(candidate),

@@ -52,11 +52,23 @@ def sound_prompt(tower: AudioTower | None, workload: Workload) -> int:
     return workload.prompt + max(0, tower.tokens(seconds) - audio_tokens(seconds))
 
 
-def _hears(runtime: Runtime) -> bool:
+def _half(runtime: Runtime, part: type) -> str | None:
+    # Late: for a plug-in of another version alone.
+    from packager.parts import half
+
+    return half(runtime, part)
+
+
+def _deaf(runtime: Runtime) -> str | None:
+    """Why a runtime builds no audio encoder; None where it does."""
     # Late: sessions are for who plans with sound alone.
     from packager.hearing import Hears
 
-    return isinstance(runtime, Hears)
+    if isinstance(runtime, Hears):
+        return None
+    return _half(runtime, Hears) or (
+        f"{runtime.name} builds the text decoder alone here, and no audio encoder"
+    )
 
 
 class Sizes:
@@ -125,15 +137,17 @@ class Sizes:
         if obstacle is None and shape.task != "generate" and not isinstance(runtime, Retrieves):
             obstacle = f"{runtime.name} is built for text here, not for vectors and scores"
         if obstacle is None and shape.vision is not None and not isinstance(runtime, Sees):
-            obstacle = f"{runtime.name} builds the text decoder alone here, and no vision tower"
+            obstacle = _half(runtime, Sees) or (
+                f"{runtime.name} builds the text decoder alone here, and no vision tower"
+            )
         if obstacle is None and shape.vision is not None and isinstance(runtime, Sees):
             unit = self._target.device.runs_on
             if unit not in runtime.pictures_on:
                 obstacle = (
                     f"{runtime.name} was not tried with pictures on the device's {unit.upper()}"
                 )
-        if obstacle is None and shape.audio is not None and not _hears(runtime):
-            obstacle = f"{runtime.name} builds the text decoder alone here, and no audio encoder"
+        if obstacle is None and shape.audio is not None:
+            obstacle = _deaf(runtime)
         if obstacle is not None:
             return Size(obstacle)
         workload, device = self._workload, self._target.device

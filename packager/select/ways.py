@@ -10,7 +10,7 @@ from packager.device.target import Target
 from packager.errors import PackError, usage
 from packager.names import did_you_mean
 from packager.recipe import Recipe, split_id
-from packager.runtime import Runtime
+from packager.runtime import HoldsBack, Runtime
 from packager.select import device_rules
 
 _FINE_BITS = 4.0
@@ -23,7 +23,8 @@ a recipe spends shows there."""
 class Way:
     """A runtime with one of its recipes, and its place in the target's preference; `order` is its
     place among the runtime's own recipes, which go from the best quality down. `note` says why it
-    stands first where a measurement put it there; `id` is that of the recipe, made once."""
+    stands first where a measurement put it there, and `held` why it stands behind all others where
+    its runtime says so; `id` is that of the recipe, made once."""
 
     runtime: Runtime
     recipe: Recipe
@@ -31,14 +32,18 @@ class Way:
     coarse: bool
     order: int = 0
     note: str | None = None
+    held: str | None = None
     id: str = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", self.recipe.id)
 
 
-def ways_of(target: Target, runtimes: tuple[Runtime, ...], wanted: str | None) -> list[Way]:
-    """The ways a target allows: its runtimes in order, of each its own recipes first."""
+def ways_of(
+    target: Target, runtimes: tuple[Runtime, ...], wanted: str | None, task: str = "generate"
+) -> list[Way]:
+    """The ways a target allows for a task: its runtimes in order, of each the target's own recipes
+    first, but for those that the runtime holds back."""
     by_name = {runtime.name: runtime for runtime in runtimes}
     served = [by_name[name] for name in target.runtimes if name in by_name]
     if not served:
@@ -50,7 +55,8 @@ def ways_of(target: Target, runtimes: tuple[Runtime, ...], wanted: str | None) -
         prefix, weights, kv = split_id(wanted)
         chosen = _by_prefix(prefix, served, runtimes, target)
         asked = chosen.recipe(weights, kv)
-        return [Way(chosen, asked, (0, 0), _coarse(chosen, asked))]
+        held = _held(chosen, asked, task)
+        return [Way(chosen, asked, (0, 0), _coarse(chosen, asked), held=held)]
     ways = []
     for place, runtime in enumerate(served):
         named = [split_id(name) for name in target.recipes]
@@ -76,18 +82,25 @@ def ways_of(target: Target, runtimes: tuple[Runtime, ...], wanted: str | None) -
         ]
         ranked = [*enumerate(own), *((len(own), recipe) for recipe in others)]
         by_quality = {recipe.weights: order for order, recipe in enumerate(runtime.recipes())}
-        ways += [
+        back = {recipe.id: _held(runtime, recipe, task) for _, recipe in ranked}
+        found = [
             Way(
                 runtime,
                 recipe,
-                (place, order),
+                (place, len(own) if back[recipe.id] else order),
                 _coarse(runtime, recipe),
                 by_quality.get(recipe.weights, len(by_quality)),
                 why.get(recipe.id),
+                back[recipe.id],
             )
             for order, recipe in ranked
         ]
+        ways += sorted(found, key=lambda way: way.rank)
     return ways
+
+
+def _held(runtime: Runtime, recipe: Recipe, task: str) -> str | None:
+    return runtime.held_back(recipe, task) if isinstance(runtime, HoldsBack) else None
 
 
 def _coarse(runtime: Runtime, recipe: Recipe) -> bool:

@@ -48,10 +48,6 @@ def serve_job(
                 report.progress(0, None)
 
     with Watched((host, port), model, known, waiting) as server:
-        report.text(f"http://{_shown(host)}:{server.server_port}/v1\n")
+        report.text(f"{server.address_of(host)}\n")
         server.serve_forever()
     return {}
-
-
-def _shown(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

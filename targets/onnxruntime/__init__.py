@@ -61,6 +61,10 @@ class OnnxRuntime:
         columns each where that is known."""
         return OnnxRuntime(repack=True, group=group)
 
+    def held_back(self, recipe: Recipe, task: str) -> str | None:
+        """See packager.runtime.HoldsBack."""
+        return data.held_back(recipe, task)
+
     def ladder(self) -> Ladder:
         """See packager.runtime.Laddered."""
         return _ladder()

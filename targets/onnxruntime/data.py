@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -28,14 +29,45 @@ ADAPTER_INPUTS = 6_100
 """Bytes of a layer's inputs for adapters in model.onnx: seven pairs of them with their products."""
 
 _FOLDER = Path(__file__).parent
+_RECIPES = "recipes.toml"
+
+# Any: TOML that is looked at before it is used.
+
+
+class HeldBack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Recipes that lose too much in a task: those with so many bits of the embedding, which is the
+    output matrix."""
+
+    head_bits: int
+    why: str
+    source: str
+
+
+@cache
+def _file() -> dict[str, Any]:
+    return tomllib.loads((_FOLDER / _RECIPES).read_text(encoding="utf-8"))
+
+
+@cache
+def _held_back() -> dict[str, HeldBack]:
+    return msgspec.convert(_file()["held_back"], dict[str, HeldBack])
+
+
+def held_back(recipe: Recipe, task: str) -> str | None:
+    """See packager.runtime.HoldsBack."""
+    row = _held_back().get(task)
+    quantization = settings_of(recipe).quantization if row else None
+    if row is None or quantization is None or quantization.head_bits > row.head_bits:
+        return None
+    return f"{recipe.id} comes after other recipes: {row.why}. Source: {row.source}."
 
 
 @cache
 def recipes() -> tuple[Recipe, ...]:
     """Every recipe: those for the CPU, then the other providers; of each the best quality first."""
-    path = _FOLDER / "recipes.toml"
+    path = _FOLDER / _RECIPES
     recipes = []
-    for name, row in tomllib.loads(path.read_text(encoding="utf-8"))["weights"].items():
+    for name, row in _file()["weights"].items():
         row = dict(row)
         summary = row.pop("summary", None)
         if not isinstance(summary, str):

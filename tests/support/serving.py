@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,3 +54,41 @@ def client_of(address: str) -> Any:
     """OpenAI's client of a server."""
     openai = pytest.importorskip("openai")
     return openai.OpenAI(base_url=address, api_key="none", max_retries=0, timeout=120)
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "cut off": lambda data: data[: len(data) // 2],
+    "no text": lambda data: b"\xff\xfe" + data,
+    "without its keys": lambda data: b"{}",
+    "of wrong types": lambda data: json.dumps(dict.fromkeys(json.loads(data), "x")).encode(),
+    "nested without end": lambda data: b"[" * 100_000,
+}
+"""What may become of a JSON file."""
+
+
+@contextmanager
+def damaged(path: Path, kind: str) -> Iterator[None]:
+    """The file in one of these states, and as it was afterwards."""
+    before = path.read_bytes()
+    path.write_bytes(DAMAGE[kind](before))
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
+
+
+def refusal(folder: Path, *words: str) -> tuple[int, str]:
+    """How serve.py of an export ends that does not start: its exit code, and what it says, which is
+    one line."""
+    run = subprocess.run(
+        [sys.executable, "-E", "serve.py", "--port", "0", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "Traceback" not in run.stderr and run.stdout == "", run
+    (line,) = run.stderr.splitlines()[-1:]
+    assert run.stderr.strip() == line
+    return run.returncode, line

@@ -88,6 +88,13 @@ class ParetoScreen(StepScreen):
                     "$foreground-muted",
                 )
             )
+        if self._scatter.held:
+            parts.append(
+                (
+                    f"{self._scatter.held} of them held back for this task: their notes say why\n",
+                    "$foreground-muted",
+                )
+            )
         if any(point.bits for point in self._scatter.points):
             parts.append(
                 (

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from packager.errors import ExitCode, PackError
 from packager.shipping.router import check
 from packager.shipping.router.keeper import Busy, Gone, Keeper
 from packager.shipping.router.table import Entry, Table, Unknown, Unusable, read
@@ -207,9 +208,11 @@ def main(root: Path) -> None:
         keeper = Keeper(root / "serve_package.py", given.waiting)
         server = Server((given.host, given.port), table, keeper)
     except Unusable as error:
-        parser.exit(6, f"{error}\n")
+        parser.exit(ExitCode.INPUT, f"{error}\n")
+    except PackError as error:
+        parser.exit(error.exit_code, f"{error}\n")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    print(f"http://{given.host}:{server.server_port}/v1", flush=True)
+    print(server.address_of(given.host), flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

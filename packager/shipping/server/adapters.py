@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from packager.errors import bad_input, usage
+
 from .settings import Settings
 
 _ABLE = ("openvino", "onnxruntime")
@@ -15,15 +17,15 @@ _LONGEST = 16 << 20
 
 
 def files(folders: list[str], known: Settings) -> tuple[Path, ...]:
-    """The files that the engine loads. Raises SystemExit with a sentence for what was not built for
-    this package, or has changed since."""
+    """The files that the engine loads. Raises PackError for what was not built for this package
+    (usage), or has changed since (bad input)."""
     if folders and (known.runtime not in _ABLE or known.task != "generate"):
-        raise SystemExit(f"{known.name} takes no adapters.")
+        raise usage(f"{known.name} takes no adapters.", "Leave --adapter out.")
     return tuple(_file(Path(folder), known) for folder in folders)
 
 
 def chosen(known: Settings) -> dict[str, Path]:
-    """The files of the adapters of which a request names one. Raises SystemExit as `files`."""
+    """The files of the adapters of which a request names one. Raises PackError as `files`."""
     return dict(
         zip(
             known.choices,
@@ -41,9 +43,14 @@ def _file(folder: Path, known: Settings) -> Path:
         base, name = adapter["base"]["content_sha256"], adapter["file"]
         (digest,) = (row["sha256"] for row in data["files"] if row["path"] == name)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise SystemExit(f"{folder} is not an adapter package.") from None
+        raise bad_input(
+            f"{folder} is not an adapter package.", "`qwen-pack build --adapter` makes one."
+        ) from None
     if base != known.content_sha256:
-        raise SystemExit(f"The adapter in {folder} belongs to another package than {known.name}.")
+        raise usage(
+            f"The adapter in {folder} belongs to another package than {known.name}.",
+            "Build it again with this package as --base.",
+        )
     # The name in a manifest may be a path to anywhere.
     path = folder / "model" / str(name).rpartition("/")[2]
     try:
@@ -52,5 +59,5 @@ def _file(folder: Path, known: Settings) -> Path:
     except OSError:
         same = False
     if not same:
-        raise SystemExit(f"{path} is not what its manifest says.")
+        raise bad_input(f"{path} is not what its manifest says.", "Copy the adapter here again.")
     return path

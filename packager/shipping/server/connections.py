@@ -10,8 +10,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedReader
 from typing import Any
+
+from packager.errors import usage
+
+from .pacing import Incoming, Outgoing, TooSlow
 
 # Any: sockets and addresses as Python's own servers hand them on, and JSON on its way out.
 
@@ -31,7 +37,10 @@ _IDLE_S, _LAST_S = 1.0, 10.0
 _CONTINUE = "100-continue"
 _DIGITS = 15
 """Of a length at most: Python makes no number of thousands of them."""
-_KINDS = {400: "invalid_request_error", 404: "not_found_error", 413: "invalid_request_error"}
+_KINDS = {
+    **dict.fromkeys((400, 408, 413), "invalid_request_error"),
+    404: "not_found_error",
+}
 
 
 class BoundedServer(ThreadingHTTPServer):
@@ -41,9 +50,24 @@ class BoundedServer(ThreadingHTTPServer):
     request_queue_size = 64
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        super().__init__(address, handler)
+        """Raises PackError (usage) for an address that cannot be used."""
+        host, port = address
+        if ":" in host:
+            self.address_family = socket.AF_INET6
+        try:
+            super().__init__(address, handler)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or "it is not a valid port"
+            raise usage(
+                f"Port {port} on {host} cannot be used: {reason}.",
+                "Choose another with --port or --host.",
+            ) from None
         self.connections = threading.BoundedSemaphore(_AT_ONCE)
         self.large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
+
+    def address_of(self, host: str) -> str:
+        """Where a client finds it, by the host that it was started with."""
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.server_port}/v1"
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """A thread for a connection; one too many is closed."""
@@ -70,7 +94,28 @@ class JsonHandler(BaseHTTPRequestHandler):
 
     server: BoundedServer
     protocol_version = "HTTP/1.1"
-    timeout = 60
+
+    def setup(self) -> None:
+        """Read and write with an eye on the clock."""
+        self.connection = self.request
+        self._incoming, self._outgoing = Incoming(self.connection), Outgoing(self.connection)
+        self.rfile = BufferedReader(self._incoming)
+        self.wfile = self._outgoing
+
+    def handle_one_request(self) -> None:
+        """Read a request and answer it; one that does not come whole in time is refused."""
+        self._incoming.begin()
+        self._outgoing.begin()
+        # What an answer looks at, also where the first line of the request has not come.
+        self.requestline, self.request_version, self.command = "", self.protocol_version, ""
+        self.headers = HTTPMessage()
+        try:
+            super().handle_one_request()
+        except TooSlow:
+            self._outgoing.begin()
+            self.close_connection = True
+            self.refuse("the request did not come whole in time", 408)
+            self._throw_away()
 
     def with_body(self, most: int, answer: Callable[[bytes], None]) -> None:
         """Call `answer` with the body of a request of at most `most` bytes; of those longer than
@@ -103,17 +148,20 @@ class JsonHandler(BaseHTTPRequestHandler):
         return self.rfile.read(length)
 
     def _refuse_unread(self, sentence: str, status: int) -> None:
-        """Refuse a request whose body stays unread. What is on its way is read and thrown away: a
-        connection that is closed before takes the answer with it (RFC 9112, 9.6)."""
+        """Refuse a request whose body stays unread."""
         self.close_connection = True
         self.refuse(sentence, status)
-        if self._waits():
-            return
+        if not self._waits():
+            self._throw_away()
+
+    def _throw_away(self) -> None:
+        """Read what is on its way: a connection that is closed before takes the answer with it
+        (RFC 9112, 9.6)."""
         end, left = time.monotonic() + _LAST_S, 2 * LARGEST
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_WR)
-            self.connection.settimeout(_IDLE_S)
             while left > 0 and time.monotonic() < end:
+                self._incoming.begin(_IDLE_S)
                 piece = self.rfile.read1(1 << 16)
                 if not piece:
                     return

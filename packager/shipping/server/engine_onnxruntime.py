@@ -9,6 +9,7 @@ from unicodedata import normalize
 import onnxruntime_genai
 
 from packager import huge_pages
+from packager.errors import usage
 
 from .answers import OnToken
 from .refused import Refused
@@ -35,7 +36,7 @@ class Engine:
         for name, path in settings.choices.items():
             self._adapters.load(str(path), name)
         if len(settings.adapters) > 1:
-            raise SystemExit("ONNX Runtime adds one adapter at a time: name one.")
+            raise usage("ONNX Runtime adds one adapter at a time.", "Name one with --adapter.")
         self._chosen: str | None = None
         for path in settings.adapters:
             self._adapters.load(str(path), _ALWAYS)

@@ -15,13 +15,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packager.errors import ExitCode, PackError, bad_input, from_foreign, usage
+
 from . import adapters, retrieval
 from . import settings as settings_file
 from .answers import Answer, Gone, Outcome, Queue
 from .connections import CHAT, LARGEST, LONGEST, TRANSCRIPTIONS, BoundedServer, JsonHandler
 from .refused import Refused
 from .replies import Piece
-from .settings import SEEING_APART, Settings
+from .settings import AGAIN, SEEING_APART, Settings
 
 if TYPE_CHECKING:
     from .requests import Request
@@ -204,7 +206,18 @@ def _usage(outcome: Outcome) -> dict[str, int]:
 
 def main(usual: Path | None) -> None:
     """Load the model and serve until somebody ends it; `usual` are the settings where the command
-    line names none, which it must where there are none."""
+    line names none, which it must where there are none. Ends with a sentence and an exit code of
+    packager.errors where that does not come to pass."""
+    try:
+        _serve(usual)
+    except PackError as error:
+        print(error, file=sys.stderr, flush=True)
+        raise SystemExit(int(error.exit_code)) from None
+    except KeyboardInterrupt:
+        raise SystemExit(int(ExitCode.INTERRUPTED)) from None
+
+
+def _serve(usual: Path | None) -> None:
     own = argparse.ArgumentParser(add_help=False)
     own.add_argument(
         "--settings",
@@ -238,7 +251,10 @@ def main(usual: Path | None) -> None:
     )
     given = parser.parse_args()
     if given.adapter and known.choices:
-        raise SystemExit("The adapters of this export are chosen by `model`: leave --adapter out.")
+        raise usage(
+            "The adapters of this export are chosen by the `model` of a request.",
+            "Leave --adapter out.",
+        )
     known = replace(
         known,
         adapters=adapters.files(given.adapter, known),
@@ -248,10 +264,35 @@ def main(usual: Path | None) -> None:
         os.environ.setdefault(name, value)
     if given.while_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
-    engine = loaded(known, given.unit)
+    engine = _opened(known, given.unit)
     server = Server((given.host, given.port), engine, known, given.waiting)
-    print(f"http://{given.host}:{server.server_port}/v1", flush=True)
+    print(server.address_of(given.host), flush=True)
     server.serve_forever()
+
+
+def _opened(known: Settings, unit: str) -> Any:
+    """The engine, as `loaded` gives it. Raises PackError for whatever keeps it from loading."""
+    try:
+        return loaded(known, unit)
+    except ImportError as error:
+        raise usage(
+            f"{error.name or 'A module'} cannot be imported here: {_end(error)}.",
+            "The README.md beside serve.py says what is to be installed.",
+        ) from None
+    except Exception as error:  # an engine's own: its files are read by it alone
+        known_one = from_foreign(error)
+        if known_one is not None:
+            raise known_one from None
+        raise bad_input(
+            f"{known.runtime} does not open {known.model}: {type(error).__name__}: {_end(error)}.",
+            AGAIN if unit == known.unit else f"{AGAIN} Or try it without --unit.",
+        ) from None
+
+
+def _end(error: Exception) -> str:
+    """The last line of what an error says; before it engines write where in their code it was."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rstrip(".")[:300] if lines else "no reason is given"
 
 
 def loaded(known: Settings, unit: str) -> Any:

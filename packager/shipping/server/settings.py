@@ -7,10 +7,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from packager.errors import bad_input, usage
+
 from .parsed import Parsed
 
 SEEING_APART = ("openvino",)
 """Engines that take pictures by a module of their own, which packages of text alone do without."""
+
+AGAIN = "Its files may be damaged: export the package again."
+_LONGEST = 16 << 20
+"""Bytes of a file of settings at most."""
 
 # Any: functions in the form of OpenAI's, which the template alone reads, and what a session of
 # llama.cpp reads.
@@ -69,37 +75,47 @@ class Settings:
 
 
 def read(path: Path) -> Settings:
-    """The settings in a file that `qwen-pack export` wrote; paths in it are relative to its
-    folder."""
-    # Any: JSON that `of` reads field by field.
-    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    known = of(data, path.parent / data["package"])
-    named = {
-        str(name): path.parent / str(folder)
-        for name, folder in dict(data.get("adapters") or {}).items()
-    }
+    """The settings in a file that `qwen-pack export` wrote; paths in it are relative to its folder.
+
+    Raises PackError: usage where there is none, bad input for what was not written so.
+    """
+    try:
+        with path.open("rb") as file:
+            # Any: JSON that `of` reads field by field.
+            data: dict[str, Any] = json.loads(file.read(_LONGEST))
+        known = of(data, (path.parent / data["package"]).resolve())
+        named = {
+            str(name): path.parent / str(folder)
+            for name, folder in dict(data.get("adapters") or {}).items()
+        }
+    except OSError as error:
+        raise usage(
+            f"{path} cannot be read: {error.strerror}.", "Name the settings with --settings."
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise bad_input(f"{path} is not what qwen-pack wrote there.", AGAIN) from None
     return replace(known, choices=named)
 
 
 # Any: JSON that `qwen-pack export` wrote.
 def of(data: dict[str, Any], package: Path) -> Settings:
-    """The settings in what such a file holds, of the package in that folder."""
-    chat = package / "chat_template.jinja"
+    """The settings in what such a file holds, of the package in that folder. Raises PackError (bad
+    input) for a chat template that is no text."""
     return Settings(
-        data["name"],
-        data["runtime"],
+        str(data["name"]),
+        str(data["runtime"]),
         package / data["model"],
-        chat.read_text(encoding="utf-8") if chat.is_file() else "",
+        _template(package / "chat_template.jinja"),
         int(data["context"]),
-        data["kv"],
-        data["unit"],
+        str(data["kv"]),
+        str(data["unit"]),
         frozenset(row["id"] for row in data["ends"]),
         tuple(row["text"] for row in data["ends"]),
         dict(data["sampling"]),
         data["thinking_budget"],
         tuple(data["tools"]),
-        dict(data.get("environment") or {}),
-        dict(data.get("options") or {}),
+        _texts(data, "environment"),
+        _texts(data, "options"),
         sees=bool(data.get("sees")),
         hears=bool(data.get("hears")),
         audio_seconds=int(data.get("audio_seconds") or 0),
@@ -108,6 +124,20 @@ def of(data: dict[str, Any], package: Path) -> Settings:
         content_sha256=str(data.get("content_sha256") or ""),
         **dict(data.get("retrieval") or {}),
     )
+
+
+def _template(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    try:
+        return path.read_text(encoding="utf-8")
+    except ValueError:
+        raise bad_input(f"{path} is not text in UTF-8.", AGAIN) from None
+
+
+# Any: as in `of`.
+def _texts(data: dict[str, Any], key: str) -> dict[str, str]:
+    return {str(name): str(value) for name, value in dict(data.get(key) or {}).items()}
 
 
 def _session(given: Parsed, package: Path) -> Parsed:
