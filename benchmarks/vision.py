@@ -1,11 +1,13 @@
-"""Pictures beside llama.cpp's own tool, llama-mtmd-cli, on the same files: time of the image
-encoder, first token, most memory resident.
+"""Pictures beside the engine without qwen-pack, on the same files: time of the image encoder, first
+token, most memory resident. Beside a GGUF package that is llama.cpp's own tool, llama-mtmd-cli;
+beside one of OpenVINO it is openvino_genai.VLMPipeline as the package's README opens it, by its own
+metrics.
 
     python benchmarks/vision.py --tools FOLDER --packages PACKAGE... [--tokens N...] [--rounds N]
                                 [--threads N]
 
-FOLDER holds llama-mtmd-cli; where it does not, the tool is built there from the source archive of
-the installed llama-cpp-python, which pip downloads.
+FOLDER holds llama-mtmd-cli; where it does not and a package needs it, the tool is built there from
+the source archive of the installed llama-cpp-python, which pip downloads.
 Packages are those of `qwen-pack build --use-case vision`; random weights will do. Both sides read
 the same PNG and take the same threads, context and limit of image tokens. They take turns, each
 first in every other round, each in a process of its own; compared are the ratios of a round's two
@@ -46,6 +48,8 @@ from packager.measure.session_settings import settings_of
 from packager.package import manifest
 from packager.pictures import take
 from packager.predict.forecast import Extra, predict
+from packager.recipe import Recipe
+from packager.runtime import Sees
 from targets.machine.isa import processor
 
 TOKENS = (256, 1024)
@@ -71,6 +75,18 @@ def png(path: Path, pixels_per_token: int, tokens: int) -> Path:
     return path
 
 
+def runtime_of(package: Path) -> tuple[Sees, Recipe]:
+    """The runtime and the recipe of a package."""
+    runtime, recipe = found(str(manifest.read(package).contents.recipe.id))
+    assert isinstance(runtime, Sees), f"{runtime.name} takes no pictures"
+    return runtime, recipe
+
+
+def is_gguf(package: Path) -> bool:
+    """Whether llama.cpp reads the package."""
+    return (package / "model/model.gguf").is_file()
+
+
 def ours(package: Path, picture: Path, threads: int) -> dict[str, Any]:
     """By a session of the package, as `qwen-pack run` opens it: another process decodes the
     file."""
@@ -81,10 +97,28 @@ def ours(package: Path, picture: Path, threads: int) -> dict[str, Any]:
         "benchmarks.vision_jobs:look",
         picture.with_suffix(".log"),
         WAITING,
+        session_class=runtime_of(package)[0].vision_session,
         artifact=str(package / "model"),
         settings={**settings_of(manifest.read(package)), "threads": threads},
         picture=pixels.as_dict(),
         texts=[head, tail],
+        new_tokens=NEW_TOKENS,
+        # The pipeline of OpenVINO opens the encoder with the model.
+        encoder=is_gguf(package),
+    )
+    return {**done.value, "peak_bytes": done.peak_bytes}
+
+
+def by_genai(package: Path, picture: Path, threads: int) -> dict[str, Any]:
+    """By the pipeline alone, in a process of its own."""
+    settings = settings_of(manifest.read(package))
+    done = finish(
+        "benchmarks.vision_jobs:ask_pipeline",
+        picture.with_suffix(".log"),
+        artifact=str(package / "model"),
+        settings={**settings, "threads": threads},
+        picture=str(picture),
+        question=QUESTION,
         new_tokens=NEW_TOKENS,
     )
     return {**done.value, "peak_bytes": done.peak_bytes}
@@ -131,7 +165,11 @@ def beside(
     """One pair per round, and a row per figure."""
     ways: dict[str, Callable[[], dict[str, Any]]] = {
         "ours": lambda: ours(package, picture, threads),
-        "peer": lambda: by_llama_mtmd(tools, package, picture, threads),
+        "peer": lambda: (
+            by_llama_mtmd(tools, package, picture, threads)
+            if is_gguf(package)
+            else by_genai(package, picture, threads)
+        ),
     }
     pairs: list[Pair] = []
     for number in range(rounds):
@@ -214,7 +252,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=cores().computing)
     options = parser.parse_args()
-    if not (options.tools / "llama-mtmd-cli").exists():
+    tool = options.tools / "llama-mtmd-cli"
+    if any(map(is_gguf, options.packages)) and not tool.exists():
         options.tools.mkdir(parents=True, exist_ok=True)
         options.tools = peer_tool(options.tools.resolve(), "llama-mtmd-cli").parent
     rows: list[dict[str, Any]] = []
@@ -241,7 +280,7 @@ def main() -> int:
     clean = all(
         (seen["other_cpu_cores"] or 0.0) <= BUSY_CORES for pair in pairs for seen in pair.values()
     )
-    print("\n| package | image tokens | figure | ours | llama-mtmd-cli | difference |")
+    print("\n| package | image tokens | figure | ours | engine alone | difference |")
     print("| --- | ---: | --- | ---: | ---: | ---: |")
     for row in rows:
         print(
@@ -256,7 +295,7 @@ def main() -> int:
         "benchmark": "vision",
         "date": datetime.now(UTC).date().isoformat(),
         "machine": describe_machine(),
-        "versions": versions(["gguf:Q4_K_M"]),
+        "versions": versions(runtime_of(package)[1].id for package in options.packages),
         "threads": options.threads,
         "bar_percent": BAR_PERCENT,
         "rows": rows,
