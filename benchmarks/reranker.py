@@ -46,7 +46,7 @@ MODEL = "Qwen/Qwen3-Reranker-0.6B"
 RECIPES = (
     *("gguf:F16", "gguf:Q8_0", "gguf:Q4_K_M"),
     *("openvino:bf16", "openvino:int8_asym", "openvino:int4_sym_g128"),
-    *("onnx:fp32", "onnx:int8_sym_b32", "onnx:int4_sym_b32"),
+    *("onnx:fp32", "onnx:int8_sym_b32", "onnx:int4_asym_b32_head8", "onnx:int4_sym_b32"),
 )
 """Of each engine the highest precision, 8 bits and 4 bits."""
 _PROMPT = 1024

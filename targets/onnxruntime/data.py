@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, fields
 from functools import cache
-from math import ceil
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +167,16 @@ class Costs:
         quantization = settings.quantization
         if quantization is not None and quantization.bits == 4:
             matrices = sizes.quantized_weights(shape) - shape.vocab * shape.hidden
-            overhead += row["per_narrow_block"] * matrices / quantization.block
+            kept = (
+                "per_narrow_block_with_zero_point"
+                if quantization.zero_points
+                else "per_narrow_block"
+            )
+            overhead += row[kept] * matrices / quantization.block
         weights = sizes.weight_bytes(shape, settings)
+        if quantization is None:
+            left = 1 - row["float_embedding_share"]
+            weights -= floor(left * sizes.embedding_bytes(shape, settings))
         return Footprint(weights, 0, ceil(compute), ceil(overhead))
 
     def build_memory(self, shape: Shape, settings: Settings) -> int:
