@@ -149,22 +149,25 @@ def test_what_a_runtime_holds_back_for_a_task_stands_behind_all_others(prefer: A
     assert only.passes and only.held
 
 
-def test_an_embedder_keeps_its_token_embedding_in_eight_bits_where_there_is_room() -> None:
-    """As docs/retrieval.md has measured it; a reranker and a chat take what the target lists."""
+@pytest.mark.parametrize("case", ["embed", "rerank"])
+def test_vectors_and_scores_come_from_a_token_embedding_in_eight_bits_where_there_is_room(
+    case: str,
+) -> None:
+    """As docs/retrieval.md has measured it; a chat takes what the target lists."""
     device, variants = registry.target("android-onnx"), catalog.load()
     onnx = (registry.runtime("onnxruntime"),)
     for prefer in ("smallest", "quality", "speed", "balanced", "cost"):
-        workload = merge({"use_case": "embed", "prefer": prefer}, device.workload)
+        workload = merge({"use_case": case, "prefer": prefer}, device.workload)
         best = candidates(device, workload, variants, onnx)[0]
         settings: Any = best.recipe.settings["quantization"]
         assert best.verdict == "chosen" and settings["head_bits"] == 8, prefer
-    for case in ("rerank", "chat"):
-        workload = merge({"use_case": case}, device.workload)
-        assert candidates(device, workload, variants, onnx)[0].recipe.id == device.recipes[0]
+    workload = merge({"use_case": "chat"}, device.workload)
+    assert candidates(device, workload, variants, onnx)[0].recipe.id == device.recipes[0]
+    model = {"embed": "Qwen3-Embedding-0.6B", "rerank": "Qwen3-Reranker-0.6B"}[case]
     (named,) = candidates(
         device,
-        merge({"use_case": "embed"}, device.workload),
-        [catalog.find("Qwen3-Embedding-0.6B")],
+        merge({"use_case": case}, device.workload),
+        [catalog.find(model)],
         onnx,
         recipe="onnx:int4_sym_b32",
     )
