@@ -15,6 +15,7 @@ from packager.need.workload import merge
 from packager.recipe import Recipe
 from packager.select import Candidate, candidates
 from packager.select.cache_type import with_cache_type
+from packager.select.preference import ordered
 from targets import registry
 from tests.support.plain_runtime import GB, PLAIN, PlainRuntime, chat, fit, target
 
@@ -178,3 +179,25 @@ def test_another_cache_type_takes_away_nothing_that_a_runtime_can_besides(case: 
     workload = merge({"use_case": case}, device.workload)
     best = candidates(device, workload, catalog.load(), runtimes)[0]
     assert best.passes and best.recipe.kv == "q8_0"
+
+
+@pytest.mark.parametrize("case", ["embed", "chat"])
+def test_a_coarse_recipe_of_the_first_runtime_does_not_hide_a_better_one_of_the_second(
+    case: str,
+) -> None:
+    """What is listed with every recipe is what is chosen without."""
+    device = registry.target("raspberry-pi-5-8gb")
+    workload = merge({"use_case": case, "max_artifact_bytes": 350_000_000}, device.workload)
+    chosen = [
+        candidates(device, workload, catalog.load(), registry.runtimes(), every=every)[0]
+        for every in (False, True)
+    ]
+    assert [one.last for one in chosen] == [min(one.last for one in chosen)] * 2
+    assert chosen[0].label == chosen[1].label
+
+
+def test_the_best_balance_is_no_coarse_recipe_where_a_fine_one_has_no_score() -> None:
+    coarse, fine = fit(target(), chat(), "Qwen3-0.6B", "Qwen3-1.7B", recipe="plain:b8")[:2]
+    fine, coarse = replace(fine, quality=None), replace(coarse, coarse=True)
+    assert coarse.quality is not None
+    assert ordered([coarse, fine], "balanced")[0] is fine

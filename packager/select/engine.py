@@ -42,7 +42,7 @@ def candidates(
     A variant that fails for itself (licence, modality, score) stands once, in the target's
     preferred recipe, and one that a runtime does not build in any recipe once for that runtime.
     Where the smallest is preferred, a variant is measured runtime by runtime, the target's own
-    recipes before the others, until something passes; the rest could not be chosen and is left out,
+    recipes before the others, until something passes that does not come last; the rest could not be chosen and is left out,
     unless `every` asks for it. `recipe` allows only that one; `available_bytes` takes the place of
     the device's memory less its reserve. `named` says that the user named the variant: its scores
     and tuning then turn into notes; None means "where only one variant is given". Raises PackError
@@ -190,7 +190,8 @@ class _Judge:
                     )
                 if obstacle is not None:
                     named_obstacles.add((way.runtime.name, obstacle))
-            if lazy and any(candidate.sure for candidate in judged):
+            # What comes last is not chosen before another runtime's has been looked at.
+            if lazy and any(candidate.sure and not candidate.last for candidate in judged):
                 break
         return judged
 

@@ -241,11 +241,8 @@ def _balanced(passing: Sequence[Candidate]) -> list[Candidate]:
         default=0.0,
     )
     # What gives up more than half of the best quality is no balance, however small and fast it is.
-    pool = [
-        form
-        for form in forms
-        if form.quality is not None and not form.last and form.quality >= best / 2
-    ] or forms
+    fine = [form for form in forms if not form.last] or forms
+    pool = [form for form in fine if form.quality is not None and form.quality >= best / 2] or fine
     axes = {id(candidate): _axes(candidate) for candidate in passing}
     front = pareto_front([axes[id(candidate)] for candidate in pool])
     if not front:
