@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 from packager.errors import usage
 
@@ -40,6 +41,12 @@ def human_count(count: float) -> str:
     if count >= 0.9995e6:
         return f"{count / 1e6:.0f}M"
     return f"{count:.0f}"
+
+
+def human_rate(value: float, digits: int = 3) -> str:
+    """Significant digits, and no power of ten: 0.0312 -> "0.0312", 9168.4 -> "9170"."""
+    text = f"{value:.{digits}g}"
+    return f"{Decimal(text):f}" if "e" in text else text
 
 
 def human_threads(count: int) -> str:

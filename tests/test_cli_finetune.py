@@ -73,6 +73,8 @@ def test_as_json_every_figure_has_its_range_its_parts_and_its_source(capsys: Out
         ["--target", "rtx-4090", "--gpus", "2"],
         ["--target", "rtx-4090", "--finetune", "lora", "--prefer", "quality"],
         ["--target", "rtx-4090", "--finetune", "lora", "--recipe", "gguf:Q4_0"],
+        ["--target", "rtx-4090", "--finetune", "lora", "--repack"],
+        ["--target", "rtx-4090", "--finetune", "lora", "--all"],
     ],
 )
 def test_flags_that_do_not_go_together_are_refused(words: list[str]) -> None:

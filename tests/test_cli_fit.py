@@ -280,6 +280,17 @@ def test_an_empty_model_is_no_model_and_not_all_of_them(capsys: pytest.CaptureFi
     assert "no variant ''" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["--recipe", "gguf:Q4_0", "--repack"], ["--recipe", "onnx:int4_sym_b32", "--adapter-inputs"]],
+)
+def test_the_command_that_builds_has_every_addition(
+    capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert main(["fit", "--target", "laptop-cpu", *words]) == ExitCode.DONE
+    assert capsys.readouterr().err.strip().endswith(" ".join(words))
+
+
 def test_a_score_is_repeated_in_the_command_with_every_digit(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

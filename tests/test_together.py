@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -87,6 +89,7 @@ def test_an_embedder_a_reranker_and_a_chat_model_share_the_memory(
         (["--with", "embed,chat", "--use-case", "chat"], "--use-case is about one model"),
         (["--with", "embed,chat", "--tokens-per-day", "1e6"], "--tokens-per-day is about one"),
         (["--with", "embed,chat", "--steps"], "--steps is about one model"),
+        (["--with", "embed,chat", "--all"], "--all is about one model"),
         (["--with", "embed,chat", "--finetune", "lora"], "--finetune goes with"),
         (["--with", "embed,chat", "--model", "Qwen3-4B"], "one --target"),
         (["--with", "embed,chat", "--target", "cpu-gguf"], "one --target"),
@@ -103,3 +106,19 @@ def test_a_part_for_which_nothing_fits_is_named(capsys: pytest.CaptureFixture[st
     words = ["fit", "--target", "android-6gb", "--with", "embed,rerank,chat"]
     assert main([*words, "--max-memory-mb", "700"]) == ExitCode.NOTHING_FITS
     assert "--use-case" in capsys.readouterr().out
+
+
+def test_the_command_that_says_why_asks_for_the_same(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the limits that were given, and the device's own file."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["targets", "new", "mine", "--from", "laptop-cpu"]) == ExitCode.DONE
+    words = ["fit", "--target", "mine.toml", "--with", "embed,chat", "--max-memory-mb", "300"]
+    capsys.readouterr()
+    assert main([*words, "--prefer", "quality"]) == ExitCode.NOTHING_FITS
+    said = capsys.readouterr().out
+    assert said.startswith("Nothing fits mine for embed: `qwen-pack fit")
+    tool, *command = shlex.split(said.split("`")[1])
+    assert tool == "qwen-pack" and main(command) == ExitCode.NOTHING_FITS
+    assert "memory: needs" in capsys.readouterr().out

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from packager.cli.options import Flags, workload_from
+from packager.cli.options import Flags, words_of, workload_from
 from packager.cli.output import emit_json, emit_table, say
 from packager.errors import ExitCode, usage
+from packager.escapes import command
 from packager.json_values import JsonObject
 from packager.units import human_bytes
 
@@ -46,17 +47,20 @@ def uses_of(text: str, flags: Flags, alone: bool) -> list[str]:
 
 
 def show(
-    target: Target,
+    device: str,
     names: list[str],
     flags: Flags,
     runtimes: tuple[Runtime, ...],
     as_json: bool,
 ) -> int:
-    """Print the plan; exit code 3 where they do not fit together."""
+    """Print the plan for a device, named as the user did; exit code 3 where they do not fit
+    together."""
     from packager import catalog
     from packager.select import candidates
     from packager.select.together import least, together
+    from targets import registry
 
+    target = registry.target(device)
     plans: list[tuple[Workload, tuple[Candidate, ...]]] = []
     for name in names:
         workload = workload_from({**flags, "use_case": name}, target)
@@ -66,7 +70,8 @@ def show(
     room = min([target.device.available_bytes, *(limit for limit in limits if limit is not None)])
     parts = [ranked for _, ranked in plans]
     chosen = together(parts, room)
-    return _told(target, names, plans, chosen, room, least(parts), as_json)
+    words = ["qwen-pack", "fit", "--target", device, *words_of({**flags, "use_case": None})]
+    return _told(target, names, plans, chosen, room, least(parts), words, as_json)
 
 
 def _told(
@@ -76,9 +81,10 @@ def _told(
     chosen: tuple[Candidate, ...] | None,
     room: int,
     least: int | None,
+    words: list[str],
     as_json: bool,
 ) -> int:
-    """The plan as JSON, or as a sentence and a table."""
+    """The plan as JSON, or as a sentence and a table; `words` ask for one of them alone."""
     total = sum(candidate.footprint.peak for candidate in chosen) if chosen else None
     if as_json:
         rows: list[JsonObject] = [
@@ -92,7 +98,7 @@ def _told(
         sizes = {"total_bytes": total, "room_bytes": room, "least_bytes": least}
         emit_json("fit", {"target": target.name, "together": rows, **sizes})
     elif chosen is None or total is None:
-        say(_nothing(target, names, plans, room, least))
+        say(_nothing(target, names, plans, room, least, words))
     else:
         say(
             f"{len(chosen)} models together on {target.name}: {human_bytes(total)} of "
@@ -119,6 +125,7 @@ def _nothing(
     plans: list[tuple[Workload, tuple[Candidate, ...]]],
     room: int,
     least: int | None,
+    words: list[str],
 ) -> str:
     if least is not None:
         return (
@@ -131,6 +138,6 @@ def _nothing(
         if not any(candidate.passes for candidate in ranked)
     )
     return (
-        f"Nothing fits {target.name} for {alone}: `qwen-pack fit --target {target.name} --use-case "
-        f"{alone}` says why."
+        f"Nothing fits {target.name} for {alone}: `{command((*words, '--use-case', alone))}` says "
+        "why."
     )

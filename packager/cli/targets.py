@@ -123,12 +123,20 @@ def new(name: str, source: str, as_json: bool) -> None:
     """Write NAME.toml here, a copy of another device to be changed; what was copied is marked."""
     from pathlib import Path
 
+    from packager.errors import usage
     from targets.devices.device_copy import marked
     from targets.devices.device_write import new_file, renamed
     from targets.registry import DEVICES, target
 
     origin = target(source)
-    path = Path(source) if source.endswith(".toml") else DEVICES / f"{source}.toml"
+    own = source.endswith(".toml")
+    # An older name of a device is not that of its file.
+    path = Path(source) if own else DEVICES / f"{origin.name}.toml"
+    if not own and not path.is_file():
+        raise usage(
+            f"{source} has no device file to copy: it was measured.",
+            f"`qwen-pack probe --save {name}` writes the file of a machine that is measured.",
+        )
     text = marked(renamed(path.read_text(encoding="utf-8"), name), origin.name)
     written = new_file(name, text, Path.cwd())
     if as_json:
@@ -170,7 +178,7 @@ def _in_full(one: Target) -> None:
 
     say(f"{one.name}: {one.summary}\n")
     for key, value in object_at(one.as_dict(), "device").items():
-        if value in (None, "", 0, ()):
+        if value in (None, "", 0, (), {}) or (key == "gpus" and value == 1):
             continue
         say(f"  {key:18} {_in_words(key, value)}")
         if key in one.device.sources:

@@ -211,8 +211,14 @@ def _other_input(candidate: Candidate, reason: Reason, same: Change) -> Iterator
 
 
 def _other_wish(candidate: Candidate, reason: Reason, same: Change) -> Iterator[Change]:
-    """A licence that is not asked for, or a lower score: what the user wants comes last."""
+    """A licence that is not asked for, a lower score or shorter vectors: what the user wants comes
+    last."""
     match reason.rule:
+        case "dimension" if reason.has_value is not None:
+            numbers = int(reason.has_value)
+            text = f"vectors of {numbers} numbers in place of {same.workload.dimension}"
+            change = _asking(same, text, f"--dimension {numbers}", dimension=numbers)
+            yield replace(change, cost=same.cost + _WISH_PENALTY)
         case "licence":
             stated = candidate.variant.license
             licence = stated or "any"
