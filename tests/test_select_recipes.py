@@ -16,6 +16,7 @@ from packager.recipe import Recipe
 from packager.select import Candidate, candidates
 from packager.select.cache_type import with_cache_type
 from packager.select.preference import ordered
+from packager.shape import Shape
 from targets import registry
 from tests.support.plain_runtime import GB, PLAIN, PlainRuntime, chat, fit, target
 
@@ -201,3 +202,24 @@ def test_the_best_balance_is_no_coarse_recipe_where_a_fine_one_has_no_score() ->
     fine, coarse = replace(fine, quality=None), replace(coarse, coarse=True)
     assert coarse.quality is not None
     assert ordered([coarse, fine], "balanced")[0] is fine
+
+
+class Slow(PlainRuntime):
+    """The same, but every token reads the weights once for each token of the context."""
+
+    def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
+        return 10**6 * super().decode_bytes(shape, recipe, context)
+
+
+@pytest.mark.parametrize("prefer", ["smallest", "quality", "speed", "balanced", "cost"])
+def test_an_engine_that_takes_hours_for_a_token_gets_a_verdict(prefer: Any) -> None:
+    """As one without a cache does on a weak device: no rate is rounded to none."""
+    workload = chat(prefer=prefer, min_decode_tps=6.0)
+    models = ("Qwen3-0.6B", "Qwen3-4B-Thinking-2507")
+    found = fit(target(64 * GB), workload, *models, runtimes=(Slow(),), every=True)
+    assert {one.verdict for one in found} == {"rejected"}
+    for one in found:
+        speed = one.forecast
+        assert 0 < speed.low < speed.decode_tps < speed.high < 0.001
+        said = "; ".join(map(str, one.reasons))
+        assert one.machine_seconds > 1000 and "decode: needs 6 tok/s, has 0.0" in said
