@@ -163,6 +163,22 @@ def test_a_file_with_problems_is_pointed_into(
     } in found
 
 
+def test_what_fit_would_refuse_is_a_problem_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["targets", "new", "mine", "--from", "laptop-cpu"]) == ExitCode.DONE
+    mine = tmp_path / "mine.toml"
+    text = mine.read_text().replace('"gguf:Q4_K_M"', '"gguf:Q4_K_X"')
+    mine.write_text(re.sub("use_case = .*", 'use_case = "chat"\ndimension = 64', text))
+    capsys.readouterr()
+    assert main(["targets", "check", "mine.toml"]) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert "target.recipes has 'gguf:Q4_K_X': llama.cpp has no preset 'Q4_K_X'." in said
+    assert "workload contradicts itself: The use case 'chat' gives no vectors" in said
+    assert main(["fit", "--target", "mine.toml"]) == ExitCode.USAGE
+
+
 def test_a_new_file_never_replaces_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -280,6 +280,5 @@ def _finetune(
 
     chosen = next(known for known in METHODS if known == method)
     targets = [registry.target(name) for name in names] or list(registry.targets())
-    return finetune(
-        targets, catalog.find(model) if model else None, Wish(chosen, *numbers), as_json
-    )
+    variant = catalog.find(model) if model else None
+    return finetune(targets, variant, Wish(chosen, *numbers), bool(names), as_json)

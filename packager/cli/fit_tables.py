@@ -89,11 +89,11 @@ def show_matrix(answers: Sequence[Answer], model: str | None) -> None:
                     best.variant.name,
                     best.recipe.id,
                     *_figures(best, answer.workload),
-                    "",
+                    "; ".join(f"may miss {reason}" for reason in best.may_miss),
                 )
             )
         else:
-            nearest = answer.judged[0] if answer.judged else None
+            nearest = next(iter(_serving(answer.judged)), None)
             why = (
                 f"nothing fits: {nearest.label}: {nearest.reasons[0]}"
                 if nearest
@@ -290,13 +290,16 @@ def _misses(answer: Answer) -> None:
             f"{them} yet."
         )
     say("No single change makes a variant fit. The nearest:")
-    # A variant that does not take the input at all is near to nothing.
-    serving = [
-        each for each in answer.judged if "modality" not in {reason.rule for reason in each.reasons}
-    ] or answer.judged
+    serving = _serving(answer.judged)
     nearest = {candidate.variant.repo_id: candidate for candidate in reversed(serving)}
     for candidate in list(reversed(nearest.values()))[:_FEW]:
         say(f"  {candidate.label}: {_lacks(candidate)}")
+
+
+def _serving(judged: Sequence[Candidate]) -> Sequence[Candidate]:
+    """A variant that does not take the input at all is near to nothing."""
+    fed = [one for one in judged if "modality" not in {reason.rule for reason in one.reasons}]
+    return fed or judged
 
 
 def _unbuilt(measured: Sequence[Candidate]) -> int:
