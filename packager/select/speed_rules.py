@@ -120,4 +120,4 @@ def _of_texts(forecast: Forecast, workload: Workload, *, best: bool) -> Iterator
         wait = forecast.text_ms(QUERY_TOKENS)
         if (wait.low if best else wait.value) > longest:
             has = f"{wait.value:.0f} ms for {QUERY_TOKENS} tokens"
-            yield Reason("query", f"{longest:g} ms", has, longest, wait.value)
+            yield Reason("query", f"{human_rate(longest, 6)} ms", has, longest, wait.value)
