@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 
 from packager.errors import usage
 
@@ -46,7 +45,12 @@ def human_count(count: float) -> str:
 def human_rate(value: float, digits: int = 3) -> str:
     """Significant digits, and no power of ten: 0.0312 -> "0.0312", 9168.4 -> "9170"."""
     text = f"{value:.{digits}g}"
-    return f"{Decimal(text):f}" if "e" in text else text
+    if "e" not in text:
+        return text
+    # Late: every command reads this module, and few meet such a rate.
+    from decimal import Decimal
+
+    return f"{Decimal(text):f}"
 
 
 def human_threads(count: int) -> str:
