@@ -42,6 +42,17 @@ def human_count(count: float) -> str:
     return f"{count:.0f}"
 
 
+def human_rate(value: float, digits: int = 3) -> str:
+    """Significant digits, and no power of ten: 0.0312 -> "0.0312", 9168.4 -> "9170"."""
+    text = f"{value:.{digits}g}"
+    if "e" not in text:
+        return text
+    # Late: every command reads this module, and few meet such a rate.
+    from decimal import Decimal
+
+    return f"{Decimal(text):f}"
+
+
 def human_threads(count: int) -> str:
     """1 -> "1 thread", 4 -> "4 threads"."""
     return "1 thread" if count == 1 else f"{count} threads"

@@ -73,7 +73,20 @@ def test_as_json_every_figure_has_its_range_its_parts_and_its_source(capsys: Out
         ["--target", "rtx-4090", "--gpus", "2"],
         ["--target", "rtx-4090", "--finetune", "lora", "--prefer", "quality"],
         ["--target", "rtx-4090", "--finetune", "lora", "--recipe", "gguf:Q4_0"],
+        ["--target", "rtx-4090", "--finetune", "lora", "--repack"],
+        ["--target", "rtx-4090", "--finetune", "lora", "--all"],
     ],
 )
 def test_flags_that_do_not_go_together_are_refused(words: list[str]) -> None:
     assert main(["fit", *words]) == ExitCode.USAGE
+
+
+def test_a_named_device_that_cannot_train_is_left_out_aloud(capsys: Output) -> None:
+    words = ["--target", "rtx-4090", "--target", "laptop-cpu", "--finetune", "qlora"]
+    assert main(["fit", *words]) == ExitCode.DONE
+    assert "Left out, as fine-tuning needs a CUDA GPU: laptop-cpu." in capsys.readouterr().err
+    assert main(["fit", "--model", "Qwen3-4B", "--finetune", "qlora"]) == ExitCode.DONE
+    assert "Left out" not in capsys.readouterr().err
+    none = ["--target", "laptop-cpu", "--target", "cpu-gguf", "--finetune", "qlora"]
+    assert main(["fit", *none]) == ExitCode.USAGE
+    assert "none of laptop-cpu, cpu-gguf has one" in capsys.readouterr().err

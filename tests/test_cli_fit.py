@@ -168,6 +168,19 @@ def test_several_targets_give_one_row_each(capsys: pytest.CaptureFixture[str], t
     assert rows[2][0] == "tiny" and rows[2][-1].startswith("nothing fits")
 
 
+def test_in_a_matrix_a_choice_that_may_miss_a_limit_says_so_and_what_fails_is_one_that_serves(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    devices = ["--target", "android-6gb", "--target", "core-ultra-7-155h-npu"]
+    assert main(["fit", *devices, "--use-case", "vision", "--json"]) == ExitCode.DONE
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert results[0]["chosen"]["may_miss"]
+    assert main(["fit", *devices, "--use-case", "vision"]) == ExitCode.DONE
+    slow, npu = capsys.readouterr().out.splitlines()[-2:]
+    assert "may miss ttft: needs 30000 ms, has " in slow
+    assert "pictures" in npu and "modality" not in npu
+
+
 def test_a_model_without_a_target_is_tried_on_every_device(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -278,6 +291,17 @@ def test_the_best_scores_are_the_best_of_all_but_coarse_recipes_where_one_of_tho
 def test_an_empty_model_is_no_model_and_not_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--target", "laptop-cpu", "--model", ""]) == ExitCode.USAGE
     assert "no variant ''" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--recipe", "gguf:Q4_0", "--repack"], ["--recipe", "onnx:int4_sym_b32", "--adapter-inputs"]],
+)
+def test_the_command_that_builds_has_every_addition(
+    capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert main(["fit", "--target", "laptop-cpu", *words]) == ExitCode.DONE
+    assert capsys.readouterr().err.strip().endswith(" ".join(words))
 
 
 def test_a_score_is_repeated_in_the_command_with_every_digit(

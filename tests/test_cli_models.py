@@ -11,6 +11,7 @@ import pytest
 
 from packager.catalog import REVIEWED, Variant, age, load
 from packager.cli import main
+from packager.errors import ExitCode
 
 Output = pytest.CaptureFixture[str]
 
@@ -142,6 +143,7 @@ def test_listing_imports_no_engine_no_numpy_and_no_rich_when_piped() -> None:
     code = """
 import sys
 from packager.cli import main
+from packager.errors import ExitCode
 main(["models", "--json"])
 main(["models", "qwen3-0.6b"])
 heavy = {"numpy", "torch", "transformers", "openvino", "onnxruntime", "llama_cpp", "huggingface_hub", "rich", "textual"}
@@ -151,3 +153,12 @@ print(sorted(heavy & set(sys.modules)), file=sys.stderr)
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert answer.stderr.splitlines()[-1] == "[]"
+
+
+def test_a_row_that_the_hub_does_not_give_names_a_way_on_that_this_command_has(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["models", "add", "nobody/nothing-here", "--offline"]) == ExitCode.SOURCE
+    said = capsys.readouterr().err
+    assert "--weights" not in said and "Build" not in said
+    assert "Leave --offline out. Or give a folder with a config.json that you have." in said

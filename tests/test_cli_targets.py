@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from packager.cli import main
 from packager.cli.doctor import folder_bytes
 from packager.errors import ExitCode
+from targets import registry
 from targets.devices.device_copy import MARK, marked, mistaken
 from targets.registry import DEVICES, runtimes, target_names, targets
 
@@ -46,6 +48,10 @@ def test_one_target_is_shown_in_full_with_its_sources(capsys: pytest.CaptureFixt
     text = capsys.readouterr().out
     assert re.search(r"bandwidth +10\.4 GB/s\n +fitted to the rows", text)
     assert re.search(r"for a model +7\.78 GB", text)
+    # A processor is no GPU, and what is empty is no fact.
+    assert "gpus" not in text and "{}" not in text
+    assert main(["targets", "rtx-3090-x2"]) == ExitCode.DONE
+    assert re.search(r"gpus +2\n", capsys.readouterr().out)
 
 
 def test_a_file_is_shown_as_a_name_is(
@@ -157,6 +163,22 @@ def test_a_file_with_problems_is_pointed_into(
     } in found
 
 
+def test_what_fit_would_refuse_is_a_problem_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["targets", "new", "mine", "--from", "laptop-cpu"]) == ExitCode.DONE
+    mine = tmp_path / "mine.toml"
+    text = mine.read_text().replace('"gguf:Q4_K_M"', '"gguf:Q4_K_X"')
+    mine.write_text(re.sub("use_case = .*", 'use_case = "chat"\ndimension = 64', text))
+    capsys.readouterr()
+    assert main(["targets", "check", "mine.toml"]) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert "target.recipes has 'gguf:Q4_K_X': llama.cpp has no preset 'Q4_K_X'." in said
+    assert "workload contradicts itself: The use case 'chat' gives no vectors" in said
+    assert main(["fit", "--target", "mine.toml"]) == ExitCode.USAGE
+
+
 def test_a_new_file_never_replaces_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,6 +187,21 @@ def test_a_new_file_never_replaces_one(
     assert main(["targets", "new", "mine", "--from", "laptop-cpu"]) == ExitCode.USAGE
     assert "already exists" in capsys.readouterr().err
     assert (tmp_path / "mine.toml").read_text() == "precious"
+
+
+def test_a_copy_starts_from_an_older_name_and_not_from_what_has_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["targets", "new", "mine", "--from", "rtx-3060"]) == ExitCode.DONE
+    assert "copied from rtx-3060-12gb" in (tmp_path / "mine.toml").read_text()
+    measured = replace(registry.target("laptop-cpu"), name=registry.HERE)
+    monkeypatch.setattr(registry, "_this_machine", lambda: measured)
+    capsys.readouterr()
+    assert main(["targets", "new", "here", "--from", "this-machine"]) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert "`qwen-pack probe --save here`" in said and ".toml'" not in said
+    assert not (tmp_path / "here.toml").exists()
 
 
 def test_help_speaks_of_the_name_and_of_both_words(capsys: pytest.CaptureFixture[str]) -> None:

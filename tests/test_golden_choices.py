@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.choices import DEVICES, NOTHING, PREFERENCES, answers, read
 from packager import catalog
-from packager.need.usecases import use_case, use_case_names
+from packager.need.usecases import benchmarks, use_case, use_case_names
 from packager.select.rules import score
 from packager.select.stand_ins import stand_in
 
@@ -111,3 +111,16 @@ def test_the_best_quality_is_never_below_that_of_another_preference() -> None:
         best = scored.get((case, device, "quality"))
         # Half points, and what a quantization takes, may stand between them.
         assert best is None or value <= best + 2, (case, device, prefer)
+
+
+def test_what_stands_for_a_score_is_one_that_the_benchmark_can_give() -> None:
+    """Also where the mode makes more of a difference than the variant has points."""
+    modes = (("non-thinking",), ("thinking",), ("thinking", "non-thinking"))
+    found = [
+        instead.value
+        for variant in catalog.load()
+        for benchmark in benchmarks()
+        for mode in modes
+        if (instead := stand_in(variant, benchmark, mode)) is not None
+    ]
+    assert len(found) > 500 and all(0 <= value <= 100 for value in found)

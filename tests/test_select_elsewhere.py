@@ -4,9 +4,10 @@ there."""
 from __future__ import annotations
 
 import tomllib
+from typing import Any
 
 from packager.catalog import find
-from packager.select.elsewhere import FILE, elsewhere
+from packager.select.elsewhere import FILE, Elsewhere, elsewhere
 from tests.support.plain_runtime import GB, PlainRuntime, chat, fit, target
 
 
@@ -48,3 +49,28 @@ def test_what_no_device_mends_has_no_such_paragraph() -> None:
 def test_every_place_has_a_source() -> None:
     data = tomllib.loads(FILE.read_text(encoding="utf-8"))
     assert all(row["source"].strip() for row in (*data["accelerator"], *data["hosted"]))
+
+
+def test_unquantized_it_has_the_cache_of_every_sequence_and_none_for_vectors() -> None:
+    small = target(10**8, recipes=("plain:b4",))
+
+    def place(name: str, **wish: Any) -> Elsewhere:
+        found = fit(small, chat(**wish), name, runtimes=(Several(),))
+        said = elsewhere(small, found, (), [Several()], named=True)
+        assert said is not None
+        return said
+
+    weights = 2 * (find("Qwen3-0.6B").params_total or 0)
+    alone, many = place("Qwen3-0.6B"), place("Qwen3-0.6B", parallel=64)
+    assert many.full_bytes - weights == 64 * (alone.full_bytes - weights) > 0
+    assert "a cache for 4096 tokens of each of 64 sequences) it takes " in str(many)
+    vectors = place("Qwen3-Embedding-0.6B", use_case="embed")
+    assert vectors.full_bytes == 2 * (find("Qwen3-Embedding-0.6B").params_total or 0)
+    assert "Unquantized (BF16) it takes " in str(vectors)
+
+
+class Several(PlainRuntime):
+    """The same, whose packages answer several at once and make vectors."""
+
+    answers_at_once = True
+    retrieval_session = "tests.support.plain_runtime:NoSession"

@@ -15,6 +15,8 @@ from packager.need.workload import merge
 from packager.recipe import Recipe
 from packager.select import Candidate, candidates
 from packager.select.cache_type import with_cache_type
+from packager.select.preference import ordered
+from packager.shape import Shape
 from targets import registry
 from tests.support.plain_runtime import GB, PLAIN, PlainRuntime, chat, fit, target
 
@@ -181,3 +183,46 @@ def test_another_cache_type_takes_away_nothing_that_a_runtime_can_besides(case: 
     workload = merge({"use_case": case}, device.workload)
     best = candidates(device, workload, catalog.load(), runtimes)[0]
     assert best.passes and best.recipe.kv == "q8_0"
+
+
+@pytest.mark.parametrize("case", ["embed", "chat"])
+def test_a_coarse_recipe_of_the_first_runtime_does_not_hide_a_better_one_of_the_second(
+    case: str,
+) -> None:
+    """What is listed with every recipe is what is chosen without."""
+    device = registry.target("raspberry-pi-5-8gb")
+    workload = merge({"use_case": case, "max_artifact_bytes": 350_000_000}, device.workload)
+    chosen = [
+        candidates(device, workload, catalog.load(), registry.runtimes(), every=every)[0]
+        for every in (False, True)
+    ]
+    assert [one.last for one in chosen] == [min(one.last for one in chosen)] * 2
+    assert chosen[0].label == chosen[1].label
+
+
+def test_the_best_balance_is_no_coarse_recipe_where_a_fine_one_has_no_score() -> None:
+    coarse, fine = fit(target(), chat(), "Qwen3-0.6B", "Qwen3-1.7B", recipe="plain:b8")[:2]
+    fine, coarse = replace(fine, quality=None), replace(coarse, coarse=True)
+    assert coarse.quality is not None
+    assert ordered([coarse, fine], "balanced")[0] is fine
+
+
+class Slow(PlainRuntime):
+    """The same, but every token reads the weights once for each token of the context."""
+
+    def decode_bytes(self, shape: Shape, recipe: Recipe, context: int) -> int:
+        return 10**6 * super().decode_bytes(shape, recipe, context)
+
+
+@pytest.mark.parametrize("prefer", ["smallest", "quality", "speed", "balanced", "cost"])
+def test_an_engine_that_takes_hours_for_a_token_gets_a_verdict(prefer: Any) -> None:
+    """As one without a cache does on a weak device: no rate is rounded to none."""
+    workload = chat(prefer=prefer, min_decode_tps=6.0)
+    models = ("Qwen3-0.6B", "Qwen3-4B-Thinking-2507")
+    found = fit(target(64 * GB), workload, *models, runtimes=(Slow(),), every=True)
+    assert {one.verdict for one in found} == {"rejected"}
+    for one in found:
+        speed = one.forecast
+        assert 0 < speed.low < speed.decode_tps < speed.high < 0.001
+        said = "; ".join(map(str, one.reasons))
+        assert one.machine_seconds > 1000 and "decode: needs 6 tok/s, has 0.0" in said

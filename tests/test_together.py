@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from itertools import product
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,9 +25,11 @@ class One:
     peak: int
     passes: bool = True
 
+    beside: int = 0
+
     @property
-    def footprint(self) -> Any:
-        return SimpleNamespace(peak=self.peak)
+    def load(self) -> int:
+        return self.peak
 
 
 PARTS = st.lists(
@@ -43,11 +46,11 @@ def test_a_choice_fits_and_no_part_could_be_bettered_alone(parts: Any, room: int
     assert least(parts) == (min(sums) if sums else None)
     if chosen is None:
         return
-    total = sum(one.footprint.peak for one in chosen)
+    total = sum(one.load for one in chosen)
     assert total <= room
     for part, one in zip(passing, chosen, strict=True):
         better = part[: next(place for place, other in enumerate(part) if other is one)]
-        assert all(total - one.footprint.peak + other.peak > room for other in better)
+        assert all(total - one.load + other.peak > room for other in better)
 
 
 def planned(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
@@ -87,6 +90,7 @@ def test_an_embedder_a_reranker_and_a_chat_model_share_the_memory(
         (["--with", "embed,chat", "--use-case", "chat"], "--use-case is about one model"),
         (["--with", "embed,chat", "--tokens-per-day", "1e6"], "--tokens-per-day is about one"),
         (["--with", "embed,chat", "--steps"], "--steps is about one model"),
+        (["--with", "embed,chat", "--all"], "--all is about one model"),
         (["--with", "embed,chat", "--finetune", "lora"], "--finetune goes with"),
         (["--with", "embed,chat", "--model", "Qwen3-4B"], "one --target"),
         (["--with", "embed,chat", "--target", "cpu-gguf"], "one --target"),
@@ -103,3 +107,48 @@ def test_a_part_for_which_nothing_fits_is_named(capsys: pytest.CaptureFixture[st
     words = ["fit", "--target", "android-6gb", "--with", "embed,rerank,chat"]
     assert main([*words, "--max-memory-mb", "700"]) == ExitCode.NOTHING_FITS
     assert "--use-case" in capsys.readouterr().out
+
+
+def test_the_command_that_says_why_asks_for_the_same(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the limits that were given, and the device's own file."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["targets", "new", "mine", "--from", "laptop-cpu"]) == ExitCode.DONE
+    words = ["fit", "--target", "mine.toml", "--with", "embed,chat", "--max-memory-mb", "300"]
+    capsys.readouterr()
+    assert main([*words, "--prefer", "quality"]) == ExitCode.NOTHING_FITS
+    said = capsys.readouterr().out
+    assert said.startswith("Nothing fits mine for embed: `qwen-pack fit")
+    tool, *command = shlex.split(said.split("`")[1])
+    assert tool == "qwen-pack" and main(command) == ExitCode.NOTHING_FITS
+    assert "memory: needs" in capsys.readouterr().out
+
+
+def test_what_gpus_leave_to_the_systems_memory_has_to_fit_there_as_well() -> None:
+    parts: Any = [[One(5, beside=6), One(4, beside=1)], [One(5, beside=6), One(3, beside=1)]]
+    assert [one.load for one in together(parts, 20) or ()] == [5, 5]
+    assert sum(one.beside for one in together(parts, 20, 7) or ()) == 7
+    assert together(parts, 20, 1) is None
+
+
+def test_of_several_gpus_each_holds_a_part_of_every_model(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["fit", "--with", "chat,code", "--prefer", "quality", "--target"]
+    assert main([*words, "rtx-3090", "--json"]) == ExitCode.DONE
+    one = json.loads(capsys.readouterr().out)
+    assert main([*words, "rtx-3090-x2", "--json"]) == ExitCode.DONE
+    two = json.loads(capsys.readouterr().out)
+    peaks = [
+        sum(row["chosen"]["footprint"]["peak"] for row in plan["together"]) for plan in (one, two)
+    ]
+    assert one["total_bytes"] == peaks[0] <= one["room_bytes"]
+    # Two models that one of the GPUs could not hold, and both can.
+    assert two["total_bytes"] <= two["room_bytes"] < peaks[1] <= 2 * two["room_bytes"]
+    assert main([*words, "rtx-3090-x2"]) == ExitCode.DONE
+    assert " of 24.7 GB on the fullest of 2 GPUs, each in" in capsys.readouterr().out
+    # A limit on the memory is shared by the GPUs.
+    limited = [*words, "rtx-3090-x2", "--max-memory-mb", "30000", "--json"]
+    assert main(limited) == ExitCode.DONE
+    assert json.loads(capsys.readouterr().out)["room_bytes"] == 15_000_000_000

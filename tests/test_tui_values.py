@@ -202,6 +202,7 @@ def test_every_change_of_a_miss_is_made_to_the_ask_and_to_the_command() -> None:
         "--max-audio-seconds 45": "audio",
         "--documents-per-second 0.25": "embed",
         "--query-ms 40": "embed",
+        "--dimension 1024": "embed",
     }
     proposed = re.findall(r'"(--[a-z-]+) ', Path(changes.__file__).read_text("utf-8"))
     tried = {line.split()[0] for line in (*flags, *of_inputs)}

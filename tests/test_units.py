@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packager.units import human_bytes, human_count, human_seconds
+from packager.units import human_bytes, human_count, human_rate, human_seconds
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,11 @@ def test_seconds_go_from_milliseconds_to_minutes(seconds: float, text: str) -> N
 )
 def test_parameters_read_like_model_names(count: int, text: str) -> None:
     assert human_count(count) == text
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [(0.0, "0"), (0.00003124, "0.0000312"), (0.915, "0.915"), (69.84, "69.8"), (9168.4, "9170")],
+)
+def test_a_rate_has_three_digits_and_no_power_of_ten(rate: float, text: str) -> None:
+    assert human_rate(rate) == text

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from packager import catalog
+from packager.device.target import Target
 from packager.errors import ExitCode, PackError
 from packager.need.workload import Workload, merge
 from packager.predict.forecast import picture_operations, predict
@@ -247,3 +248,16 @@ class TestWhatATowerTakes:
         assert seen.encode.low < seen.encode.value < seen.encode.high < seen.ttft_high_ms
         assert seen.ttft_ms - alone.ttft_ms == pytest.approx(seen.encode.value, rel=1e-4)
         assert not any(name.startswith("encode") for name in alone.as_dict())
+
+
+def test_a_phone_asks_by_default_for_pictures_that_it_takes_in_time() -> None:
+    """Where one of 256 tokens meets the limits for certain, that of the default does."""
+    phones = [target for target in registry.targets() if target.kind == "phone"]
+    assert len(phones) > 9
+
+    def sure(target: Target, **size: int) -> bool:
+        workload = merge({"use_case": "vision", **size}, target.workload)
+        return candidates(target, workload, catalog.load(), registry.runtimes())[0].sure
+
+    for phone in phones:
+        assert sure(phone) or not sure(phone, max_image_tokens=256), phone.name

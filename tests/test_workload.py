@@ -262,6 +262,11 @@ def test_a_prompt_that_fills_the_context_is_a_contradiction() -> None:
     ),
 )
 def test_what_the_user_says_always_holds(flags: dict[str, Any], default: Workload | None) -> None:
+    case = flags.get("use_case") or (default.use_case if default else "chat")
+    if use_case(case).task != "generate" and flags.get("min_decode_tps"):
+        with pytest.raises(PackError, match="gives no answers, so --min-decode-tps"):
+            merge(flags, default)
+        return
     merged = merge(flags, default)
     assert all(getattr(merged, key) == value for key, value in flags.items())
     assert merged.prompt < merged.context

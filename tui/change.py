@@ -24,6 +24,7 @@ _NUMBERS = {
     "--query-ms": ("query_ms", float),
     "--max-image-tokens": ("max_image_tokens", int),
     "--max-audio-seconds": ("max_audio_seconds", int),
+    "--dimension": ("dimension", int),
 }
 _SIZES = {"--max-artifact-mb": "max_artifact_bytes", "--max-memory-mb": "max_memory_bytes"}
 

@@ -65,9 +65,11 @@ class _Trial:
         }
 
 
-def finetune(targets: Sequence[Target], variant: Variant | None, wish: Wish, as_json: bool) -> int:
+def finetune(
+    targets: Sequence[Target], variant: Variant | None, wish: Wish, named: bool, as_json: bool
+) -> int:
     """Print what fits, for one variant by component or for the catalogue. Exit code 3 where nothing
-    does.
+    does. `named` says that the user named the targets: what is left out of them is said.
 
     Raises PackError (usage) where none of the targets has a GPU that these methods run on.
     """
@@ -91,6 +93,9 @@ def finetune(targets: Sequence[Target], variant: Variant | None, wish: Wish, as_
         _show_one(trials[0], None if trials[0].verdict == "fits" else _least(trials[0], wish))
     else:
         _show_many(trials, wish)
+    out = ", ".join(target.name for target in targets if target not in able)
+    if named and out:
+        say(f"Left out, as fine-tuning needs a CUDA GPU: {out}.", err=True)
     fits = any(trial.verdict != "rejected" for trial in trials)
     return ExitCode.DONE if fits else ExitCode.NOTHING_FITS
 
@@ -104,8 +109,9 @@ def _able(targets: Sequence[Target]) -> list[Target]:
     ]
     if not able:
         names = ", ".join(target.name for target in targets)
+        lack = f"{names} has none" if len(targets) == 1 else f"none of {names} has one"
         raise usage(
-            f"Fine-tuning needs a CUDA GPU, and {names} has none.",
+            f"Fine-tuning needs a CUDA GPU, and {lack}.",
             "`qwen-pack targets` lists the devices: rtx-4090 and a100-80gb are two.",
         )
     return able

@@ -145,7 +145,7 @@ def command(
     rates = _Rates(tokens_per_day, max_cost_per_million, price_per_hour, watts, price_per_kwh)
     if finetune is not None:
         asked = recipe is not None or together is not None or rates != (None,) * len(rates)
-        if asked or show_steps or words_of(flags):
+        if asked or show_steps or show_all or words_of(flags):
             raise usage(
                 "--finetune goes with --target, --model, --sequence, --batch and --gpus only."
             )
@@ -158,7 +158,7 @@ def command(
         )
     if together is not None:
         one_device = len(targets) == 1 and model is None and recipe is None
-        others: Flags = {**rates._asdict(), "steps": show_steps}
+        others: Flags = {**rates._asdict(), "steps": show_steps, "all": show_all}
         return _together(targets, together, flags, others, one_device, as_json)
     wish = _wish(flags, model, recipe, (show_all, show_steps), rates)
     return _show(targets, _answers(targets, wish), wish, as_json)
@@ -172,7 +172,7 @@ def _together(
     from targets import registry
 
     use_cases = uses_of(uses, {**flags, **others}, one_device)
-    return show(registry.target(names[0]), use_cases, flags, registry.runtimes(), as_json)
+    return show(names[0], use_cases, flags, registry.runtimes(), as_json)
 
 
 def _answers(names: tuple[str, ...], wish: Wish) -> list[Answer]:
@@ -280,6 +280,5 @@ def _finetune(
 
     chosen = next(known for known in METHODS if known == method)
     targets = [registry.target(name) for name in names] or list(registry.targets())
-    return finetune(
-        targets, catalog.find(model) if model else None, Wish(chosen, *numbers), as_json
-    )
+    variant = catalog.find(model) if model else None
+    return finetune(targets, variant, Wish(chosen, *numbers), bool(names), as_json)

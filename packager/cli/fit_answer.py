@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from packager.cli.options import Flags, workload_from
 from packager.cli.rate_limits import RateLimit, in_own_words, per_sequence
 from packager.errors import PackError
+from packager.need.usecases import use_case
+from packager.need.workload import no_answers
 
 if TYPE_CHECKING:
     from packager.device.target import Target
@@ -36,6 +38,8 @@ class Wish(NamedTuple):
         """The flags, with the rate that a cost or a day's tokens ask of each sequence where that is
         more than is asked anyway."""
         workload = workload_from(self.flags, target, self.model)
+        if self.limits and use_case(workload.use_case).task != "generate":
+            raise no_answers(workload.use_case, self.limits[0].flag)
         each = per_sequence(self.limits, workload.parallel)
         return (
             {**self.flags, "min_decode_tps": each}
@@ -68,12 +72,22 @@ class Answer:
     for."""
 
     def cost(self, candidate: Candidate) -> tuple[float, float, float] | None:
-        """Of a million tokens of answers, as many at once as the workload has: as forecast, at the
-        least and at the most; None without a price."""
+        """Of a million tokens of answers, as many at once as the workload has, or of texts that
+        become vectors or scores: as forecast, at the least and at the most; None without a
+        price."""
         speed = candidate.forecast
         if self.hour is None or not candidate.sized or speed.low <= 0:
             return None
-        of_second = self.hour / 3600 * 1e6 / speed.parallel
+        of_second = self.hour / 3600 * 1e6
+        if use_case(self.workload.use_case).task != "generate":
+            # Texts are read one after another, however many ask.
+            low, high = speed.prefill_low or speed.prefill_tps, speed.prefill_high
+            return (
+                of_second / speed.prefill_tps,
+                of_second / (high or speed.prefill_tps),
+                of_second / low,
+            )
+        of_second /= speed.parallel
         return (of_second / speed.decode_tps, of_second / speed.high, of_second / speed.low)
 
 

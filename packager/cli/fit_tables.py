@@ -20,7 +20,7 @@ from packager.select.none_fits import none_fits
 from packager.select.preference import undercut
 from packager.select.speed_rules import QUERY_TOKENS
 from packager.select.steps import Step
-from packager.units import human_bytes
+from packager.units import human_bytes, human_rate
 
 _ROWS = 12
 _FEW = 5
@@ -40,6 +40,8 @@ _WHY = {
     "balanced": "is the best balance of quality, speed and memory",
     "cost": "takes the least machine time per answer",
 }
+_WHY_OF_TEXTS = {"speed": "reads fastest", "cost": "takes the least machine time per text"}
+"""The same where a vector or a score is given."""
 
 
 def show_one(answer: Answer, show_all: bool, words: Sequence[str]) -> None:
@@ -63,7 +65,7 @@ def show_one(answer: Answer, show_all: bool, words: Sequence[str]) -> None:
         _candidates(rows, whole, answer.workload)
     if answer.steps is not None:
         say()
-        _steps(answer.steps)
+        _steps(answer)
         _instead(answer)
         for draft in answer.drafts:
             say(f"Draft: {draft.sentence()}")
@@ -87,11 +89,11 @@ def show_matrix(answers: Sequence[Answer], model: str | None) -> None:
                     best.variant.name,
                     best.recipe.id,
                     *_figures(best, answer.workload),
-                    "",
+                    "; ".join(f"may miss {reason}" for reason in best.may_miss),
                 )
             )
         else:
-            nearest = answer.judged[0] if answer.judged else None
+            nearest = next(iter(_serving(answer.judged)), None)
             why = (
                 f"nothing fits: {nearest.label}: {nearest.reasons[0]}"
                 if nearest
@@ -115,10 +117,10 @@ def _sentence(answer: Answer) -> str:
         if candidate.passes and candidate.sure >= best.sure
     }
     within = undercut(best, answer.judged, workload.prefer)
-    why = (
-        f"of {len(passing)} variants that pass every rule it "
-        f"{_WHY[workload.prefer]}{within.rstrip(',')}"
-    )
+    most = _WHY[workload.prefer]
+    if not _answers(workload):
+        most = _WHY_OF_TEXTS.get(workload.prefer, most)
+    why = f"of {len(passing)} variants that pass every rule it {most}{within.rstrip(',')}"
     if len(passing) == 1:
         forgiven = any(note.startswith("Accepted because") for note in best.notes)
         passes = "passes every rule" if best.sure else "fails no rule with certainty"
@@ -144,7 +146,8 @@ def _pace(workload: Workload, speed: Forecast) -> str:
         kind = _KINDS[speed.confidence]
         return f"gives the {made} of {workload.prompt} tokens {after}, {kind})"
     return (
-        f"answers at {speed.decode_tps:.3g} tok/s ({speed.low:.3g} to {speed.high:.3g}, "
+        f"answers at {human_rate(speed.decode_tps)} tok/s ({human_rate(speed.low)} to "
+        f"{human_rate(speed.high)}, "
         f"{_KINDS[speed.confidence]}){_together(speed)}, first token {after}){_encoding(speed)}"
     )
 
@@ -161,16 +164,21 @@ def _together(speed: Forecast) -> str:
     """What several sequences get together, each at the rate before it."""
     if speed.parallel == 1:
         return ""
-    return f" each of {speed.parallel} at once, {speed.aggregate_tps:.3g} together"
+    return f" each of {speed.parallel} at once, {human_rate(speed.aggregate_tps)} together"
 
 
 def _cost(answer: Answer, best: Candidate) -> str:
     cost = answer.cost(best)
-    return (
-        ""
-        if cost is None
-        else f" A million tokens cost {cost[0]:.3g} ({cost[1]:.3g} to {cost[2]:.3g})."
-    )
+    if cost is None:
+        return ""
+    what = "tokens" if _answers(answer.workload) else "tokens of texts"
+    usual, least, most = map(human_rate, cost)
+    return f" A million {what} cost {usual} ({least} to {most})."
+
+
+def _answers(workload: Workload) -> bool:
+    """Whether text comes out, and not a vector or a score."""
+    return use_case(workload.use_case).task == "generate"
 
 
 def _takes(answer: Answer, best: Candidate) -> str:
@@ -254,13 +262,15 @@ def _figures(candidate: Candidate, workload: Workload) -> tuple[str, str, str, s
     if task == "embed":
         wait = speed.text_ms(QUERY_TOKENS).value
     sizes = human_bytes(candidate.footprint.peak), human_bytes(candidate.artifact_bytes)
-    return (*sizes, f"{rate:.3g}", _milliseconds(wait))
+    return (*sizes, human_rate(rate), _milliseconds(wait))
 
 
 def _milliseconds(value: float) -> str:
-    if value < 1000:
+    if value < 999.5:
         return f"{value:.0f} ms"
-    return f"{value / 1000:.3g} s" if value < 1e6 else f"{value / 60000:.3g} min"
+    if value < 999_500:
+        return f"{value / 1000:.3g} s"
+    return f"{human_rate(value / 60000)} min"
 
 
 def _misses(answer: Answer) -> None:
@@ -280,13 +290,16 @@ def _misses(answer: Answer) -> None:
             f"{them} yet."
         )
     say("No single change makes a variant fit. The nearest:")
-    # A variant that does not take the input at all is near to nothing.
-    serving = [
-        each for each in answer.judged if "modality" not in {reason.rule for reason in each.reasons}
-    ] or answer.judged
+    serving = _serving(answer.judged)
     nearest = {candidate.variant.repo_id: candidate for candidate in reversed(serving)}
     for candidate in list(reversed(nearest.values()))[:_FEW]:
         say(f"  {candidate.label}: {_lacks(candidate)}")
+
+
+def _serving(judged: Sequence[Candidate]) -> Sequence[Candidate]:
+    """A variant that does not take the input at all is near to nothing."""
+    fed = [one for one in judged if "modality" not in {reason.rule for reason in one.reasons}]
+    return fed or judged
 
 
 def _unbuilt(measured: Sequence[Candidate]) -> int:
@@ -311,15 +324,15 @@ def _lacks(candidate: Candidate) -> str:
     return "; ".join(map(str, candidate.reasons))
 
 
-def _steps(steps: Sequence[Step]) -> None:
-    if not steps:
+def _steps(answer: Answer) -> None:
+    if not answer.steps:
         say("There is no step down or up from here.")
-    for step in steps:
+    for step in answer.steps or ():
         scores = "".join(f", {name} {value:+g}" for name, value in step.scores.items())
         memory = f"{'+' if step.memory_bytes >= 0 else '-'}{human_bytes(abs(step.memory_bytes))}"
         say(
-            f"One step {step.direction}: {step.candidate.label}: memory {memory}, decode "
-            f"{step.decode_tps:+.3g} tok/s{scores}."
+            f"One step {step.direction}: {step.candidate.label}: memory {memory}, "
+            f"{_faster(answer, step)}{scores}."
         )
         say(
             "      It passes every rule."
@@ -328,16 +341,30 @@ def _steps(steps: Sequence[Step]) -> None:
         )
 
 
+def _faster(answer: Answer, step: Step) -> str:
+    """How much faster a neighbour is: a rate of answers means nothing where none is given."""
+    rate, chosen = _speeds(answer.workload)[0], answer.chosen
+    more = step.decode_tps
+    if not _answers(answer.workload) and chosen is not None:
+        prompt = answer.workload.prompt
+        more = (step.candidate.forecast.prefill_tps - chosen.forecast.prefill_tps) / prompt
+    what = "decode " if rate == "tok/s" else ""
+    return f"{what}{'-' if more < 0 else '+'}{human_rate(abs(more))} {rate}"
+
+
 def _instead(answer: Answer) -> None:
     """What would take the place of a variant that was named."""
     best, named = answer.instead, answer.chosen
     if best is None:
         return
-    figures = [human_bytes(best.footprint.peak), f"{best.forecast.decode_tps:.3g} tok/s"]
+    rate = _figures(best, answer.workload)[2]
+    figures = [human_bytes(best.footprint.peak), f"{rate} {_speeds(answer.workload)[0]}"]
     if best.quality is not None:
         here = f" (here {named.quality:g})" if named and named.quality is not None else ""
         figures.append(f"quality {best.quality:g}{here}")
-    say(f"Of all variants, fit would choose {best.label}: {', '.join(figures)}.")
+    # Who looks for another variant looks for a better one: see packager.cli.fit_answer.
+    prefers = " with --prefer quality" if answer.workload.prefer == "smallest" else ""
+    say(f"Of all variants, fit would choose {best.label}{prefers}: {', '.join(figures)}.")
 
 
 def _hint(answer: Answer, whole: bool, words: Sequence[str]) -> str:

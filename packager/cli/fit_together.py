@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from packager.cli.options import Flags, workload_from
+from packager.cli.options import Flags, words_of, workload_from
 from packager.cli.output import emit_json, emit_table, say
 from packager.errors import ExitCode, usage
+from packager.escapes import command
 from packager.json_values import JsonObject
 from packager.units import human_bytes
 
@@ -46,27 +47,32 @@ def uses_of(text: str, flags: Flags, alone: bool) -> list[str]:
 
 
 def show(
-    target: Target,
+    named: str,
     names: list[str],
     flags: Flags,
     runtimes: tuple[Runtime, ...],
     as_json: bool,
 ) -> int:
-    """Print the plan; exit code 3 where they do not fit together."""
+    """Print the plan for a device, named as the user did; exit code 3 where they do not fit
+    together."""
     from packager import catalog
-    from packager.select import candidates
+    from packager.predict.offload import splits
+    from packager.select import candidates, device_rules
     from packager.select.together import least, together
+    from targets import registry
 
+    target = registry.target(named)
     plans: list[tuple[Workload, tuple[Candidate, ...]]] = []
     for name in names:
         workload = workload_from({**flags, "use_case": name}, target)
         ranked = candidates(target, workload, catalog.load(), runtimes, every=True)
         plans.append((workload, ranked))
-    limits = [workload.max_memory_bytes for workload, _ in plans]
-    room = min([target.device.available_bytes, *(limit for limit in limits if limit is not None)])
-    parts = [ranked for _, ranked in plans]
-    chosen = together(parts, room)
-    return _told(target, names, plans, chosen, room, least(parts), as_json)
+    device, parts = target.device, [ranked for _, ranked in plans]
+    # Of each GPU: a model takes a part of every one.
+    room = min(device_rules.room(one, device.available_bytes, device.gpus) for one, _ in plans)
+    chosen = together(parts, room, device.host_available_bytes if splits(device) else None)
+    words = ["qwen-pack", "fit", "--target", named, *words_of({**flags, "use_case": None})]
+    return _told(target, names, plans, chosen, room, least(parts), words, as_json)
 
 
 def _told(
@@ -76,10 +82,11 @@ def _told(
     chosen: tuple[Candidate, ...] | None,
     room: int,
     least: int | None,
+    words: list[str],
     as_json: bool,
 ) -> int:
-    """The plan as JSON, or as a sentence and a table."""
-    total = sum(candidate.footprint.peak for candidate in chosen) if chosen else None
+    """The plan as JSON, or as a sentence and a table; `words` ask for one of them alone."""
+    total = sum(candidate.load for candidate in chosen) if chosen else None
     if as_json:
         rows: list[JsonObject] = [
             {
@@ -92,11 +99,11 @@ def _told(
         sizes = {"total_bytes": total, "room_bytes": room, "least_bytes": least}
         emit_json("fit", {"target": target.name, "together": rows, **sizes})
     elif chosen is None or total is None:
-        say(_nothing(target, names, plans, room, least))
+        say(_nothing(target, names, plans, room, least, words))
     else:
         say(
             f"{len(chosen)} models together on {target.name}: {human_bytes(total)} of "
-            f"{human_bytes(room)}, each in its own process."
+            f"{human_bytes(room)}{_on_gpus(target)}, each in its own process."
         )
         cells = [
             (
@@ -113,17 +120,30 @@ def _told(
     return ExitCode.DONE if chosen else ExitCode.NOTHING_FITS
 
 
+def _on_gpus(target: Target) -> str:
+    """What a figure is about where each of several GPUs holds a part of every model."""
+    gpus = target.device.gpus
+    return f" on the fullest of {gpus} GPUs" if gpus > 1 else ""
+
+
 def _nothing(
     target: Target,
     names: list[str],
     plans: list[tuple[Workload, tuple[Candidate, ...]]],
     room: int,
     least: int | None,
+    words: list[str],
 ) -> str:
+    if least is not None and least <= room:
+        beside = human_bytes(target.device.host_available_bytes)
+        return (
+            f"They do not fit together on {target.name}: its {beside} of system memory do not hold "
+            "what they leave there."
+        )
     if least is not None:
         return (
             f"They do not fit together on {target.name}: the smallest take "
-            f"{human_bytes(least)} together, and {human_bytes(room)} are there."
+            f"{human_bytes(least)} together{_on_gpus(target)}, and {human_bytes(room)} are there."
         )
     alone = next(
         name
@@ -131,6 +151,6 @@ def _nothing(
         if not any(candidate.passes for candidate in ranked)
     )
     return (
-        f"Nothing fits {target.name} for {alone}: `qwen-pack fit --target {target.name} --use-case "
-        f"{alone}` says why."
+        f"Nothing fits {target.name} for {alone}: `{command((*words, '--use-case', alone))}` says "
+        "why."
     )

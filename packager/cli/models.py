@@ -47,9 +47,21 @@ def add(place: str, name: str | None, revision: str | None, offline: bool, as_js
 
     No weights are fetched. The row is known to every command from then on.
     """
+    from packager.errors import ExitCode, PackError
     from packager.sources import added
 
-    variant, path, there = added.add(place, name, revision, offline)
+    try:
+        variant, path, there = added.add(place, name, revision, offline)
+    except PackError as error:
+        if error.exit_code != ExitCode.SOURCE:
+            raise
+        # Late: it brings the client of the hub.
+        from packager.sources.hub_errors import WAYS_ON
+
+        # Nothing is built here: the flags of `build` that the hub's sentences name are not there.
+        hint = error.hint.replace("Build once without --offline.", "Leave --offline out.")
+        hint = hint.replace(WAYS_ON, "Or give a folder with a config.json that you have.")
+        raise PackError(error.message, hint, error.exit_code) from error
     if as_json:
         emit_json("models-add", {"file": str(path), "variant": variant.as_dict()})
         return

@@ -341,9 +341,12 @@ def words_of(flags: Flags) -> list[str]:
     """The flags of workload and additions that were given, as words of a command line again; others
     in `flags` are ignored."""
     words: list[str] = []
-    for name in (*_FLAGS, "imatrix", "calibration", "tensor_type"):
+    for name in (*_FLAGS, "imatrix", "calibration", "tensor_type", "repack", "adapter_inputs"):
         value = flags.get(name)
-        if value is None:
+        if value is None or value is False:
+            continue
+        if value is True:
+            words.append(f"--{name.replace('_', '-')}")
             continue
         for given in value if isinstance(value, tuple) else (value,):
             if isinstance(given, tuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -71,7 +72,7 @@ def check(file: str, as_json: bool) -> int:
     from targets.devices.device_file import BadDeviceFile
 
     try:
-        _refuse_another_devices_name(file)
+        _refuse_problems(file)
     except PackError as error:
         if not as_json:
             raise
@@ -96,9 +97,9 @@ def check(file: str, as_json: bool) -> int:
     return ExitCode.DONE
 
 
-def _refuse_another_devices_name(file: str) -> None:
-    """Raises PackError (usage) for a file with problems; a `known_by` that another device has is
-    one of them."""
+def _refuse_problems(file: str) -> None:
+    """Raises PackError (usage) for a file with problems. A `known_by` that another device has is
+    one of them, and so is what `fit` would refuse."""
     from pathlib import Path
 
     from targets.devices.device_copy import mistaken
@@ -107,10 +108,37 @@ def _refuse_another_devices_name(file: str) -> None:
     from targets.registry import nameable_runtimes, targets
 
     read = read_target(Path(file), nameable_runtimes())
+    problems = dict(_refused_by_fit(read))
     why = mistaken(read, targets())
     if why is not None:
+        problems["device.known_by"] = f"known_by {why}"
+    if problems:
         lines = lines_of_keys(Path(file).read_text(encoding="utf-8-sig"))
-        raise BadDeviceFile(Path(file).name, [(lines.get("device.known_by", 1), f"known_by {why}")])
+        raise BadDeviceFile(
+            Path(file).name, sorted((lines.get(key, 1), text) for key, text in problems.items())
+        )
+
+
+def _refused_by_fit(read: Target) -> Iterator[tuple[str, str]]:
+    """Keys and what is wrong with them: recipes that their runtimes do not have, and defaults that
+    contradict each other."""
+    from packager.errors import PackError
+    from packager.need.workload import merge
+    from packager.recipe import split_id
+    from targets.registry import runtimes
+
+    by_prefix = {runtime.prefix: runtime for runtime in runtimes()}
+    for recipe in read.recipes:
+        try:
+            prefix, weights, kv = split_id(recipe)
+            if prefix in by_prefix:
+                by_prefix[prefix].recipe(weights, kv)
+        except PackError as error:
+            yield "target.recipes", f"target.recipes has {recipe!r}: {error.message}"
+    try:
+        merge({}, read.workload)
+    except PackError as error:
+        yield "workload.use_case", f"workload contradicts itself: {error.message}"
 
 
 @command.command("new")
@@ -123,12 +151,20 @@ def new(name: str, source: str, as_json: bool) -> None:
     """Write NAME.toml here, a copy of another device to be changed; what was copied is marked."""
     from pathlib import Path
 
+    from packager.errors import usage
     from targets.devices.device_copy import marked
     from targets.devices.device_write import new_file, renamed
     from targets.registry import DEVICES, target
 
     origin = target(source)
-    path = Path(source) if source.endswith(".toml") else DEVICES / f"{source}.toml"
+    own = source.endswith(".toml")
+    # An older name of a device is not that of its file.
+    path = Path(source) if own else DEVICES / f"{origin.name}.toml"
+    if not own and not path.is_file():
+        raise usage(
+            f"{source} has no device file to copy: it was measured.",
+            f"`qwen-pack probe --save {name}` writes the file of a machine that is measured.",
+        )
     text = marked(renamed(path.read_text(encoding="utf-8"), name), origin.name)
     written = new_file(name, text, Path.cwd())
     if as_json:
@@ -170,7 +206,7 @@ def _in_full(one: Target) -> None:
 
     say(f"{one.name}: {one.summary}\n")
     for key, value in object_at(one.as_dict(), "device").items():
-        if value in (None, "", 0, ()):
+        if value in (None, "", 0, (), {}) or (key == "gpus" and value == 1):
             continue
         say(f"  {key:18} {_in_words(key, value)}")
         if key in one.device.sources:

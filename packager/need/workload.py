@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from packager.errors import usage
+from packager.errors import PackError, usage
 from packager.json_values import JsonObject
 from packager.need.usecases import PICTURES, SOUND, use_case
 from packager.shape.audio import audio_tokens
@@ -141,6 +141,16 @@ def _refuse_other_tasks(workload: Workload) -> None:
                 f"--{name.replace('_', '-')} has no effect.",
                 f"Ask for --use-case {' or '.join(tasks)}.",
             )
+    if workload.min_decode_tps and task != "generate":
+        raise no_answers(workload.use_case, "--min-decode-tps")
+
+
+def no_answers(use_case: str, flag: str) -> PackError:
+    """What is said of a flag about answers where a vector or a score is all that comes."""
+    return usage(
+        f"The use case {use_case!r} gives no answers, so {flag} has no effect.",
+        "Ask for a rate of texts: --documents-per-second.",
+    )
 
 
 def _with_pictures(workload: Workload, given: Mapping[str, Any]) -> Workload:

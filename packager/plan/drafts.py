@@ -9,6 +9,7 @@ from packager.catalog import Variant
 from packager.device.target import Target
 from packager.json_values import JsonObject
 from packager.measure.speculation import Costs
+from packager.need.usecases import use_case
 from packager.need.workload import Workload
 from packager.plan.drafting import held, taken
 from packager.predict.memory import Drafting, recurrent_state_bytes
@@ -74,10 +75,12 @@ def proposals(
     runtimes: Sequence[Runtime],
 ) -> tuple[Proposal, ...]:
     """The smallest drafts for a chosen candidate, at most three; none where its runtime checks
-    none, or several sequences are answered at once."""
+    none, several sequences are answered at once, or a vector or score is given and no token."""
     runtime = next((one for one in runtimes if one.name == chosen.runtime), None)
     known: tuple[str, ...] = runtime.drafts if isinstance(runtime, Drafts) else ()
     if runtime is None or "draft" not in known or workload.parallel > 1:
+        return ()
+    if use_case(workload.use_case).task != "generate":
         return ()
     limit = room(workload, target.device.available_bytes, target.device.gpus)
     seen: list[Proposal] = []

@@ -156,7 +156,7 @@ class Forecast:
     @property
     def aggregate_tps(self) -> float:
         """Tokens per second of all sequences together."""
-        return round(self.decode_tps * self.parallel, 3)
+        return _rate(self.decode_tps * self.parallel)
 
     def documents_per_second(self, tokens: int) -> Range:
         """How many texts of so many tokens become vectors or scores in a second."""
@@ -182,8 +182,8 @@ class Forecast:
             several = {
                 "parallel": self.parallel,
                 "aggregate_tps": self.aggregate_tps,
-                "aggregate_low": round(self.low * self.parallel, 3),
-                "aggregate_high": round(self.high * self.parallel, 3),
+                "aggregate_low": _rate(self.low * self.parallel),
+                "aggregate_high": _rate(self.high * self.parallel),
             }
         return {
             "prefill_tps": self.prefill_tps,
@@ -252,11 +252,9 @@ def prefill_operations(shape: Shape, prompt: int) -> float:
 
 def expert_parameters(shape: Shape) -> int:
     """Weights of the routed experts that one token goes through; 0 without a mixture."""
-    return (
-        shape.layers * shape.experts.active * 3 * shape.hidden * shape.experts.intermediate
-        if shape.experts
-        else 0
-    )
+    if shape.experts is None:
+        return 0
+    return shape.layers * shape.experts.active * 3 * shape.hidden * shape.experts.intermediate
 
 
 def recurrent_operations(shape: Shape) -> float:
@@ -282,11 +280,8 @@ def sound_operations(shape: Shape) -> float:
 
 
 def attention_operations(shape: Shape, cached: int) -> float:
-    """Operations of one token's attention to `cached` tokens, once for all queries that share a key
-    head; a multiply-add counts as two.
-
-    What takes the time is keys and values: engines work through them once per group of queries.
-    """
+    """Operations of one token's attention to `cached` tokens, a multiply-add counting as two: once
+    for all queries that share a key head, as engines work through keys and values."""
     return 4.0 * shape.attention_layers * shape.kv_heads * shape.head_dim * cached
 
 
@@ -340,19 +335,24 @@ def predict(
     # Prompts are computed one after another: of those that ask at once the mean waits for half.
     first = (seen.value + reading.value) * (count + 1) / 2 + token.value
     return Forecast(
-        prefill_tps=round(prompt / reading.value, 3),
-        decode_tps=round(1 / token.value, 3),
+        prefill_tps=_rate(prompt / reading.value),
+        decode_tps=_rate(1 / token.value),
         ttft_ms=round(1000 * first, 3),
-        low=round(1 / token.longest, 3),
-        high=round(1 / token.shortest, 3),
+        low=_rate(1 / token.longest),
+        high=_rate(1 / token.shortest),
         confidence=confidence,
-        prefill_low=round(prompt / reading.longest, 3),
-        prefill_high=round(prompt / reading.shortest, 3),
+        prefill_low=_rate(prompt / reading.longest),
+        prefill_high=_rate(prompt / reading.shortest),
         ttft_low_ms=round(1000 * (seen.shortest + reading.shortest + token.shortest), 3),
         ttft_high_ms=round(1000 * (count * (seen.longest + reading.longest) + token.longest), 3),
         parallel=count,
         encode=seen.milliseconds() if picture else None,
     )
+
+
+def _rate(value: float) -> float:
+    """Three decimals, or three digits: what is slow is not still."""
+    return round(value, 3) if value >= 0.1 else float(f"{value:.3g}")
 
 
 def _step_seconds(shape: Shape, compute: float, speed: Speed) -> float:

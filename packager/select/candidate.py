@@ -116,6 +116,16 @@ class Candidate:
         return 2 if self.coarse else int(self.held)
 
     @property
+    def load(self) -> int:
+        """Peak bytes in the memory that it runs from: of several GPUs in the fullest."""
+        return (self.split.fullest if self.split else self.footprint).peak
+
+    @property
+    def beside(self) -> int:
+        """Peak bytes that a model on a GPU with memory of its own takes of the system's."""
+        return self.split.host.peak if self.split else 0
+
+    @property
     def passes(self) -> bool:
         """Whether no rule stands against it."""
         return not self.reasons

@@ -14,6 +14,7 @@ from packager.recipe import split_id
 from packager.runtime import Runtime
 from packager.select.candidate import Candidate, Reason
 from packager.select.speed_rules import QUERY_TOKENS
+from packager.units import human_rate
 
 _MB = 10**6
 _SPEED = frozenset({"decode", "ttft", "documents", "query"})
@@ -159,22 +160,25 @@ def _lower_speed(candidate: Candidate, reason: Reason, same: Change) -> Iterator
     match reason.rule:
         case "decode":
             rate = floor(forecast.decode_tps * 100) / 100
-            text = f"{rate:g} tok/s in place of {wish.min_decode_tps:g}"
+            text = f"{rate:g} tok/s in place of {human_rate(wish.min_decode_tps or 0, 6)}"
             if rate > 0:
                 yield _asking(same, text, f"--min-decode-tps {rate:g}", min_decode_tps=rate)
         case "documents":
             rate = floor(forecast.documents_per_second(wish.prompt).value * 1000) / 1000
-            text = f"{rate:g} documents a second in place of {wish.documents_per_second:g}"
+            asked = wish.documents_per_second or 0
+            text = f"{rate:g} documents a second in place of {human_rate(asked, 6)}"
             flag = f"--documents-per-second {rate:g}"
             if rate > 0:
                 yield _asking(same, text, flag, documents_per_second=rate)
         case "ttft":
             wait = ceil(forecast.ttft_ms)
-            text = f"a first token after {wait} ms in place of {wish.max_ttft_ms:g}"
+            text = f"a first token after {wait} ms in place of {wish.max_ttft_ms or 0:.0f}"
             yield _asking(same, text, f"--max-ttft-ms {wait}", max_ttft_ms=float(wait))
         case "query":
             wait = ceil(forecast.text_ms(QUERY_TOKENS).value)
-            text = f"a query's vector after {wait} ms in place of {wish.query_ms:g}"
+            text = (
+                f"a query's vector after {wait} ms in place of {human_rate(wish.query_ms or 0, 6)}"
+            )
             yield _asking(same, text, f"--query-ms {wait}", query_ms=float(wait))
 
 
@@ -211,8 +215,14 @@ def _other_input(candidate: Candidate, reason: Reason, same: Change) -> Iterator
 
 
 def _other_wish(candidate: Candidate, reason: Reason, same: Change) -> Iterator[Change]:
-    """A licence that is not asked for, or a lower score: what the user wants comes last."""
+    """A licence that is not asked for, a lower score or shorter vectors: what the user wants comes
+    last."""
     match reason.rule:
+        case "dimension" if reason.has_value is not None:
+            numbers = int(reason.has_value)
+            text = f"vectors of {numbers} numbers in place of {same.workload.dimension}"
+            change = _asking(same, text, f"--dimension {numbers}", dimension=numbers)
+            yield replace(change, cost=same.cost + _WISH_PENALTY)
         case "licence":
             stated = candidate.variant.license
             licence = stated or "any"

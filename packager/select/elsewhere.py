@@ -74,16 +74,21 @@ class Elsewhere:
                 f"{self.on.label} passes every rule on {self.device}, where it takes "
                 f"{human_bytes(self.on.footprint.peak)}{beside}."
             )
-        full = (
-            f"Unquantized (BF16, with a cache for {self.candidate.context} tokens) it takes "
-            f"{human_bytes(self.full_bytes)}: "
-        )
+        full = f"Unquantized (BF16{self._cache()}) it takes {human_bytes(self.full_bytes)}: "
         hosted = "".join(
             f" Hosted, with the prompts leaving the device: {offer.name}, {offer.what}."
             for offer in self.hosted
         )
         there = " or ".join(map(str, self.accelerators)) or "more than one machine holds"
         return f"Where it would run: {here} {full}{there}.{hosted}"
+
+    def _cache(self) -> str:
+        """The cache that is counted: one for each sequence, none for a vector or a score."""
+        shape, count = self.candidate.variant.shape, self.candidate.forecast.parallel
+        if shape is None or shape.task != "generate":
+            return ""
+        each = f" of each of {count} sequences" if count > 1 else ""
+        return f", with a cache for {self.candidate.context} tokens{each}"
 
     def as_dict(self) -> JsonObject:
         """JSON form."""
@@ -145,7 +150,9 @@ def elsewhere(
                 on, device = best, other.name
                 break
     weights = 2 * (near.variant.params_total or near.variant.shape.parameters())
-    full = weights + kv_cache_bytes(near.variant.shape, near.context, 16)
+    full = weights
+    if near.variant.shape.task == "generate":
+        full += near.forecast.parallel * kv_cache_bytes(near.variant.shape, near.context, 16)
     data = tomllib.loads(FILE.read_text(encoding="utf-8"))
     rows = [
         row

@@ -16,7 +16,7 @@ from packager.runtime import Runtime
 from packager.select import device_rules, rules, speed_rules
 from packager.select.candidate import Alone, Candidate, Reason, Verdict
 from packager.select.preference import ordered, recipe_order
-from packager.select.sizing import Size, Sizes
+from packager.select.sizing import Size, Sizes, sound_prompt
 from packager.select.stand_ins import published, stand_in
 from packager.select.ways import Way, ways_of
 
@@ -42,11 +42,12 @@ def candidates(
     A variant that fails for itself (licence, modality, score) stands once, in the target's
     preferred recipe, and one that a runtime does not build in any recipe once for that runtime.
     Where the smallest is preferred, a variant is measured runtime by runtime, the target's own
-    recipes before the others, until something passes; the rest could not be chosen and is left out,
-    unless `every` asks for it. `recipe` allows only that one; `available_bytes` takes the place of
-    the device's memory less its reserve. `named` says that the user named the variant: its scores
-    and tuning then turn into notes; None means "where only one variant is given". Raises PackError
-    (usage) for an unknown recipe, or one the target does not serve.
+    recipes before the others, until something passes that does not come last; the rest could not be
+    chosen and is left out, unless `every` asks for it. `recipe` allows only that one;
+    `available_bytes` takes the place of the device's memory less its reserve. `named` says that the
+    user named the variant: its scores and tuning then turn into notes; None means "where only one
+    variant is given". Raises PackError (usage) for an unknown recipe, or one the target does not
+    serve.
     """
     case = use_case(workload.use_case)
     given = tuple(variants)
@@ -190,7 +191,8 @@ class _Judge:
                     )
                 if obstacle is not None:
                     named_obstacles.add((way.runtime.name, obstacle))
-            if lazy and any(candidate.sure for candidate in judged):
+            # What comes last is not chosen before another runtime's has been looked at.
+            if lazy and any(candidate.sure and not candidate.last for candidate in judged):
                 break
         return judged
 
@@ -312,5 +314,7 @@ class _Judge:
             alone,
             tuple(speed_rules.may_miss(forecast, workload, too_slow)),
             8 * size.artifact / shape.parameters(),
-            speed_rules.machine_seconds(predicted, variant, self._case, workload),
+            speed_rules.machine_seconds(
+                predicted, variant, self._case, sound_prompt(shape.audio, workload)
+            ),
         )

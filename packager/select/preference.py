@@ -10,7 +10,7 @@ half points; what fills more than nine tenths of the memory, or has to leave lay
 stands behind what leaves room. Among equals the newer variant, then the target's first runtime and
 the smaller recipe, unless a better one is no larger. Variants without a score stand behind those
 with one: those of the newer family first, and in a family the larger.
-* speed: the highest forecast decode rate.
+* speed: the highest forecast decode rate; of embedders and rerankers the rate at which they read.
 * cost: the least time that the machine takes for a usual answer, of all that it gives at once: the
 prompt, what is thought before, and the answer. At one price an hour that is the cheapest answer.
 * balanced: the knee of the Pareto front of quality, decode rate and peak memory, each variant in
@@ -174,7 +174,15 @@ def _by_cost(candidate: Candidate) -> tuple[Any, ...]:
 
 def _rate(candidate: Candidate) -> float:
     """Tokens per second as far as they tell two candidates apart."""
-    return round(candidate.forecast.decode_tps, 1)
+    return round(_pace(candidate), 1)
+
+
+def _pace(candidate: Candidate) -> float:
+    """The rate of answers, or that at which texts are read where a vector or score is all that
+    comes of them."""
+    shape, forecast = candidate.variant.shape, candidate.forecast
+    answers = shape is None or shape.task == "generate"
+    return forecast.decode_tps if answers else forecast.prefill_tps
 
 
 def undercut(best: Candidate, judged: Sequence[Candidate], prefer: Preference) -> str:
@@ -241,11 +249,8 @@ def _balanced(passing: Sequence[Candidate]) -> list[Candidate]:
         default=0.0,
     )
     # What gives up more than half of the best quality is no balance, however small and fast it is.
-    pool = [
-        form
-        for form in forms
-        if form.quality is not None and not form.last and form.quality >= best / 2
-    ] or forms
+    fine = [form for form in forms if not form.last] or forms
+    pool = [form for form in fine if form.quality is not None and form.quality >= best / 2] or fine
     axes = {id(candidate): _axes(candidate) for candidate in passing}
     front = pareto_front([axes[id(candidate)] for candidate in pool])
     if not front:
@@ -271,7 +276,7 @@ def _axes(candidate: Candidate) -> tuple[float, float, float]:
     """Quality, decode rate and saving of memory, each the more the better."""
     return (
         candidate.quality or 0.0,
-        log(max(candidate.forecast.decode_tps, 1e-9)),
+        log(max(_pace(candidate), 1e-9)),
         -log(max(candidate.footprint.peak, 1)),
     )
 

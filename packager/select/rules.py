@@ -61,15 +61,22 @@ def tuning(variant: Variant, case: UseCase) -> Iterator[Reason]:
     wanted = f"a {' or '.join(case.kinds)} model tuned to answer"
     if case.task != "generate":
         wanted = f"a model made for {case.kinds[0]}"
-        if variant.kind not in case.kinds:
-            yield Reason("tuning", wanted, f"a {variant.kind} model")
+        if case.task == "rerank" and variant.kind == "embedding":
+            # A score is the weight of the words yes and no: without an end for text there is none.
+            yield Reason("task", wanted, f"a model made for {variant.kind}")
+        elif variant.kind not in case.kinds:
+            yield Reason("tuning", wanted, f"{_article(variant.kind)} {variant.kind} model")
     elif variant.kind in RETRIEVAL_KINDS:
         # No end for text: naming it changes nothing.
         yield Reason("task", wanted, f"a model made for {variant.kind}")
     elif variant.base:
         yield Reason("tuning", wanted, "a base model")
     elif variant.kind not in case.kinds:
-        yield Reason("tuning", wanted, f"a {variant.kind} model")
+        yield Reason("tuning", wanted, f"{_article(variant.kind)} {variant.kind} model")
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"
 
 
 def licence(variant: Variant, workload: Workload) -> Iterator[Reason]:

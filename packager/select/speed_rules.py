@@ -10,6 +10,7 @@ from packager.need.usecases import UseCase, answer_tokens, thinking_tokens
 from packager.need.workload import Workload
 from packager.predict.forecast import Forecast
 from packager.select.candidate import Reason
+from packager.units import human_rate
 
 if TYPE_CHECKING:
     from packager.catalog import Variant
@@ -35,16 +36,20 @@ def waiting(forecast: Forecast, variant: Variant, case: UseCase) -> Forecast:
     )
 
 
-def machine_seconds(
-    forecast: Forecast, variant: Variant, case: UseCase, workload: Workload
-) -> float:
-    """What a usual answer takes of the machine's time: its prompt, which is read for it alone, and
-    its tokens, those of thinking before it too, at the rate of all sequences together."""
+def machine_seconds(forecast: Forecast, variant: Variant, case: UseCase, prompt: int) -> float:
+    """What a usual answer takes of the machine's time: its prompt with a picture or sound, which
+    are read for it alone, and its tokens, those of thinking before it too, at the rate of all
+    sequences together. What becomes a vector or a score is read alone."""
+    reading = prompt / forecast.prefill_tps
+    if forecast.encode is not None:
+        reading += forecast.encode.value / 1000
+    if case.task != "generate":
+        return reading
     thinks = variant.thinking == "always" or (
         variant.thinking == "switch" and case.modes[0] == "thinking"
     )
     tokens = answer_tokens() + (thinking_tokens() if thinks else 0)
-    return workload.prompt / forecast.prefill_tps + tokens / forecast.aggregate_tps
+    return reading + tokens / forecast.aggregate_tps
 
 
 def of_speed(forecast: Forecast, workload: Workload) -> Iterator[Reason]:
@@ -70,9 +75,9 @@ def may_miss(
         return
     texts, query = forecast.documents_per_second(workload.prompt), forecast.text_ms(QUERY_TOKENS)
     ranges = {
-        "documents": f"between {texts.low:.3g} and {texts.high:.3g}",
+        "documents": f"between {human_rate(texts.low)} and {human_rate(texts.high)}",
         "query": f"between {query.low:.0f} and {query.high:.0f} ms",
-        "decode": f"between {forecast.low:.3g} and {forecast.high:.3g}",
+        "decode": f"between {human_rate(forecast.low)} and {human_rate(forecast.high)}",
         "ttft": f"between {forecast.ttft_low_ms:.0f} and {forecast.ttft_high_ms:.0f} ms",
     }
     for reason in reasons:
@@ -85,8 +90,8 @@ def decode(forecast: Forecast, workload: Workload, rate: float) -> Iterator[Reas
     if floor is not None and rate < floor:
         yield Reason(
             "decode",
-            f"{floor:g} tok/s",
-            f"{forecast.decode_tps:.3g} tok/s",
+            f"{human_rate(floor, 6)} tok/s",
+            f"{human_rate(forecast.decode_tps)} tok/s",
             floor,
             forecast.decode_tps,
         )
@@ -108,11 +113,11 @@ def _of_texts(forecast: Forecast, workload: Workload, *, best: bool) -> Iterator
     if least is not None:
         rate = forecast.documents_per_second(workload.prompt)
         if (rate.high if best else rate.value) < least:
-            has = f"{rate.value:.3g}/s"
-            needs = f"{least:g} documents of {workload.prompt} tokens a second"
+            has = f"{human_rate(rate.value)}/s"
+            needs = f"{human_rate(least, 6)} documents of {workload.prompt} tokens a second"
             yield Reason("documents", needs, has, least, rate.value)
     if longest is not None:
         wait = forecast.text_ms(QUERY_TOKENS)
         if (wait.low if best else wait.value) > longest:
             has = f"{wait.value:.0f} ms for {QUERY_TOKENS} tokens"
-            yield Reason("query", f"{longest:g} ms", has, longest, wait.value)
+            yield Reason("query", f"{human_rate(longest, 6)} ms", has, longest, wait.value)

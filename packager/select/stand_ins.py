@@ -74,7 +74,7 @@ def _own(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> Iterator[S
     if other and (value := published(variant, benchmark, other)) is not None:
         shift = _mode_makes(benchmark, modes[0], other[0])
         yield StandIn(
-            round(value + shift, 1),
+            _score(value + shift),
             f"{missing} in {modes[0]} mode: {value:g} in {other[0]} mode is used instead, "
             f"{shift:+.1f} that the mode makes on average.",
         )
@@ -83,11 +83,16 @@ def _own(variant: Variant, benchmark: str, modes: tuple[str, ...]) -> Iterator[S
         line = None if value is None else _line(substitute, benchmark)
         if value is not None and line is not None:
             slope, intercept = line
-            turned = round(min(100.0, max(0.0, intercept + slope * value)), 1)
+            turned = _score(intercept + slope * value)
             yield StandIn(
                 turned,
                 f"{missing}: {value:g} in {substitute} is used instead, {turned:g} on its scale.",
             )
+
+
+def _score(value: float) -> float:
+    """What a benchmark can give: a share of its tasks."""
+    return round(min(100.0, max(0.0, value)), 1)
 
 
 @cache
