@@ -27,6 +27,7 @@ from packager.shipping.server.connections import (
     TRANSCRIPTIONS,
     BoundedServer,
     JsonHandler,
+    room,
 )
 from packager.shipping.server.refused import Refused
 
@@ -70,10 +71,7 @@ class Handler(JsonHandler):
                 "unserved": table.unserved,
             },
         }
-        if self.path in known:
-            self.send(200, known[self.path])
-        else:
-            self.refuse("there is no such page", 404)
+        self.page(known)
 
     def do_POST(self) -> None:
         """Hand the request to the package that it is routed to."""
@@ -184,9 +182,13 @@ class Handler(JsonHandler):
             self.send_header("Connection", "close")
             self.close_connection = True
         self.end_headers()
+        self.begun(answer.headers.get("Content-Type", ""))
         while piece := answer.read1(1 << 16):
             self.wfile.write(piece)
             self.wfile.flush()
+        if answer.length:
+            # The package's server has ended, and what is left will not come.
+            self.close_connection = True
 
 
 def main(root: Path) -> None:
@@ -198,7 +200,7 @@ def main(root: Path) -> None:
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--route", type=Path, default=root / "route.json", help="another table")
     parser.add_argument(
-        "--waiting", type=int, default=16, help="requests that may wait for their turn"
+        "--waiting", type=room, default=16, help="requests that may wait for their turn"
     )
     given = parser.parse_args()
     try:
