@@ -54,6 +54,17 @@ def package(built: tuple[Path, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(built[0], tmp_path / "package"))
 
 
+def test_no_sentence_of_the_papers_is_drawn_into_the_list_above_it(
+    built: tuple[Path, Path],
+) -> None:
+    """Markdown takes a line that follows a row of a list for more of that row."""
+    for name in ("README.md", "MODEL_CARD.md"):
+        lines = (built[0] / name).read_text(encoding="utf-8").splitlines()
+        lists = [pair for pair in zip(lines, lines[1:], strict=False) if pair[0].startswith("* ")]
+        assert lists or name != "README.md"
+        assert [below for _, below in lists if below and not below.startswith(("* ", "  "))] == []
+
+
 def test_a_package_holds_the_model_its_papers_and_a_whole_manifest(
     built: tuple[Path, Path], checkpoint: Path
 ) -> None:
