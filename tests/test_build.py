@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_no_sentence_of_the_papers_is_drawn_into_the_list_above_it(
     """Markdown takes a line that follows a row of a list for more of that row."""
     for name in ("README.md", "MODEL_CARD.md"):
         lines = (built[0] / name).read_text(encoding="utf-8").splitlines()
-        lists = [pair for pair in zip(lines, lines[1:], strict=False) if pair[0].startswith("* ")]
+        lists = [pair for pair in pairwise(lines) if pair[0].startswith("* ")]
         assert lists or name != "README.md"
         assert [below for _, below in lists if below and not below.startswith(("* ", "  "))] == []
 
