@@ -18,7 +18,8 @@ import pytest
 
 from packager.errors import ExitCode
 from packager.shipping.router.keeper import Keeper
-from packager.shipping.router.table import Entry, Unusable
+from packager.shipping.router.main import Server as RouterServer
+from packager.shipping.router.table import Entry, Table, Unusable
 from packager.shipping.server import connections, main
 from packager.shipping.server.settings import Settings
 from tests.conftest import REPOSITORY
@@ -160,6 +161,40 @@ def test_a_router_without_places_to_wait_still_answers_one_request(tmp_path: Pat
     keeper = Keeper(tmp_path / "serve_package.py", 0)
     with pytest.raises(Unusable), keeper.turn(entry, lambda: False):
         pass
+
+
+DIES = """
+import os, socket
+server = socket.create_server(("127.0.0.1", 0))
+print(f"http://127.0.0.1:{server.getsockname()[1]}/v1", flush=True)
+client, _ = server.accept()
+client.recv(1 << 16)
+client.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 100\\r\\n\\r\\n{\\"id\\": ")
+os._exit(1)
+"""
+"""A package's server whose engine ends it in the middle of an answer."""
+
+
+def test_an_answer_whose_rest_will_not_come_ends_the_routers_connection(tmp_path: Path) -> None:
+    (tmp_path / "serve_package.py").write_text(DIES)
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps({"sees": False, "hears": False}))
+    entry = Entry("a", tmp_path, "0" * 64, settings)
+    keeper = Keeper(tmp_path / "serve_package.py", 4)
+    keeper._compared.add("a")
+    body = json.dumps({"model": "chat"}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n"
+    with RouterServer(("127.0.0.1", 0), Table({"chat": entry}, {}), keeper) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        # Less than a connection without a request is kept.
+        with socket.create_connection(("127.0.0.1", server.server_port), 20) as client:
+            client.sendall(head.encode() + body)
+            told = b""
+            while piece := client.recv(1 << 16):
+                told += piece
+        server.shutdown()
+    keeper.close()
+    assert told.endswith(b'{"id": ') and told.count(b"HTTP/1.1 ") == 1
 
 
 def ends_as_first_process() -> list[str]:
