@@ -169,14 +169,31 @@ server = socket.create_server(("127.0.0.1", 0))
 print(f"http://127.0.0.1:{server.getsockname()[1]}/v1", flush=True)
 client, _ = server.accept()
 client.recv(1 << 16)
-client.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 100\\r\\n\\r\\n{\\"id\\": ")
+client.sendall(ANSWER)
+client.shutdown(socket.SHUT_WR)
 os._exit(1)
 """
 """A package's server whose engine ends it in the middle of an answer."""
 
 
-def test_an_answer_whose_rest_will_not_come_ends_the_routers_connection(tmp_path: Path) -> None:
-    (tmp_path / "serve_package.py").write_text(DIES)
+EVENTS = "Content-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "ends"),
+    [
+        ('Content-Length: 100\r\n\r\n{"id": ', '{"id": '),
+        (EVENTS + 'data: {"id": 1}\n\n', '"code": 502}}\n\n'),
+        (EVENTS + 'data: {"id": 1}\n\ndata: {"i', '"code": 502}}\n\n'),
+        (EVENTS + 'data: {"id": 1}\n\ndata: [DONE]\n\n', '{"id": 1}\n\ndata: [DONE]\n\n'),
+    ],
+    ids=["whole", "stream", "half an event", "all of it"],
+)
+def test_an_answer_whose_rest_will_not_come_is_ended_by_the_router(
+    tmp_path: Path, answer: str, ends: str
+) -> None:
+    sent = f"HTTP/1.1 200 OK\r\n{answer}".encode()
+    (tmp_path / "serve_package.py").write_text(DIES.replace("ANSWER", repr(sent)))
     settings = tmp_path / "settings.json"
     settings.write_text(json.dumps({"sees": False, "hears": False}))
     entry = Entry("a", tmp_path, "0" * 64, settings)
@@ -194,7 +211,7 @@ def test_an_answer_whose_rest_will_not_come_ends_the_routers_connection(tmp_path
                 told += piece
         server.shutdown()
     keeper.close()
-    assert told.endswith(b'{"id": ') and told.count(b"HTTP/1.1 ") == 1
+    assert told.endswith(ends.encode()) and told.count(b"HTTP/1.1 ") == 1
 
 
 def ends_as_first_process() -> list[str]:
