@@ -55,7 +55,6 @@ def command(
 ) -> None:
     """Answer one PROMPT with PACKAGE; the answer goes to stdout as it is decoded."""
     from packager.errors import usage
-    from packager.escapes import sh
     from packager.measure import session_settings
     from packager.package import manifest
     from packager.package.package import MODEL
@@ -77,8 +76,7 @@ def command(
     if packaged.contents.task != "generate":
         raise usage(
             f"{package} gives no text.",
-            f"`qwen-pack {packaged.contents.task} {sh(str(package))} ...` asks it what it is made "
-            "for.",
+            f"`qwen-pack {packaged.contents.task}` asks it what it is made for.",
         )
     if adapters and (images or audio is not None):
         raise usage(
