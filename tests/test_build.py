@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,17 @@ def built(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 def package(built: tuple[Path, Path], tmp_path: Path) -> Path:
     """A copy that a test may damage."""
     return Path(shutil.copytree(built[0], tmp_path / "package"))
+
+
+def test_no_sentence_of_the_papers_is_drawn_into_the_list_above_it(
+    built: tuple[Path, Path],
+) -> None:
+    """Markdown takes a line that follows a row of a list for more of that row."""
+    for name in ("README.md", "MODEL_CARD.md"):
+        lines = (built[0] / name).read_text(encoding="utf-8").splitlines()
+        lists = [pair for pair in pairwise(lines) if pair[0].startswith("* ")]
+        assert lists or name != "README.md"
+        assert [below for _, below in lists if below and not below.startswith(("* ", "  "))] == []
 
 
 def test_a_package_holds_the_model_its_papers_and_a_whole_manifest(

@@ -170,7 +170,7 @@ EXPORTED = {
         "`LLAMA_ARG_REPACK=0 ollama serve`: on the processor that",
         "README.md",
     ),
-    "embedded": ("llama.cpp", "llama-server --no-repack --model", "README.md"),
+    "embedded": ("llama.cpp", " --no-repack --model`", "README.md"),
 }
 
 

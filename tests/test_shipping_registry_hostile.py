@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
+import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from packager.errors import ExitCode
+from packager.errors import ExitCode, PackError
 from packager.shipping.oci import images
 from packager.shipping.registry import pull
 from packager.shipping.shipment import prepare
@@ -197,3 +199,21 @@ def test_a_pinned_digest_is_compared(package: Path, tmp_path: Path) -> None:
             ExitCode.INPUT,
             "another manifest",
         )
+
+
+@pytest.mark.parametrize("wrapped", ["refused", "silent"])
+def test_why_a_registry_cannot_be_reached_is_said_and_not_how_libraries_wrap_it(
+    tmp_path: Path, wrapped: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if wrapped == "silent":
+            threading.Thread(target=lambda: server.accept()[0].close(), daemon=True).start()
+        else:
+            server.close()
+        with pytest.raises(PackError) as caught:
+            finish(pull(f"127.0.0.1:{port}/team/tiny:v1", tmp_path / "back"))
+    assert caught.value.exit_code == ExitCode.SOURCE
+    why = "Connection refused" if wrapped == "refused" else "Remote end closed connection"
+    assert why in caught.value.message and "Pool" not in caught.value.message
+    assert not caught.value.message.endswith("..")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from packager.shipping import keys
 from packager.shipping.signature import Signer, Trust, check, sign
 from packager.shipping.versions import ordered
 from tests.support.make_package import body
+from tests.support.shipping_packages import gguf_package
 
 pytest_plugins = ("tests.support.fixtures.signing",)
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("no_password")]
@@ -47,8 +50,24 @@ def test_the_private_half_is_its_owners_alone_and_no_key_is_replaced(
     tmp_path: Path, pair: keys.KeyPair
 ) -> None:
     assert pair.private.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(PackError, match="already exists"):
+    with pytest.raises(PackError, match="already exists, and nothing is replaced") as caught:
         keys.new(pair.private)
+    assert "--out" not in caught.value.hint, "`keys new` has no such flag"
+
+
+def test_the_command_that_checks_a_signature_is_typed_as_it_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / 'o\'ur "keys" $x'
+    pair = keys.new(folder / "te am.key")
+    package, out = gguf_package(tmp_path / "package"), folder / "s'1.zip"
+    agreed = ["--allow-dummy", "--accept-license", "unstated"]
+    words = [str(package), "--format", "zip", "--out", str(out), "--sign", str(pair.private)]
+    assert main(["export", *words, *agreed]) == ExitCode.DONE
+    shown = capsys.readouterr().out.split("`")[1].removeprefix("qwen-pack ")
+    typed = [str(package) if word == "DIR" else word for word in shlex.split(shown)]
+    with contextlib.chdir(folder):
+        assert main(typed) == ExitCode.DONE
 
 
 def test_the_private_half_is_never_readable_by_others_whatever_the_mask_and_a_kill_leaves_nothing(

@@ -136,6 +136,7 @@ def command(
 
 def _show(done: Exported, key: Path | None) -> None:
     """What was written, and how its signature is checked."""
+    from packager.escapes import sh
     from packager.units import human_bytes
 
     files = "1 file" if done.files == 1 else f"{done.files} files"
@@ -144,7 +145,8 @@ def _show(done: Exported, key: Path | None) -> None:
         entry = row.shipment.entry(row.file)
         say(f"{row.name}: {human_bytes(entry.size)}, sha256 {entry.sha256}")
     if done.signature:
+        words = sh(f"{key}.pub"), sh(done.signature.name)
         say(
-            f"{done.signature}: the signature; `qwen-pack verify DIR --key {key}.pub "
-            f"--signature {done.signature.name}`"
+            f"{done.signature}: the signature; `qwen-pack verify DIR --key {words[0]} "
+            f"--signature {words[1]}`"
         )

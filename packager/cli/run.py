@@ -76,7 +76,7 @@ def command(
     if packaged.contents.task != "generate":
         raise usage(
             f"{package} gives no text.",
-            f"`qwen-pack {packaged.contents.task} {package} ...` asks it what it is made for.",
+            f"`qwen-pack {packaged.contents.task}` asks it what it is made for.",
         )
     if adapters and (images or audio is not None):
         raise usage(

@@ -64,7 +64,8 @@ Licence of the weights: {markdown(licence)}.
 {paragraphs.table(rows, plan.target.name)}
 {paragraphs.left_out(measured)}{_warm(made)}{_speculation(made)}
 {paragraphs.budgets(verdicts(budgets, artifact_bytes, measured))}
-{paper.markdown(made.quality)}`manifest.json` lists every file with its size and sha256; `qwen-pack verify` compares them.
+{paper.markdown(made.quality)}
+`manifest.json` lists every file with its size and sha256; `qwen-pack verify` compares them.
 `MODEL_CARD.md` says who it is for and what its limits are.
 
 ## Run

@@ -12,6 +12,7 @@ from packager.files import write_secret
 from packager.shipping.shipment import free_place, new_file
 
 MISSING = "pip install 'qwen-pack[ship]'"
+_TAKEN = "Name another file."
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,8 @@ def new(path: Path, password: str | None = None) -> KeyPair:
     if not path.name:
         raise usage(f"{path} is a folder, not a file.", "Name a file for the key.")
     public = path.with_name(f"{path.name}.pub")
-    free_place(path)
-    free_place(public)
+    free_place(path, _TAKEN)
+    free_place(public, _TAKEN)
     key = ec.generate_private_key(ec.SECP256R1())
     how = (
         serialization.BestAvailableEncryption(password.encode())
@@ -49,7 +50,7 @@ def new(path: Path, password: str | None = None) -> KeyPair:
         write_secret(path, secret)
     except FileExistsError:
         # Somebody was faster.
-        free_place(path)
+        free_place(path, _TAKEN)
         raise
     try:
         with new_file(public) as temporary:

@@ -250,7 +250,18 @@ def _of_size(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
 
 
 def _short(error: BaseException) -> str:
-    return _plain(str(error).strip()) or type(error).__name__
+    """Why, in one sentence: the innermost reason, which libraries wrap into their own words."""
+    seen = [error]
+    while (inner := _within(seen[-1])) is not None and inner not in seen:
+        seen.append(inner)
+    last = seen[-1]
+    why = getattr(last, "strerror", None) or str(last)
+    return _plain(str(why).strip().rstrip(".")) or type(last).__name__
+
+
+def _within(error: BaseException) -> BaseException | None:
+    given = (getattr(error, "reason", None), *error.args, error.__cause__)
+    return next((inner for inner in given if isinstance(inner, BaseException)), None)
 
 
 def _plain(text: str) -> str:

@@ -151,14 +151,14 @@ def place_all(holder: Path, pairs: Sequence[tuple[Path, Path]]) -> None:
         raise
 
 
-def free_place(path: Path) -> None:
+def free_place(path: Path, hint: str = "Choose another place with --out, or remove it.") -> None:
     """Raise PackError (usage) where something stands at `path`; what killed processes of ours left
     beside it goes first, also where it is taken."""
     remove_abandoned(path.parent)
     if path.exists() or path.is_symlink():
         raise usage(
-            f"{path} already exists, and an export replaces nothing.",
-            "Choose another place with --out, or remove it.",
+            f"{path} already exists, and nothing is replaced.",
+            hint,
         )
 
 

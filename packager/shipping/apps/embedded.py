@@ -48,8 +48,10 @@ def write(
             raw.flush()
             os.fsync(raw.fileno())
             let_all_read(raw)
+        offload = shipment.manifest.contents.offload
         values = {
             **own.values(),
+            "gpu_layers": (offload.gpu_layers if offload else None) or 0,
             "drafting_flags": drafting_flags(shipment, f"FOLDER/{snippets.FOLDER}"),
             "device_type": name,
             "artifact": f"{slug(shipment.name)}-{own.version}",

@@ -63,7 +63,7 @@ class Keeper:
         """
         ticket = object()
         with self._changed:
-            if len(self._waiting) >= self._room:
+            if len(self._waiting) > self._room:
                 raise Busy
             self._waiting.append(ticket)
         try:

@@ -27,6 +27,7 @@ from packager.shipping.server.connections import (
     TRANSCRIPTIONS,
     BoundedServer,
     JsonHandler,
+    room,
 )
 from packager.shipping.server.refused import Refused
 
@@ -38,6 +39,8 @@ KIND = "X-Qwen-Pack-Kind"
 _PATHS = (CHAT, TRANSCRIPTIONS, *retrieval.PATHS.values())
 """What packages answer."""
 _ANSWER_S = 3600
+_LAST_EVENTS = (b"data: [DONE]", b'data: {"type": "transcript.text.done"', b'data: {"error"')
+"""How the last event of an answer begins that has come to its end."""
 _PASSED_ON = ("Content-Type", "Content-Length", "Cache-Control", "Retry-After")
 
 
@@ -70,10 +73,7 @@ class Handler(JsonHandler):
                 "unserved": table.unserved,
             },
         }
-        if self.path in known:
-            self.send(200, known[self.path])
-        else:
-            self.refuse("there is no such page", 404)
+        self.page(known)
 
     def do_POST(self) -> None:
         """Hand the request to the package that it is routed to."""
@@ -184,9 +184,21 @@ class Handler(JsonHandler):
             self.send_header("Connection", "close")
             self.close_connection = True
         self.end_headers()
+        kind = answer.headers.get("Content-Type", "")
+        self.begun(kind)
+        last = b""
         while piece := answer.read1(1 << 16):
             self.wfile.write(piece)
             self.wfile.flush()
+            last += piece
+            last = last[last.rfind(b"\n\n", 0, -2) + 2 :] if b"\n\n" in last[:-2] else last
+        if answer.length:
+            # The package's server has ended, and what is left will not come.
+            self.close_connection = True
+        elif kind.startswith("text/event-stream") and not last.startswith(_LAST_EVENTS):
+            if not last.endswith(b"\n\n"):
+                self.wfile.write(b"\n\n")
+            self.refuse("the engine ended before its answer did; ask again", 502)
 
 
 def main(root: Path) -> None:
@@ -198,7 +210,7 @@ def main(root: Path) -> None:
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--route", type=Path, default=root / "route.json", help="another table")
     parser.add_argument(
-        "--waiting", type=int, default=16, help="requests that may wait for their turn"
+        "--waiting", type=room, default=16, help="requests that may wait for their turn"
     )
     given = parser.parse_args()
     try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import select
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -41,6 +42,14 @@ _KINDS = {
     **dict.fromkeys((400, 408, 413), "invalid_request_error"),
     404: "not_found_error",
 }
+
+
+def room(text: str) -> int:
+    """How many requests may wait, of a command line: less than none would refuse every request.
+    Raises argparse.ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
+    return int(text)
 
 
 class BoundedServer(ThreadingHTTPServer):
@@ -109,6 +118,7 @@ class JsonHandler(BaseHTTPRequestHandler):
         # What an answer looks at, also where the first line of the request has not come.
         self.requestline, self.request_version, self.command = "", self.protocol_version, ""
         self.headers = HTTPMessage()
+        self._part: str | None = None
         try:
             super().handle_one_request()
         except TooSlow:
@@ -116,6 +126,28 @@ class JsonHandler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.refuse("the request did not come whole in time", 408)
             self._throw_away()
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What Python's own server refuses before it asks this one: a method, a line, a header."""
+        # It has read no version yet, or one that is not spoken here: without one no head is sent.
+        self.request_version = self.protocol_version
+        self._refuse_unread(message or "the request cannot be read", int(code))
+
+    # Any: JSON on its way out.
+    def page(self, pages: Mapping[str, Any]) -> None:
+        """Answer a GET with one of these pages. A body that comes along is read first: left unread,
+        it would be taken for the next request."""
+
+        def answer(_: bytes) -> None:
+            if self.path in pages:
+                self.send(200, pages[self.path])
+            else:
+                self.refuse("there is no such page", 404)
+
+        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+            self.with_body(LONGEST, answer)
+        else:
+            answer(b"")
 
     def with_body(self, most: int, answer: Callable[[bytes], None]) -> None:
         """Call `answer` with the body of a request of at most `most` bytes; of those longer than
@@ -170,7 +202,9 @@ class JsonHandler(BaseHTTPRequestHandler):
     def length(self, most: int) -> int | None:
         """Bytes of the request's body; None where it does not say, or says more than `most`: then
         the refusal is sent."""
-        given = self.headers.get("Content-Length", "")
+        # Two that differ end the request at two places, by who reads it (RFC 9112, 6.3).
+        lengths = set(self.headers.get_all("Content-Length", []))
+        given = lengths.pop() if len(lengths) == 1 else ""
         digits = given.isascii() and given.isdigit() and len(given) <= _DIGITS
         # In chunks a body is as long as they say, whatever the other header says.
         if digits and int(given) <= most and "Transfer-Encoding" not in self.headers:
@@ -194,6 +228,11 @@ class JsonHandler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.close_connection = True
         self.end_headers()
+        self.begun("text/event-stream")
+
+    def begun(self, kind: str) -> None:
+        """An answer of that content type has begun: a refusal is no answer of its own any more."""
+        self._part = kind
 
     def event(self, value: Any) -> None:
         """One event, at once."""
@@ -201,9 +240,13 @@ class JsonHandler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def refuse(self, sentence: str, status: int) -> None:
-        """An error in OpenAI's form."""
+        """An error in OpenAI's form: an answer, or where one has begun the last of its events."""
         kind = _KINDS.get(status, "server_error")
-        self.send(status, {"error": {"message": sentence, "type": kind, "code": status}})
+        error = {"error": {"message": sentence, "type": kind, "code": status}}
+        if self._part is None:
+            self.send(status, error)
+        elif self._part.startswith("text/event-stream"):
+            self.event(error)
 
     def send(self, status: int, value: Any) -> None:
         """An answer as a whole: JSON, or a text as it is."""
@@ -218,7 +261,8 @@ class JsonHandler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, format: str, *words: Any) -> None:
         """Requests are nobody's business."""

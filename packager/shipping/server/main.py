@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import threading
 import time
@@ -20,7 +21,7 @@ from packager.errors import ExitCode, PackError, bad_input, from_foreign, usage
 from . import adapters, retrieval
 from . import settings as settings_file
 from .answers import Answer, Gone, Outcome, Queue
-from .connections import CHAT, LARGEST, LONGEST, TRANSCRIPTIONS, BoundedServer, JsonHandler
+from .connections import CHAT, LARGEST, LONGEST, TRANSCRIPTIONS, BoundedServer, JsonHandler, room
 from .refused import Refused
 from .replies import Piece
 from .settings import AGAIN, SEEING_APART, Settings
@@ -50,7 +51,7 @@ class Handler(JsonHandler):
     def do_GET(self) -> None:
         """/health and /v1/models."""
         names = [self.server.settings.name, *self.server.settings.choices]
-        known: dict[str, object] = {
+        known = {
             "/health": {"status": "ok"},
             "/v1/models": {
                 "object": "list",
@@ -59,10 +60,7 @@ class Handler(JsonHandler):
                 ],
             },
         }
-        if self.path in known:
-            self.send(200, known[self.path])
-        else:
-            self.refuse("there is no such page", 404)
+        self.page(known)
 
     def do_POST(self) -> None:
         """What the package is made for: /v1/chat/completions and /v1/audio/transcriptions,
@@ -133,14 +131,7 @@ class _Reply:
         server = self._handler.server
         answer = Answer(server.engine, server.settings, self._request)
         on_piece = self._event if self._request.stream else self._keep
-        try:
-            outcome = answer.run(on_piece, self._handler.gone)
-        except Refused as refusal:
-            if not self._begun:
-                raise
-            self._handler.event({"error": {"message": str(refusal)}})
-            self._handler.close_connection = True
-            return
+        outcome = answer.run(on_piece, self._handler.gone)
         if self._request.stream:
             self._end(outcome)
         else:
@@ -240,7 +231,7 @@ def _serve(usual: Path | None) -> None:
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--unit", default=known.unit, help="CPU, GPU or NPU")
     parser.add_argument(
-        "--waiting", type=int, default=16, help="requests that may wait for their turn"
+        "--waiting", type=room, default=16, help="requests that may wait for their turn"
     )
     parser.add_argument(
         "--adapter",
@@ -260,6 +251,9 @@ def _serve(usual: Path | None) -> None:
         adapters=adapters.files(given.adapter, known),
         choices=adapters.chosen(known),
     )
+    if os.getpid() == 1:
+        # The first process of a container is ended by no signal that it does not handle.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     for name, value in known.environment.items():
         os.environ.setdefault(name, value)
     if given.while_stdin:

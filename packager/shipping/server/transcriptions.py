@@ -155,16 +155,10 @@ class Reply:
         self._begun = False
 
     def give(self) -> None:
-        """Answer. Raises Refused and answers.Gone before anything was sent."""
+        """Answer. Raises Refused and answers.Gone."""
         handler, stream = self._handler, self._asked.request.stream
         on_piece: Callable[[Piece], None] = self._event if stream else self._keep
-        try:
-            outcome = self._answer.run(on_piece, handler.gone)
-        except Refused as refusal:
-            if not self._begun:
-                raise
-            handler.event({"error": {"message": str(refusal)}})
-            return
+        outcome = self._answer.run(on_piece, handler.gone)
         said = self._whole(outcome)
         if stream:
             self._begin()
