@@ -170,6 +170,11 @@ def _of_the_front(names: Sequence[str], manifests: Sequence[Contents]) -> list[s
         return []
     axes = "memory, speed and quality" if by else "memory and speed"
     sentences = [f"The Pareto front is of {axes}{QUALITY_BY[by]}."]
+    contexts_differ = not same(manifests, lambda contents: contents.context)
+    if contexts_differ or any(
+        contents.telling and contents.telling.noisy for contents in manifests
+    ):
+        sentences.append("It takes figures as they are, those that are not ranked above as well.")
     for name, standing in zip(names, places, strict=True):
         if standing.beaten_by:
             others = " and ".join(names[index] for index in standing.beaten_by)
