@@ -96,7 +96,7 @@ def test_figures_of_different_machines_stand_unranked_and_that_is_said() -> None
 def test_the_front_says_that_it_takes_figures_which_are_not_ranked() -> None:
     as_they_are = "It takes figures as they are, those that are not ranked above as well."
     assert as_they_are not in said(data(), data(2e9, 20))
-    assert as_they_are in said(data(context=2048), data(2e9, 20, context=4096))
+    assert as_they_are in said(*(data(workload={"context": size}) for size in (2048, 4096)))
     disturbed = data(2e9, 20)
     disturbed["measured"]["noisy"] = True
     assert as_they_are in said(data(), disturbed)
