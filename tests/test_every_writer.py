@@ -202,6 +202,7 @@ WRITERS: dict[str, tuple[Callable[[str], None], tuple[str, ...]]] = {
             "packager/lab/agent.py",
             "packager/cli/build.py",
             "packager/cli/fit_tables.py",
+            "packager/cli/fit_together.py",
             "tui/ask.py",
             "tui/leaving.py",
             "tui/screens/adapter.py",

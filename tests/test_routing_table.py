@@ -142,7 +142,8 @@ def test_requests_may_be_larger_where_a_package_takes_pictures_or_sound(tmp_path
 
 
 def test_requests_have_their_turn_in_order_and_too_many_are_turned_away(tmp_path: Path) -> None:
-    keeper = Keeper(tmp_path / "nothing.py", 1)
+    # One is answered while none may wait.
+    keeper = Keeper(tmp_path / "nothing.py", 0)
     entry = Entry("a", tmp_path, "0" * 64, tmp_path)
     keeper._waiting.append(object())
     with pytest.raises(Busy), keeper.turn(entry, lambda: False):
