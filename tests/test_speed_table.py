@@ -138,3 +138,17 @@ def test_the_attention_of_a_token_grows_with_the_keys_it_looks_back_on_where_an_
     )
     assert long - short == pytest.approx(4 * 28 * 8 * 128 * 7168 / (200e9 * 0.05), rel=1e-3)
     assert predict_on(shape, 10**9, 8192, device(), bound_by_bytes).decode_tps == 20
+
+
+def test_a_tower_of_eight_bits_gains_by_sums_of_eight_bit_products_as_the_decoder_does() -> None:
+    runtime, shape = registry.runtime("openvino"), shape_of("Qwen3-VL-2B-Instruct")
+    factors = [
+        runtime.speed(shape, runtime.recipe(recipe), isa).tower
+        for recipe, isa in (
+            ("int4_sym_g128", VNNI),
+            ("int8_asym", VNNI),
+            ("int8_asym", PLAIN),
+            ("bf16", VNNI),
+        )
+    ]
+    assert factors == [1.95, 1.95, 1.0, 0.66]

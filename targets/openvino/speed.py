@@ -3,6 +3,7 @@ speed.toml."""
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 
 from packager.device.target import BACK_ENDS
@@ -34,6 +35,9 @@ def speed(shape: Shape, recipe: Recipe, isa: str) -> Speed:
         named = "bits" in compression
         bits = at(compression, "bits", int) if named else _BLOCKS[at(compression, "blocks", str)]
     known = rows(FILE)
-    row, tower = known[f"{bits} bits"], known["tower"].compute
-    compute = row.compute if any(word in isa for word in _DOT_PRODUCTS) else min(1.0, row.compute)
+    row = known[f"{bits} bits"]
+    most = inf if any(word in isa for word in _DOT_PRODUCTS) else 1.0
+    compute = min(most, row.compute)
+    # Its weights are in 8 bits beside a decoder in 4.
+    tower = min(most, known[f"tower, {max(8, bits)} bits"].compute)
     return Speed(row.bandwidth, compute, row.operations(shape), row.attention, tower=tower)
