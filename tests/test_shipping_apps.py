@@ -17,7 +17,6 @@ import pytest
 
 from packager.errors import ExitCode, PackError
 from packager.files import sha256
-from packager.json_values import JsonObject
 from packager.package import manifest
 from packager.package.verify import verify
 from packager.records.contents import DeviceIdentity, Predicted, PredictedFootprint
@@ -384,27 +383,3 @@ def test_sources_hold_path_size_and_hash_of_every_file(
         assert re.search(rf'"{re.escape(path)}", (size: )?{size}L?, (sha256: )?"{digest}"', text), (
             path
         )
-
-
-def test_the_command_for_an_embedded_device_starts_an_engine_that_opens_the_package(
-    tmp_path: Path,
-) -> None:
-    layers = {"offload": {"gpu_layers": 9}}
-    rows: list[tuple[str, JsonObject, str, str]] = [
-        ("llama.cpp", layers, " --n-gpu-layers 9 --model`", "PROGRAM"),
-        (
-            "llama.cpp",
-            {"workload": {"context": 512}},
-            "llama-server --ctx-size 512 --model`",
-            "PROGRAM",
-        ),
-        ("llama.cpp", {"retrieval": {"task": "embed"}}, " --embedding --model`", "PROGRAM"),
-        ("llama.cpp", {"retrieval": {"task": "rerank"}}, " --reranking ", "PROGRAM"),
-        ("openvino", {}, "qwen-pack-check FOLDER/package PROGRAM`", "llama-server"),
-        ("onnxruntime", {}, "qwen-pack-check FOLDER/package PROGRAM`", "llama-server"),
-    ]
-    for at, (name, more, wanted, absent) in enumerate(rows):
-        folder = tmp_path / str(at)
-        package = gguf_package(folder / "package", runtime={"name": name, "version": "1"}, **more)
-        readme = (exported(package, "embedded", folder / "out") / "README.md").read_text("utf-8")
-        assert wanted in readme and absent not in readme, (name, more)

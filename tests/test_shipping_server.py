@@ -8,7 +8,6 @@ import json
 import shutil
 import socket
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from packager.shipping.server.requests import Request
 from packager.shipping.server.settings import Settings
 from tests.conftest import REPOSITORY
 from tests.support.openai_form import as_a_client_sends_it
+from tests.support.serving import Letters
 from tests.support.shipping_packages import CHATML
 
 pytestmark = pytest.mark.slow
@@ -119,28 +119,6 @@ def test_a_call_that_never_ends_is_shown_as_text() -> None:
 def test_calls_are_read_in_both_of_qwens_forms(body: str, arguments: Any) -> None:
     call = call_of(body, TOOLS)
     assert (None if call is None else json.loads(call["function"]["arguments"])) == arguments
-
-
-class Letters:
-    """A model that says one text, a letter a token, and then ends its turn; it knows what it was
-    asked."""
-
-    def __init__(self, *replies: str) -> None:
-        self.replies, self.asked = list(replies), []
-
-    def encode(self, text: str) -> list[int]:
-        return [ord(letter) for letter in text]
-
-    def decode(self, ids: list[int]) -> str:
-        return "".join(map(chr, ids))
-
-    def generate(
-        self, ids: list[int], most: int, sampling: Any, schema: Any, on_token: Callable[[int], bool]
-    ) -> None:
-        self.asked.append((self.decode(ids), most, schema))
-        for letter in self.replies.pop(0)[:most]:
-            if not on_token(ord(letter)):
-                return
 
 
 def request(prompt: str = "hi", **more: Any) -> Request:

@@ -23,20 +23,15 @@ from packager.shipping.router.table import Entry, Table, Unusable
 from packager.shipping.server import connections, main
 from packager.shipping.server.settings import Settings
 from tests.conftest import REPOSITORY
+from tests.support.serving import Letters
 from tests.support.shipping_packages import CHATML, exported, gguf_package
 
 KNOWN = Settings("x", "x", Path(), CHATML, 1000, "f16", "CPU", frozenset((0,)), (), {}, None)
 EVIL = b"GET /evil HTTP/1.1\r\n\r\n"
 
 
-class Breaks:
+class Breaks(Letters):
     """A model that says `ab` and then fails, as an engine does whose memory ends."""
-
-    def encode(self, text: str) -> list[int]:
-        return [ord(letter) for letter in text]
-
-    def decode(self, ids: list[int]) -> str:
-        return "".join(map(chr, ids))
 
     def generate(
         self, ids: list[int], most: int, sampling: Any, schema: Any, on_token: Callable[[int], bool]

@@ -8,9 +8,10 @@ asked, as distributions mend older versions: what it makes of a function that fi
 and loads it must still hold the function's argument.
 
 Some installations of GCC put a copy of the C++ library into every library that they link, as where
-none but the static one was found. llama.cpp is several libraries in one process, and what one copy
-made (a locale) is no thing of the other's: it ends with SIGSEGV where a model is opened. So a small
-library is linked, and where it does not name the system's C++ library, that one is named.
+none but the static one was found. llama.cpp is several libraries in one process. On one machine
+with such copies it ended with SIGSEGV where a model is opened, and did not once they shared the
+system's (docs/measurements/engine-ladder.md); on another the copies did no harm. So a small library
+is linked, and where it does not name the system's C++ library, that one is named.
 
 A program of its own, for the standard library alone: it runs before anything is installed.
 """

@@ -92,3 +92,25 @@ def refusal(folder: Path, *words: str) -> tuple[int, str]:
     (line,) = run.stderr.splitlines()[-1:]
     assert run.stderr.strip() == line
     return run.returncode, line
+
+
+class Letters:
+    """A model that says one text, a letter a token, and then ends its turn; it knows what it was
+    asked."""
+
+    def __init__(self, *replies: str) -> None:
+        self.replies, self.asked = list(replies), []
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(letter) for letter in text]
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(map(chr, ids))
+
+    def generate(
+        self, ids: list[int], most: int, sampling: Any, schema: Any, on_token: Callable[[int], bool]
+    ) -> None:
+        self.asked.append((self.decode(ids), most, schema))
+        for letter in self.replies.pop(0)[:most]:
+            if not on_token(ord(letter)):
+                return
