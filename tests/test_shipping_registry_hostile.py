@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+import struct
 import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
@@ -201,19 +202,39 @@ def test_a_pinned_digest_is_compared(package: Path, tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("wrapped", ["refused", "silent"])
+# How a connection can end without an answer, and the system's or the library's words for it.
+UNANSWERED = {
+    "refused": "Connection refused",
+    "closed": "Remote end closed connection",
+    "reset": "Connection reset by peer",
+}
+
+
+def end_without_answer(server: socket.socket, ending: str) -> None:
+    """Take one connection and its request, and end it in that way.
+
+    The request is read first: closing with unread bytes is a reset, so that which of the two the
+    client sees would be a matter of time.
+    """
+    connection, _ = server.accept()
+    connection.recv(65536)
+    if ending == "reset":  # no waiting for what was not sent: the system answers with a reset
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+@pytest.mark.parametrize("ending", UNANSWERED)
 def test_why_a_registry_cannot_be_reached_is_said_and_not_how_libraries_wrap_it(
-    tmp_path: Path, wrapped: str
+    tmp_path: Path, ending: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        if wrapped == "silent":
-            threading.Thread(target=lambda: server.accept()[0].close(), daemon=True).start()
-        else:
+        if ending == "refused":
             server.close()
+        else:
+            threading.Thread(target=end_without_answer, args=(server, ending), daemon=True).start()
         with pytest.raises(PackError) as caught:
             finish(pull(f"127.0.0.1:{port}/team/tiny:v1", tmp_path / "back"))
     assert caught.value.exit_code == ExitCode.SOURCE
-    why = "Connection refused" if wrapped == "refused" else "Remote end closed connection"
-    assert why in caught.value.message and "Pool" not in caught.value.message
+    assert UNANSWERED[ending] in caught.value.message and "Pool" not in caught.value.message
     assert not caught.value.message.endswith("..")
