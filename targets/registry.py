@@ -80,7 +80,12 @@ def runtime(name: str) -> Runtime:
             f"packager/runtime.py: it lacks {', '.join(missing(adapter, Runtime))}.",
             "Update or remove it.",
         )
-    return adapter
+    if point.value.startswith("targets."):
+        return adapter
+    # For a plug-in of another distribution alone.
+    from targets.guarded import guarded
+
+    return guarded(adapter, f"the runtime {name!r} ({point.value})")
 
 
 def nameable_runtimes() -> tuple[str, ...]:

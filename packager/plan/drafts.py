@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from packager.catalog import Variant
 from packager.device.target import Target
+from packager.errors import PackError
 from packager.json_values import JsonObject
 from packager.measure.speculation import Costs
 from packager.need.usecases import use_case
@@ -92,7 +93,11 @@ def proposals(
         best = choose(judged)
         if best is None:
             continue
-        beside = _drafting(runtime, chosen, best)
+        try:
+            beside = _drafting(runtime, chosen, best)
+        except PackError:
+            # What drafts is an offer: what is chosen stands without it.
+            continue
         if held(chosen) + beside.total <= limit:
             seen.append(Proposal(best, beside, _break_even(chosen, best)))
     seen.sort(key=lambda one: (one.memory_bytes, one.candidate.variant.repo_id))

@@ -8,12 +8,14 @@ from math import ceil, floor, isfinite, log2
 from typing import Any, Literal
 
 from packager.device.target import Target
+from packager.errors import PackError
 from packager.need.workload import Workload
 from packager.predict.memory import KV_BITS
-from packager.recipe import split_id
+from packager.recipe import Recipe, split_id
 from packager.runtime import Runtime
 from packager.select.candidate import Candidate, Reason
 from packager.select.speed_rules import QUERY_TOKENS
+from packager.shape import Shape
 from packager.units import human_rate
 
 _MB = 10**6
@@ -130,15 +132,22 @@ def _smaller_recipe(
         if runtime.name != candidate.runtime:
             continue
         for recipe in runtime.recipes():
-            if (
-                runtime.obstacle(shape, recipe) is None
-                and 0 < (size := runtime.artifact_bytes(shape, recipe)) < candidate.artifact_bytes
-            ):
+            size = _size(runtime, shape, recipe)
+            if 0 < size < candidate.artifact_bytes:
                 text = f"{recipe.id} in place of {candidate.recipe.id}"
                 cost = log2(candidate.artifact_bytes / size)
                 yield replace(
                     same, text=text, flag=f"--recipe {recipe.id}", recipe=recipe.id, cost=cost
                 )
+
+
+def _size(runtime: Runtime, shape: Shape, recipe: Recipe) -> int:
+    """Bytes of the file; 0 where it cannot be built or sized."""
+    try:
+        obstacle = runtime.obstacle(shape, recipe)
+        return 0 if obstacle is not None else runtime.artifact_bytes(shape, recipe)
+    except PackError:
+        return 0
 
 
 def _lower_limit(candidate: Candidate, same: Change) -> Iterator[Change]:

@@ -100,7 +100,11 @@ def ways_of(
 
 
 def _held(runtime: Runtime, recipe: Recipe, task: str) -> str | None:
-    return runtime.held_back(recipe, task) if isinstance(runtime, HoldsBack) else None
+    try:
+        return runtime.held_back(recipe, task) if isinstance(runtime, HoldsBack) else None
+    except PackError as error:
+        # What a runtime fails to say of one recipe is no reason to say nothing about the others.
+        return error.message
 
 
 def _coarse(runtime: Runtime, recipe: Recipe) -> bool:
