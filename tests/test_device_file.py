@@ -137,6 +137,19 @@ def test_a_gpu_with_memory_of_its_own_offers_that_memory() -> None:
             r"'int4' is not a recipe",
         ),
         (
+            'runtimes = ["openvino", "llama.cpp"]',
+            'runtimes = ["openvino", "llama.cpp", "openvino"]',
+            22,
+            r"target\.runtimes names 'openvino' twice: leave one of the two out\.",
+        ),
+        ('isa = ["x86_64", "avx2"]', 'isa = ["x86_64", "avx2", "avx2"]', 8, r"'avx2' twice"),
+        (
+            'recipes = ["openvino:int4_sym_g128"]',
+            'recipes = ["openvino:int4_sym_g128", "openvino:int4_sym_g128"]',
+            23,
+            r"names 'openvino:int4_sym_g128' twice",
+        ),
+        (
             'use_case = "chat"',
             'prefer = "cheap"',
             26,

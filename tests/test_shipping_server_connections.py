@@ -10,7 +10,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from packager.errors import ExitCode
 from packager.shipping.router.keeper import Keeper
 from packager.shipping.router.main import Server as RouterServer
 from packager.shipping.router.table import Entry, Table, Unusable
-from packager.shipping.server import connections, main
+from packager.shipping.server import connections, main, presence
 from packager.shipping.server.settings import Settings
 from tests.conftest import REPOSITORY
 from tests.support.serving import Letters
@@ -252,3 +254,90 @@ def test_a_server_that_is_the_first_process_of_a_container_ends_when_it_is_told_
         check=False,
     )
     assert run.returncode == 0 and run.stdout.startswith("http://"), run.stderr
+
+
+class Waits(Letters):
+    """A model that says a letter as often as it is let, until somebody ends it."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds, self.begun, self.ended = seconds, threading.Event(), threading.Event()
+
+    def generate(
+        self, ids: list[int], most: int, sampling: Any, schema: Any, on_token: Callable[[int], bool]
+    ) -> None:
+        self.begun.set()
+        end = time.monotonic() + self.seconds
+        while time.monotonic() < end and on_token(ord("a")):
+            time.sleep(0.02)
+        self.ended.set()
+
+
+@contextmanager
+def waiting(seconds: float) -> Iterator[tuple[int, Waits]]:
+    """Where a server of that model answers, and the model."""
+    engine = Waits(seconds)
+    with main.Server(("127.0.0.1", 0), engine, KNOWN, 4) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port, engine
+        server.shutdown()
+
+
+def question(version: str, **more: Any) -> bytes:
+    body = json.dumps({"messages": [{"role": "user", "content": "hi"}], **more}).encode()
+    head = f"POST /v1/chat/completions HTTP/{version}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_has_closed_its_own_side_alone_gets_its_answer(
+    version: str, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `nc -N` does; looked at often, so that every letter of the head goes ahead."""
+    monkeypatch.setattr(presence, "_FIRST_S", 0.001)
+    with (
+        waiting(2.0) as (port, _),
+        socket.create_connection(("127.0.0.1", port), 60) as client,
+    ):
+        client.sendall(question(version, stream=stream))
+        client.shutdown(socket.SHUT_WR)
+        told = b""
+        while piece := client.recv(1 << 16):
+            told += piece
+    head, _, rest = told.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n") and told.count(b"HTTP/1.1 ") == 1
+    if not stream:
+        assert json.loads(rest)["choices"][0]["message"]["content"].startswith("aaa")
+        return
+    events = [row for row in rest.decode().split("\n\n") if row]
+    assert events[-1] == "data: [DONE]" and ":" in events
+    assert all(row == ":" or row.startswith("data: ") for row in events)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("first", [False, True], ids=["at once", "its own side first"])
+def test_the_answer_of_a_client_that_has_left_is_given_up(stream: bool, first: bool) -> None:
+    with waiting(60.0) as (port, engine):
+        client = socket.create_connection(("127.0.0.1", port), 60)
+        client.sendall(question("1.1", stream=stream))
+        assert engine.begun.wait(30)
+        if first:
+            client.shutdown(socket.SHUT_WR)
+            time.sleep(0.1)
+        client.close()
+        assert engine.ended.wait(20), "the engine goes on for nobody"
+
+
+def test_a_client_that_leaves_while_it_waits_for_its_turn_is_forgotten() -> None:
+    with waiting(60.0) as (port, engine):
+        ahead = socket.create_connection(("127.0.0.1", port), 60)
+        ahead.sendall(question("1.1"))
+        assert engine.begun.wait(30)
+        behind = socket.create_connection(("127.0.0.1", port), 60)
+        behind.sendall(question("1.1"))
+        behind.close()
+        time.sleep(1)
+        engine.begun.clear()
+        ahead.close()
+        assert engine.ended.wait(20) and not engine.begun.wait(1)

@@ -103,6 +103,14 @@ def test_what_makes_no_sense_beside_it_is_refused(
     assert sentence in capsys.readouterr().err
 
 
+def test_without_a_device_the_device_is_asked_for_and_no_model(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["fit", "--with", "embed,chat"]) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert "no device is given" in said and "--target NAME" in said and "--model" not in said
+
+
 def test_a_part_for_which_nothing_fits_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["fit", "--target", "android-6gb", "--with", "embed,rerank,chat"]
     assert main([*words, "--max-memory-mb", "700"]) == ExitCode.NOTHING_FITS

@@ -137,6 +137,11 @@ def command(
 
     Exit code 3 when nothing fits; then the nearest misses say what would change that.
     """
+    if not targets and together is not None:
+        raise usage(
+            "--with plans several models on one device, and no device is given.",
+            "Write --target NAME (`qwen-pack targets` lists them).",
+        )
     if not targets and model is None:
         raise usage(
             "Neither a device nor a model is given.",

@@ -175,6 +175,9 @@ def complaint(rule: Rule, value: Any) -> str | None:
                 return f"is {_shown(value)}, but a list of texts belongs there."
             if rule.required and not value:
                 return "is empty, but needs at least one entry."
+            twice = next((item for at, item in enumerate(value) if item in value[:at]), None)
+            if twice is not None:
+                return f"names {_shown(twice)} twice: leave one of the two out."
         case Table():
             kinds = (int, float) if rule.values is float else (rule.values,)
             if not isinstance(value, dict) or not all(

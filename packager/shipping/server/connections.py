@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import select
 import socket
 import sys
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 from packager.errors import usage
 
 from .pacing import Incoming, Outgoing, TooSlow
+from .presence import Presence
 
 # Any: sockets and addresses as Python's own servers hand them on, and JSON on its way out.
 
@@ -108,6 +108,7 @@ class JsonHandler(BaseHTTPRequestHandler):
         """Read and write with an eye on the clock."""
         self.connection = self.request
         self._incoming, self._outgoing = Incoming(self.connection), Outgoing(self.connection)
+        self._presence = Presence(self.connection, self._outgoing)
         self.rfile = BufferedReader(self._incoming)
         self.wfile = self._outgoing
 
@@ -115,6 +116,7 @@ class JsonHandler(BaseHTTPRequestHandler):
         """Read a request and answer it; one that does not come whole in time is refused."""
         self._incoming.begin()
         self._outgoing.begin()
+        self._presence.begin()
         # What an answer looks at, also where the first line of the request has not come.
         self.requestline, self.request_version, self.command = "", self.protocol_version, ""
         self.headers = HTTPMessage()
@@ -213,12 +215,8 @@ class JsonHandler(BaseHTTPRequestHandler):
         return None
 
     def gone(self) -> bool:
-        """Whether the client has closed its side: it is readable, and there is nothing to read."""
-        try:
-            ready, _, _ = select.select([self.connection], [], [], 0)
-            return bool(ready) and self.connection.recv(1, socket.MSG_PEEK) == b""
-        except (OSError, ValueError):
-            return True
+        """Whether the client has left; one that has only closed its side waits for its answer."""
+        return self._presence.left(streams=self._part is not None)
 
     def begin_events(self) -> None:
         """The head of an answer in events (WHATWG HTML, 9.2)."""

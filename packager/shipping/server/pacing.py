@@ -82,11 +82,13 @@ class Outgoing(io.BufferedIOBase):
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._pace = Pace()
+        self.begin()
 
     def begin(self) -> None:
         """From now on another answer is sent."""
         self._pace = Pace()
+        self.ahead = 0
+        """Bytes of what is written next that the client has already."""
 
     def writable(self) -> bool:
         """It is."""
@@ -95,7 +97,8 @@ class Outgoing(io.BufferedIOBase):
     # Any: bytes in any form.
     def write(self, data: Any) -> int:
         """Send all of it. Raises TimeoutError where the client takes too long to read it."""
-        view, done = memoryview(data).cast("B"), 0
+        view, done = memoryview(data).cast("B"), self.ahead
+        self.ahead = 0
         while done < len(view):
             piece = view[done : done + _PIECE]
             done += self._pace.wait(self._connection, partial(self._connection.send, piece))
