@@ -349,3 +349,12 @@ def test_sampling_is_what_the_checkpoint_says_in_numbers() -> None:
         "repetition_penalty": [1.0],
     }
     assert sampling.of({}) is None and sampling.of(odd) is None
+
+
+def test_a_card_says_in_words_that_no_licence_is_stated(tmp_path: Path) -> None:
+    mine = {"repo_id": "local/mine", "revision": None, "license": None, "spdx": "NOASSERTION"}
+    papers.added(tmp_path, described(tmp_path, variant=mine))
+    text = (tmp_path / papers.CARD).read_text()
+    assert "NOASSERTION" not in text
+    assert "| licence of the weights | not stated by any known source |" in text
+    assert "No known source states its licence: find out what it allows." in text

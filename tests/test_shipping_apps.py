@@ -148,6 +148,22 @@ def test_a_licence_that_asks_for_an_agreement_stops_every_format_until_it_is_acc
     assert exported(package, name, tmp_path / "out", accepted=("qwen-research",)).exists()
 
 
+@pytest.mark.parametrize("name", FORMATS_FOR_APPS)
+def test_people_read_in_words_that_no_licence_is_stated(tmp_path: Path, name: str) -> None:
+    """What programs read keeps the word of SPDX."""
+    package = gguf_package(tmp_path / "tiny", variant={"repo_id": "local/mine", "license": None})
+    out = exported(package, name, tmp_path / "out")
+    (readme,) = (path for path in tree(out) if path == "README.md")
+    said = tree(out)[readme].decode()
+    assert "No known source states a licence of the weights" in said
+    for path, data in tree(out).items():
+        rows = data.decode(errors="replace").splitlines() if "/model/" not in path else []
+        for row in rows:
+            if "NOASSERTION" in row:
+                assert path.endswith((".json", ".h", ".swift", ".kt", "Dockerfile")), (path, row)
+                assert not row.lstrip().startswith(("#", "//", "*")) or "#define" in row, row
+
+
 def test_a_setting_that_a_format_does_not_take_is_refused(package: Path, tmp_path: Path) -> None:
     refused(package, "zip", tmp_path / "out", "--base-image", settings={"base_image": "a"})
     refused(package, "docker", tmp_path / "out", "--device-type", settings={"device_type": "a"})

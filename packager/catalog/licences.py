@@ -45,6 +45,24 @@ def spdx(licence: str | None) -> str:
     return str(row["spdx"]) if row else f"LicenseRef-{licence}"
 
 
+def named(licence: str | None) -> str:
+    """The same for people: as SPDX writes it, or in words that none is stated."""
+    return "not stated by any known source" if licence is None else spdx(licence)
+
+
+def sentence(licence: str | None) -> str:
+    """What people read about the licence of the weights in a package."""
+    if licence is None:
+        return (
+            "No known source states a licence of the weights, so what it allows is unknown: ask "
+            "their publisher before you use or pass them on."
+        )
+    return (
+        f"Licence of the weights: {spdx(licence)}; the package has its text, or says where to find "
+        "it."
+    )
+
+
 def agreement(licence: str | None) -> str | None:
     """What a licence asks of who passes the weights on, as the end of a sentence; None where
     nothing must be agreed to.

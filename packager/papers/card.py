@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from packager.catalog.licences import agreement, known, spdx
+from packager.catalog.licences import agreement, known, named
 from packager.escapes import code, markdown, yaml
 from packager.json_values import at, object_at
 from packager.papers import measured, words
@@ -34,7 +34,7 @@ def text(contents: Contents) -> str:
 | engine | {markdown(contents.runtime.name)} {markdown(contents.runtime.version or "")} |
 {_minimum(contents)}| context | {contents.context} tokens, cache {code(str(recipe.kv))} |
 | sampling | {_sampling(contents.sampling)} |
-{_profile(contents.chat)}| licence of the weights | {markdown(spdx(variant.license))} |
+{_profile(contents.chat)}| licence of the weights | {markdown(named(variant.license))} |
 | content | sha256 {code(contents.content_sha256 or "not stated")} |
 
 ## For whom
@@ -180,8 +180,10 @@ def _quality(quality: Quality | None) -> str:
 
 def _licence(variant: VariantOf) -> str:
     row = known().get((variant.license or "").casefold())
-    reason, name = agreement(variant.license), spdx(variant.license)
-    if row is None:
+    reason, name = agreement(variant.license), named(variant.license)
+    if variant.license is None:
+        sentence = "No known source states a licence of the weights: what it allows is unknown."
+    elif row is None:
         sentence = f"{code(name)}: it {reason}."
     else:
         sentence = f"{row['name']} ({code(name)}){f', which {reason}' if reason else ''}."

@@ -180,6 +180,8 @@ def _limits_of_licence(contents: Contents) -> list[str]:
     row = known().get((contents.variant.license or "").casefold()) or {}
     if row.get("agreement"):
         sentences.append(f"Its licence ({row['name']}) {row['agreement']}.")
+    elif contents.variant.license is None:
+        sentences.append("No known source states its licence: find out what it allows.")
     elif not row:
         sentences.append("Its licence is not known to qwen-pack: find out what it allows.")
     return sentences

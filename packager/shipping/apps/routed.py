@@ -241,8 +241,9 @@ def _values(
         "target": target,
         "installs": plain(" ".join(sorted(wanted))),
         "routes": [
-            (kind, str(row["cell"]), facts[str(row["cell"])].repo_id, facts[str(row["cell"])].spdx)
+            (kind, str(row["cell"]), own.repo_id, own.licence)
             for kind, row in rows.items()
+            for own in (facts[str(row["cell"])],)
         ],
         "total": plain(human_bytes(total)),
         "first": next(iter(rows)),

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from packager.catalog.licences import spdx
+from packager.catalog import licences
 from packager.errors import PackError, bad_input
 from packager.escapes import FILTERS, Safe
 from packager.files import write_atomically
@@ -66,6 +66,11 @@ class Facts:
     runtime: str
     task: str
     spdx: str
+    """The id of the licence where programs read it, `NOASSERTION` where none is stated,"""
+    licence: str
+    """the same where people read it,"""
+    licence_sentence: str
+    """and as a sentence."""
     device: str
     context: int
     sampling: str
@@ -120,7 +125,9 @@ def facts(shipment: Shipment) -> Facts:
         recipe=contents.recipe.id or "unknown",
         runtime=contents.runtime.name,
         task=contents.task,
-        spdx=spdx(contents.variant.license),
+        spdx=licences.spdx(contents.variant.license),
+        licence=licences.named(contents.variant.license),
+        licence_sentence=licences.sentence(contents.variant.license),
         device=contents.target or "any",
         context=contents.context or 0,
         sampling=json.dumps(object_or_empty(data, "sampling")),
