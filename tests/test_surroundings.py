@@ -73,6 +73,27 @@ def children_gone(pid: int) -> bool:
     return False
 
 
+@pytest.mark.parametrize("module", ["packager.cli.program", "click", "packager.errors"])
+def test_an_interruption_before_the_program_is_imported_ends_it_in_a_sentence(module: str) -> None:
+    """Ctrl-C while that module is looked for, as in the first moments after the start."""
+    code = (
+        "import os, signal, sys\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from packager.cli import main\n"
+        "sys.exit(main(['models']))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr, run.stdout) == (
+        ExitCode.INTERRUPTED,
+        "Error: Interrupted.\n",
+        "",
+    )
+
+
 @pytest.mark.engine
 @pytest.mark.parametrize("number", [signal.SIGTERM, thorough(signal.SIGHUP)])
 def test_termination_and_a_closed_terminal_are_interruptions(
