@@ -171,7 +171,7 @@ def on_a_raw_terminal(python: str = sys.executable) -> dict[str, Any]:
     interpreter."""
     with tempfile.TemporaryDirectory() as folder, RawTerminal(python=python) as terminal:
         os.environ["QWEN_PACK_CACHE"] = folder
-        terminal.until(b"1 Device")
+        terminal.until("1 Device")
         terminal.read()
         start = len(terminal.seen)
         presses = {}
@@ -183,7 +183,7 @@ def on_a_raw_terminal(python: str = sys.executable) -> dict[str, Any]:
         presses["need_tab"] = [terminal.press("\t") for _ in range(RAW_KEYS)]
         terminal.press("\x1b[Z" * RAW_KEYS)
         terminal.press("n")
-        terminal.until(b"variant")
+        terminal.until("variant")
         terminal.read(quiet_s=1.5)
         presses["candidates_arrow"] = [terminal.press("j") for _ in range(RAW_KEYS)]
     found = {"first_screen_bytes": start, "idle_bytes_per_s": round(idle)}

@@ -61,9 +61,17 @@ def test_an_arrow_costs_a_slow_line_little_and_a_screen_that_rests_nothing(
 ) -> None:
     monkeypatch.setenv("QWEN_PACK_CACHE", str(own_cache))
     with RawTerminal(folder=tmp_path) as terminal:
-        terminal.until(b"Where will it run?")
+        terminal.until("Where will it run?")
         terminal.read()
         terminal.press("j")
         arrows = [terminal.press("j")[0] for _ in range(3)]
         assert 0 < max(arrows) < 4096
         assert terminal.idle(2) < 200
+
+
+def test_a_program_that_ends_before_its_screen_is_told_at_once(tmp_path: Path) -> None:
+    with (
+        RawTerminal(folder=tmp_path, python="/bin/false") as terminal,
+        pytest.raises(AssertionError, match="ended with 1 before it wrote"),
+    ):
+        terminal.until("Where will it run?")

@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 import pty
 import select
-import signal
 import struct
+import subprocess
 import sys
 import time
 from fcntl import ioctl
@@ -15,6 +15,8 @@ from pathlib import Path
 from termios import TIOCSWINSZ
 
 import psutil
+
+from tests.support.terminal_cells import TerminalCells
 
 _QUIET_S = 0.4
 """A terminal that is silent for so long has drawn what there was to draw."""
@@ -31,33 +33,44 @@ class RawTerminal:
         python: str = sys.executable,
     ) -> None:
         self.seen = b""
-        self.pid, self._terminal = pty.fork()
-        if self.pid == 0:
-            os.environ.update(TERM="xterm-256color", COLORTERM="truecolor")
-            os.environ.pop("NO_COLOR", None)
-            if folder is not None:
-                os.chdir(folder)
-            os.execv(python, [python, "-P", "-m", "packager.cli", "tui"])
+        self._cells = TerminalCells()
+        self._terminal, window = pty.openpty()
         columns, rows = size
-        ioctl(self._terminal, TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self._process = psutil.Process(self.pid)
+        # Before anything runs that could ask how large the window is.
+        ioctl(window, TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        here = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        here.pop("NO_COLOR", None)
+        # No fork that goes on in Python: other threads of the tests may hold what it then waits
+        # for.
+        self._child = subprocess.Popen(
+            [python, "-P", "-m", "packager.cli", "tui"],
+            stdin=window,
+            stdout=window,
+            stderr=window,
+            cwd=folder,
+            env=here,
+            start_new_session=True,
+        )
+        os.close(window)
+        self._process = psutil.Process(self._child.pid)
 
     def __enter__(self) -> RawTerminal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass
+        self._child.kill()
+        self._child.wait()
         os.close(self._terminal)
 
-    def until(self, text: bytes, patience_s: float = 60) -> None:
-        """Read until the text was written."""
+    def until(self, text: str, patience_s: float = 60) -> None:
+        """Read until the text is on the screen; only cells that changed are written, so that it
+        need not stand together in what comes."""
         end = time.monotonic() + patience_s
-        while text not in self.seen:
-            assert time.monotonic() < end, f"never written: {text!r}; last: {self.seen[-300:]!r}"
+        while text not in self._cells.text:
+            ended = self._child.poll()
+            last = f"last: {self.seen[-300:]!r}"
+            assert ended is None, f"ended with {ended} before it wrote {text!r}; {last}"
+            assert time.monotonic() < end, f"never written: {text!r}; {last}"
             self.read(0.1)
 
     def read(self, quiet_s: float = _QUIET_S, most_s: float = 5.0) -> int:
@@ -70,6 +83,7 @@ class RawTerminal:
                 break
             count += len(piece)
             self.seen = (self.seen + piece)[-200_000:]
+            self._cells.feed(piece)
         return count
 
     def press(self, keys: str) -> tuple[int, float]:
