@@ -122,6 +122,19 @@ def test_first_tokens_behind_prompts_of_different_length_are_not_ranked() -> Non
     assert "different length" in said(data(), longer)
 
 
+def test_memory_with_pictures_of_different_sizes_is_not_ranked() -> None:
+    large, small = data(memory=2e9), data(memory=1e9)
+    large["measured"] |= {"image_tokens": 1024, "image_ttft_ms": 900.0}
+    small["measured"] |= {"image_tokens": 576, "image_ttft_ms": 300.0}
+    ranked = best([large, small])
+    assert ranked["peak memory"] is None and ranked["first token with a picture"] is None
+    assert "with a picture or a sound of the same size" in said(large, small)
+    small["measured"]["image_tokens"] = 1024
+    ranked = best([large, small])
+    assert ranked["peak memory"] == 1 and ranked["first token with a picture"] == 1
+    assert "of the same size" not in said(large, small)
+
+
 def test_noise_random_weights_and_another_place_are_said_by_name() -> None:
     odd = data(source={"kind": "dummy"})
     odd["measured"] = {

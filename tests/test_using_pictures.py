@@ -186,13 +186,60 @@ def test_the_forecast_of_the_first_token_stands_beside_the_one_with_a_picture() 
     assert with_pictures["first token with a picture of 1,024 tokens"] == (200.0, -50.0)
     assert with_pictures["encode a picture of 256 tokens"] == (None, None)
     assert with_pictures["encode a picture of 1,024 tokens"] == (150.0, -50.0)
-    assert "peak memory, with a picture" in with_pictures
+    assert "peak memory, with a picture of 1,024 tokens" in with_pictures
     off = figures.errors_percent(seeing, None, predicted)
     assert off["image_ttft_ms"] == off["image_encode_1024_ms"] == -50.0
     assert not any("encode" in name for name in figures.errors_percent(text, None, predicted))
     limit = Verdict(rule="ttft", limit=300.0, unit="ms", enforced=True)
     assert verdicts([limit], 0, text)[0].passed
     assert not verdicts([limit], 0, seeing)[0].passed
+
+
+def test_a_smaller_picture_than_the_planned_one_is_no_check_of_its_forecast() -> None:
+    """Where that one takes too long, or has no room."""
+    predicted = Predicted.from_json(
+        {
+            "forecast": {"ttft_ms": 200.0, "encode_ms": 150.0},
+            "footprint": {"peak": 1000, "total": 1000},
+            "image_tokens": 1000,
+        }
+    )
+    seen = Measurement(
+        ttft_ms=100.0,
+        prompt_tokens=64,
+        peak_memory_bytes=900,
+        text_peak_memory_bytes=500,
+        image_encode_256_ms=60.0,
+        image_ttft_ms=100.0,
+        image_tokens=256,
+    )
+    texts = {row.label: row.texts() for row in figures.rows(seen, None, predicted)}
+    memory = "peak memory, with a picture of 256 tokens, predicted for 1,000 tokens"
+    assert texts[memory][1:] == ("900 B", "")
+    first = "first token with a picture of 256 tokens, predicted for 1,000 tokens"
+    assert texts[first] == ("200 ms", "100 ms", "")
+    assert texts["encode a picture of 256 tokens"] == ("", "60.0 ms", "")
+    assert texts["first token, 64 tokens"] == ("", "100 ms", "")
+    off = figures.errors_percent(seen, None, predicted)
+    assert off["peak_memory_bytes"] is None and off["image_ttft_ms"] is None
+    # Measured ones are square: 31 x 31 is the planned one.
+    planned = figures.errors_percent(seen.but(image_tokens=961), None, predicted)
+    assert planned["peak_memory_bytes"] == 11.11 and planned["image_ttft_ms"] == 100.0
+    # Where none was measured, the first token of a text is no check either.
+    text = figures.rows(seen.but(image_ttft_ms=None, image_tokens=None), None, predicted)
+    assert {row.label: row.texts() for row in text}["first token, 64 tokens"] == ("", "100 ms", "")
+
+
+def test_a_shorter_sound_than_the_planned_one_is_no_check_of_its_forecast() -> None:
+    predicted = Predicted.from_json(
+        {"footprint": {"peak": 1000, "total": 1000}, "audio_seconds": 30}
+    )
+    heard = Measurement(peak_memory_bytes=900, text_peak_memory_bytes=500, audio_seconds=12)
+    labels = {row.label: row.error_percent for row in figures.rows(heard, None, predicted)}
+    assert labels["peak memory, with a sound of 12 s, predicted for 30 s"] is None
+    whole = figures.rows(heard.but(audio_seconds=30), None, predicted)
+    assert whole[0].label == "peak memory, with a sound of 30 s"
+    assert whole[0].error_percent == pytest.approx(11.11, abs=0.01)
 
 
 def test_a_question_about_pictures_is_written_as_the_template_does() -> None:

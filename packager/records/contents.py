@@ -168,11 +168,14 @@ class PredictedRates(Record, frozen=True, kw_only=True):
 
 
 class Predicted(Record, frozen=True, kw_only=True):
-    """What `fit` said before anything was built."""
+    """What `fit` said before anything was built; memory and the first token hold a picture of so
+    many tokens or a sound of so many seconds, where the package takes them."""
 
     footprint: PredictedFootprint | None = None
     forecast: PredictedRates | None = None
     artifact_bytes: Count | None = None
+    image_tokens: Tokens | None = None
+    audio_seconds: Count | None = None
 
 
 class Why(Record, frozen=True, kw_only=True):

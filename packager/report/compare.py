@@ -127,6 +127,11 @@ def notes(
             "The packages are made for different contexts: memory holds the cache of each, so it "
             "is not ranked."
         )
+    if not same(manifests, _held):
+        sentences.append(
+            "Not all were measured with a picture or a sound of the same size: peak memory and "
+            "first tokens that hold one are not ranked."
+        )
     if prices is not None and prices.per_kwh is not None and prices.watts is None:
         silent = [
             name
@@ -170,10 +175,8 @@ def _of_the_front(names: Sequence[str], manifests: Sequence[Contents]) -> list[s
         return []
     axes = "memory, speed and quality" if by else "memory and speed"
     sentences = [f"The Pareto front is of {axes}{QUALITY_BY[by]}."]
-    contexts_differ = not same(manifests, lambda contents: contents.context)
-    if contexts_differ or any(
-        contents.telling and contents.telling.noisy for contents in manifests
-    ):
+    differ = not same(manifests, lambda contents: contents.context) or not same(manifests, _held)
+    if differ or any(contents.telling and contents.telling.noisy for contents in manifests):
         sentences.append("It takes figures as they are, those that are not ranked above as well.")
     for name, standing in zip(names, places, strict=True):
         if standing.beaten_by:
@@ -265,6 +268,8 @@ def _comparable(figure: Figure, manifests: Sequence[Contents]) -> bool:
         return False
     if figure.name in ("ttft_ms", "prefill_tps") and not same(manifests, _prompt):
         return False
+    if figure.name in _HOLDING and not same(manifests, _held):
+        return False
     if figure.anywhere:
         return True
     if figure.of_the_context and not same(manifests, lambda contents: contents.context):
@@ -273,6 +278,19 @@ def _comparable(figure: Figure, manifests: Sequence[Contents]) -> bool:
     return same(manifests, machine_of) and not any(
         contents.telling and contents.telling.noisy for contents in manifests
     )
+
+
+_HOLDING = (
+    *("peak_memory_bytes", "image_ttft_ms", "image_pair_ttft_ms", "image_decode_tps"),
+    *("audio_ttft_ms", "audio_encode_ms", "audio_seconds_per_second"),
+)
+"""Figures that hold a picture or a sound, where a package takes one."""
+
+
+def _held(contents: Contents) -> tuple[int, int] | None:
+    """Tokens of the picture and seconds of the sound that were measured; None where nothing was."""
+    measured = contents.telling
+    return (measured.image_tokens or 0, measured.audio_seconds or 0) if measured else None
 
 
 def _prompt(contents: Contents) -> int | None:

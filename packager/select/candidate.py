@@ -143,11 +143,13 @@ class Candidate:
     def predicted(self) -> JsonObject:
         """What a manifest keeps of it: memory, rates and size, before anything is built, of one
         sequence."""
-        whole = self.alone or self
+        whole, shape = self.alone or self, self.variant.shape
         return {
             "footprint": whole.footprint.as_dict(),
             "forecast": whole.forecast.as_dict(),
             "artifact_bytes": self.artifact_bytes,
+            **({"image_tokens": shape.image_tokens} if shape and shape.vision else {}),
+            **({"audio_seconds": shape.audio_seconds} if shape and shape.audio else {}),
         }
 
     def as_dict(self) -> JsonObject:
