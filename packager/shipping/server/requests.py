@@ -10,6 +10,7 @@ from .attached import Attached
 from .parsed import Parsed
 from .prompts import messages_of, render, tools_of
 from .refused import Refused
+from .schemas import check
 from .settings import Settings
 
 # Any: the client's JSON, each field of which is looked at below before it is used.
@@ -140,7 +141,9 @@ def _schema(form: Any) -> str | None:
         named = form.get("json_schema")
         schema = named.get("schema") if isinstance(named, dict) else None
         if isinstance(schema, dict):
-            return json.dumps(schema)
+            text = json.dumps(schema)
+            check(schema, text)
+            return text
     raise Refused("`response_format` is text, json_object, or json_schema with a `schema`")
 
 
