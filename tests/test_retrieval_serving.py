@@ -23,6 +23,7 @@ from packager.cli import main
 from packager.errors import ExitCode
 from packager.package import manifest
 from packager.shipping.server import retrieval as served
+from packager.shipping.server.answers import Gone
 from packager.shipping.server.refused import Refused
 from packager.shipping.server.settings import Settings
 from tests.conftest import REPOSITORY
@@ -287,9 +288,30 @@ class Words:
 
 def test_what_a_query_says_is_no_place_for_another_text() -> None:
     body = json.dumps({"query": "{document} {query} stone", "documents": ["a stone {query}", "b"]})
-    answer = served.answer(Words(), KNOWN, body.encode())()
+    answer = served.answer(Words(), KNOWN, body.encode())(lambda: False)
     assert [row["index"] for row in answer["results"]] == [0, 1]
     assert answer["results"][0]["relevance_score"] == 0.02
+
+
+@pytest.mark.parametrize("task", ["embed", "rerank"])
+def test_texts_of_a_client_that_leaves_are_computed_no_further(task: str) -> None:
+    texts = ["a b c " * 15] * 40
+    computed: list[int] = []
+
+    class Counts(Words):
+        def vectors(self, texts: list[str]) -> list[list[float]]:
+            computed.append(len(texts))
+            return super().vectors(texts)
+
+        def scores(self, query: str, documents: list[str]) -> list[float]:
+            computed.append(len(documents))
+            return super().scores(query, documents)
+
+    body = json.dumps({"input": texts, "query": "a", "documents": texts}).encode()
+    compute = served.answer(Counts(), Settings(**{**_fields(KNOWN), "task": task}), body)
+    with pytest.raises(Gone):
+        compute(lambda: len(computed) >= 2)
+    assert len(computed) == 2 and sum(computed) < len(texts)
 
 
 @given(st.binary(max_size=60) | st.dictionaries(st.text(max_size=9), st.integers()).map(json.dumps))

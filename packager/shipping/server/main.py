@@ -99,7 +99,7 @@ class Handler(JsonHandler):
             return
         compute = retrieval.answer(server.engine, server.settings, body)
         with server.queue.turn(self.gone):
-            answer = compute()
+            answer = compute(self.gone)
         self.send(200, answer)
 
     def _write_down(self, body: bytes) -> None:

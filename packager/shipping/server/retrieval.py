@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Protocol
 
+from .answers import Gone
 from .refused import Refused
 from .settings import Settings
 
@@ -109,19 +110,29 @@ def ranking(body: bytes) -> Ranking:
     return Ranking(query, documents, most, instruction)
 
 
-def answer(engine: Engine, settings: Settings, body: bytes) -> Callable[[], dict[str, object]]:
-    """What computes the answer to a request once it is its turn; the request is checked before."""
+Left = Callable[[], bool]
+"""Whether the client has left, asked before each group of texts: thousands of long ones take the
+engine for a quarter of an hour."""
+
+
+def answer(engine: Engine, settings: Settings, body: bytes) -> Callable[[Left], dict[str, object]]:
+    """What computes the answer to a request once it is its turn; the request is checked before.
+    Raises Gone where the client leaves meanwhile."""
     if settings.task == "embed":
         asked = embeddings(body, settings)
-        return lambda: _vectors(engine, settings, asked)
+        return lambda left: _vectors(engine, settings, asked, left)
     wanted = ranking(body)
-    return lambda: _ranked(engine, settings, wanted)
+    return lambda left: _ranked(engine, settings, wanted, left)
 
 
-def _vectors(engine: Engine, settings: Settings, asked: Embeddings) -> dict[str, object]:
+def _vectors(
+    engine: Engine, settings: Settings, asked: Embeddings, left: Left
+) -> dict[str, object]:
     used = [_fitting(engine.count(text), settings) for text in asked.texts]
     rows: list[list[float]] = [[] for _ in asked.texts]
     for group in groups(used):
+        if left():
+            raise Gone
         vectors = engine.vectors([asked.texts[number] for number in group])
         for number, row in zip(group, vectors, strict=True):
             rows[number] = shortened(row, asked.dimension)
@@ -132,7 +143,7 @@ def _vectors(engine: Engine, settings: Settings, asked: Embeddings) -> dict[str,
     return {"object": "list", "model": settings.name, "data": data, "usage": _usage(sum(used))}
 
 
-def _ranked(engine: Engine, settings: Settings, asked: Ranking) -> dict[str, object]:
+def _ranked(engine: Engine, settings: Settings, asked: Ranking, left: Left) -> dict[str, object]:
     # The query is put in last: no other text may be put into what it says.
     opened, _, closed = settings.prompt.partition("{document}")
     if asked.instruction is not None:
@@ -142,6 +153,8 @@ def _ranked(engine: Engine, settings: Settings, asked: Ranking) -> dict[str, obj
     used = [_fitting(engine.count(head + text), settings) for text in texts]
     scores = [0.0] * len(texts)
     for group in groups(used):
+        if left():
+            raise Gone
         computed = engine.scores(head, [texts[number] for number in group])
         for number, score in zip(group, computed, strict=True):
             scores[number] = score
