@@ -94,6 +94,25 @@ def test_an_interruption_before_the_program_is_imported_ends_it_in_a_sentence(mo
     )
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux alone has a disk that is full")
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("fit", "--target", "nowhere"), ExitCode.USAGE),
+        (("fit", "--nothing"), ExitCode.USAGE),
+        (("fit", "--target", "laptop-cpu", "--parallel", "4096"), ExitCode.NOTHING_FITS),
+        (("fit", "--target", "laptop-cpu"), ExitCode.DONE),
+        (("models",), ExitCode.DONE),
+    ],
+)
+def test_a_log_on_a_full_disk_changes_neither_the_data_nor_the_exit_code(
+    words: tuple[str, ...], code: int
+) -> None:
+    line = shlex.join([*COLD, *words])
+    full, fine = shell(f"{line} 2>/dev/full"), shell(line)
+    assert (full.returncode, full.stdout) == (code, fine.stdout) and fine.returncode == code
+
+
 @pytest.mark.engine
 @pytest.mark.parametrize("number", [signal.SIGTERM, thorough(signal.SIGHUP)])
 def test_termination_and_a_closed_terminal_are_interruptions(

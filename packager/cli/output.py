@@ -24,15 +24,19 @@ def printable(text: str) -> str:
 def say(text: str = "", err: bool = False) -> None:
     """A line of data on stdout, or with `err` on stderr; names in it do nothing but show
     themselves."""
-    click.echo(printable(text), err=err)
+    if err:
+        narrate(text)
+    else:
+        click.echo(printable(text))
 
 
 def narrate(text: str, mark: str = "") -> None:
     """A line on stderr; `mark` stands in front of it, in our own colours. A reader who is gone
-    (`2>&1 | head`) ends the narration, never the work."""
+    (`2>&1 | head`) or a log on a full disk ends the narration, never the work, and the exit code
+    stays what it is."""
     try:
         click.echo(mark + printable(text), err=True)
-    except BrokenPipeError:
+    except OSError:
         silence(sys.stderr)
 
 
