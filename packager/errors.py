@@ -66,6 +66,8 @@ def no_room(message: str, hint: str = "") -> PackError:
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOLCK}
 _BROKEN = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENXIO, errno.ENODEV, errno.ENOTCONN}
+_TAKEN = {errno.EEXIST, errno.ENOTEMPTY}
+"""A new name that is there already: looked for before the work, and found taken at its end."""
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -96,6 +98,12 @@ def from_foreign(error: BaseException) -> PackError | None:
             return usage(
                 f"No permission to write or read{where}.",
                 "Choose another folder with --out or QWEN_PACK_CACHE.",
+            )
+        if error.errno in _TAKEN and error.filename2:
+            return usage(
+                f"Another program has written {str(error.filename2)!r} meanwhile, and nothing is "
+                "replaced.",
+                "Choose another place with --out, or remove it.",
             )
         if error.errno == errno.ENAMETOOLONG:
             return usage(f"The name{where} is too long for this disk.", "Choose a shorter one.")

@@ -33,6 +33,16 @@ from packager.errors import ExitCode, PackError, from_foreign
             "is a file, not a folder",
             ExitCode.USAGE,
         ),
+        (
+            OSError(errno.ENOTEMPTY, "Directory not empty", "/x/tmp/new", None, "/x/out"),
+            "has written '/x/out' meanwhile, and nothing is replaced",
+            ExitCode.USAGE,
+        ),
+        (
+            FileExistsError(errno.EEXIST, "File exists", "/dev/null", None, "/x/out.zip"),
+            "has written '/x/out.zip' meanwhile, and nothing is replaced",
+            ExitCode.USAGE,
+        ),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "/x"), "is a folder", ExitCode.USAGE),
         (RuntimeError("Symlink loop from '/x/y'"), "'/x/y' contains a loop", ExitCode.USAGE),
         (MemoryError(), "Memory ran out", ExitCode.RESOURCE),

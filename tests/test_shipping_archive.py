@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packager.catalog.licences import known, refusal, spdx
-from packager.errors import ExitCode
+from packager.errors import ExitCode, PackError, from_foreign
 from packager.files import sha256
 from packager.package import manifest
 from packager.shipping import pieces
@@ -34,6 +34,27 @@ def package(tmp_path: Path) -> Path:
     folder = tmp_path / "made" / "tiny"
     folder.mkdir(parents=True)
     return write_package(folder)
+
+
+@pytest.mark.parametrize("name", ["dir", "zip", "docker"])
+def test_a_place_that_is_taken_while_an_export_runs_is_named_and_kept(
+    package: Path, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "out"
+    work = export(package, name, out, **AGREED)
+    next(work)
+    if name == "zip":
+        out.write_text("mine")
+    else:
+        out.mkdir()
+        (out / "mine").write_text("mine")
+    with pytest.raises((OSError, PackError)) as failure:
+        finish(work)
+    known_error = from_foreign(failure.value)
+    assert known_error is not None and known_error.exit_code == ExitCode.USAGE
+    assert "out" in known_error.message and "nothing is replaced" in known_error.message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "out"]
+    assert (out if name == "zip" else out / "mine").read_text() == "mine"
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
