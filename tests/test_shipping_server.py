@@ -203,6 +203,36 @@ def test_what_is_no_request_is_refused_with_a_sentence() -> None:
             requests.parse(body, known)
 
 
+def test_a_seed_of_zero_is_a_seed_and_a_top_p_of_zero_takes_the_likeliest() -> None:
+    """Engines take both for `not given`."""
+    drawn = {"temperature": 0.7, "top_p": 0.95}
+    known = Settings("x", "x", Path(), CHATML, 100, "f16", "CPU", frozenset(), (), drawn, None)
+
+    def sampling(**given: Any) -> dict[str, float]:
+        body = {"messages": [{"role": "user", "content": "x"}], **given}
+        return requests.parse(json.dumps(body).encode(), known).sampling
+
+    assert sampling() == drawn
+    assert (
+        sampling(top_p=0)["temperature"] == sampling(top_p=0.0, temperature=2)["temperature"] == 0
+    )
+    seeds = {given: sampling(seed=given)["seed"] for given in (0, 1, 42, 2**32 - 1)}
+    assert seeds[1] == 1 and seeds[42] == 42
+    assert all(0 < seed < 2**32 - 1 for seed in seeds.values()) and len({*seeds.values()}) == 4
+
+
+def test_a_limit_that_is_null_is_none_and_takes_none_from_the_other() -> None:
+    known = Settings("x", "x", Path(), CHATML, 100, "f16", "CPU", frozenset(), (), {}, None)
+
+    def most(**given: Any) -> int:
+        body = {"messages": [{"role": "user", "content": "x"}], **given}
+        return requests.parse(json.dumps(body).encode(), known).most
+
+    assert most(max_completion_tokens=None, max_tokens=5) == 5
+    assert most(max_completion_tokens=3, max_tokens=5) == most(max_completion_tokens=3) == 3
+    assert most() == most(max_tokens=None, max_completion_tokens=None) > 10**9
+
+
 def test_an_answer_of_a_client_that_left_is_given_up() -> None:
     known = Settings("x", "x", Path(), CHATML, 100, "f16", "CPU", frozenset(), (), {}, None)
     with pytest.raises(Gone):

@@ -23,6 +23,8 @@ _BOUNDS = {
     "repetition_penalty": (0.01, 10.0),
     "seed": (0.0, 2**32 - 1),
 }
+_SEEDS = {0: 2**32 - 2, 2**32 - 1: 2**32 - 3}
+"""Seeds that stand in for those that engines take for any."""
 _WHOLE = ("top_k", "seed")
 _MOST_STOPS = 8
 
@@ -84,7 +86,7 @@ def parse(body: bytes, settings: Settings) -> Request:
         opened=prompt.rstrip().endswith("<think>"),
         tools=tools or list(settings.tools),
         most=_most(given),
-        sampling={**settings.sampling, **_sampling(given)},
+        sampling=_drawn({**settings.sampling, **_sampling(given)}),
         stops=_stops(given.get("stop")),
         schema=schema,
         stream=_flag(given, "stream"),
@@ -148,7 +150,9 @@ def _schema(form: Any) -> str | None:
 
 
 def _most(given: Parsed) -> int:
-    most = given.get("max_completion_tokens", given.get("max_tokens"))
+    # Some clients send every field they know of, null where it is not set.
+    most = given.get("max_completion_tokens")
+    most = given.get("max_tokens") if most is None else most
     if most is None:
         return 1 << 30
     if type(most) is not int or most < 1:
@@ -166,6 +170,16 @@ def _sampling(given: Parsed) -> dict[str, float]:
         if not number or not low <= value <= high or (name in _WHOLE and value != int(value)):
             raise Refused(f"`{name}` is out of range: it goes from {low:g} to {high:g}")
         sampling[name] = value
+    return sampling
+
+
+def _drawn(sampling: dict[str, float]) -> dict[str, float]:
+    """The sampling as every engine takes it for what it is: to all of them a `top_p` of 0 is none,
+    where it leaves the likeliest token alone, and a seed of 0 or of 32 set bits is any."""
+    if sampling.get("top_p") == 0:
+        sampling = {**sampling, "temperature": 0.0}
+    if "seed" in sampling:
+        sampling = {**sampling, "seed": _SEEDS.get(sampling["seed"], sampling["seed"])}
     return sampling
 
 
