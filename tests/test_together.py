@@ -53,6 +53,51 @@ def test_a_choice_fits_and_no_part_could_be_bettered_alone(parts: Any, room: int
         assert all(total - one.load + other.peak > room for other in better)
 
 
+TWO_MEMORIES = st.lists(
+    st.lists(
+        st.builds(One, st.integers(1, 9), st.just(value=True), st.integers(0, 9)),
+        min_size=1,
+        max_size=4,
+    ),
+    min_size=2,
+    max_size=4,
+)
+
+
+@given(TWO_MEMORIES, st.integers(1, 40), st.none() | st.integers(0, 40))
+def test_the_choice_is_the_one_that_looking_at_all_of_them_finds(
+    parts: Any, room: int, beside: int | None
+) -> None:
+    fronts = [
+        [one for at, one in enumerate(part) if all(one.load < before.load for before in part[:at])]
+        for part in parts
+    ]
+
+    def weight(choice: Any) -> tuple[int, int]:
+        return sum(place for place, _ in choice), sum(one.load for _, one in choice)
+
+    fitting = [
+        choice
+        for choice in product(*map(enumerate, fronts))
+        if weight(choice)[1] <= room
+        and (beside is None or sum(one.beside for _, one in choice) <= beside)
+    ]
+    chosen = together(parts, room, beside)
+    assert (chosen is None) == (not fitting)
+    if chosen is not None:
+        assert sum(one.beside for one in chosen) <= (999 if beside is None else beside)
+        found = [(front.index(one), one) for front, one in zip(fronts, chosen, strict=True)]
+        assert weight(found) == min(map(weight, fitting))
+
+
+def test_a_dozen_models_are_planned_without_looking_at_every_choice() -> None:
+    """Of 20 candidates each there are more choices than a computer counts in its life."""
+    part = [One(peak=100 - place, beside=place % 7) for place in range(20)]
+    for beside in (None, 20):
+        chosen = together([part] * 12, 12 * 90, beside)
+        assert chosen is not None and sum(one.load for one in chosen) <= 12 * 90
+
+
 def planned(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
     capsys.readouterr()
     code = main(["fit", "--target", "laptop-cpu", "--json", *words])

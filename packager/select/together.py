@@ -4,7 +4,7 @@ memory at once."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
+from typing import NamedTuple
 
 from packager.select.candidate import Candidate
 
@@ -20,21 +20,47 @@ def together(
     is taken that leaves the fewest better ones aside, the parts alike; then the one of less memory.
     """
     fronts = [_front([candidate for candidate in part if candidate.passes]) for part in parts]
-    fitting = (
-        choice
-        for choice in product(*(enumerate(front) for front in fronts))
-        if sum(candidate.load for _, candidate in choice) <= room
-        and (beside is None or sum(candidate.beside for _, candidate in choice) <= beside)
-    )
-    best = min(
-        fitting,
-        key=lambda choice: (
-            sum(place for place, _ in choice),
-            sum(candidate.load for _, candidate in choice),
-        ),
-        default=None,
-    )
-    return None if best is None else tuple(candidate for _, candidate in best)
+    # Part by part, for every number of better ones left aside only what no other choice beats: all
+    # choices of a dozen parts are more than can be looked at.
+    ways: dict[int, list[_Way]] = {0: [_Way(0, 0, ())]}
+    for front in fronts:
+        wider: dict[int, list[_Way]] = {}
+        for aside, rows in ways.items():
+            for place, candidate in enumerate(front):
+                longer = (row.with_one(place, candidate) for row in rows)
+                wider.setdefault(aside + place, []).extend(
+                    row
+                    for row in longer
+                    if row.load <= room and (beside is None or row.beside <= beside)
+                )
+        ways = {aside: _unbeaten(rows, beside is None) for aside, rows in wider.items() if rows}
+    if not ways:
+        return None
+    best = min(ways[min(ways)], key=lambda row: (row.load, row.places))
+    return tuple(front[place] for front, place in zip(fronts, best.places, strict=True))
+
+
+class _Way(NamedTuple):
+    """A choice of the first parts: bytes of both memories, and the place of each in its front."""
+
+    load: int
+    beside: int
+    places: tuple[int, ...]
+
+    def with_one(self, place: int, candidate: Candidate) -> _Way:
+        """The same with one of the next part."""
+        return _Way(
+            self.load + candidate.load, self.beside + candidate.beside, (*self.places, place)
+        )
+
+
+def _unbeaten(rows: list[_Way], one_memory: bool) -> list[_Way]:
+    """Those that take less of one memory than every other that takes no more of the other."""
+    kept: list[_Way] = []
+    for row in sorted(rows):
+        if not kept or (not one_memory and row.beside < kept[-1].beside):
+            kept.append(row)
+    return kept
 
 
 def least(parts: Sequence[Sequence[Candidate]]) -> int | None:
