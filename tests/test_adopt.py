@@ -368,6 +368,17 @@ def test_against_is_for_a_model_that_was_converted(tmp_path: Path) -> None:
     assert "--against is for a model that was converted already" in run.stderr
 
 
+def test_a_model_that_is_not_there_is_said_to_be_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from packager.cli import main
+
+    nowhere = str(tmp_path / "nowhere.gguf")
+    for words in (["adopt", nowhere], ["attest", nowhere, "--against", str(tmp_path)]):
+        assert main(words) == ExitCode.USAGE
+        assert f"There is no file or folder '{nowhere}'." in capsys.readouterr().err
+
+
 def test_adopt_alone_says_what_it_is_and_writes_nothing(trained: Path, tmp_path: Path) -> None:
     run = command("adopt", str(trained), "--json", cache=tmp_path / "cache")
     assert run.returncode == 0, run.stderr

@@ -76,6 +76,7 @@ def command(
             f"{context.args[0]} is for a package, and no --target was named.",
             "Name the device with --target, or leave it out.",
         )
+    from packager.files import expanded
     from packager.plan.adoption import adoptable, recognise
     from targets import registry
 
@@ -86,6 +87,11 @@ def command(
         origin = file_of_hub(model, hub_file, "hub", revision, offline)
         model = str(origin.path)
     converted = adoptable(model, registry.runtimes())
+    if converted is None and not expanded(model).exists():
+        raise usage(
+            f"There is no file or folder {model!r}.",
+            "Check the path; of the hub's repository, say which file with --hub-file.",
+        )
     if converted is None:
         raise usage(
             f"{model!r} is not a model that was converted already.",

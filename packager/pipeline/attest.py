@@ -89,6 +89,8 @@ def attest(
     answer; 6 where the checkpoint is another network; 7 where disk does not suffice.
     """
     model = adoptable(place, runtimes)
+    if model is None and not expanded(place).exists():
+        raise usage(f"There is no file or folder {place!r}.", "Check the path.")
     if model is None or (job_of_model := model.attest) is None:
         raise usage(
             f"{place!r} is not a model that can be attested.",
