@@ -91,23 +91,25 @@ def _breach(name: str, answer: Any) -> str | None:
     if kinds is None:
         return None
     if not isinstance(answer, kinds):
-        return f"{answer!r:.80}, which is no {' or '.join(kind.__name__ for kind in kinds)}"
+        return (
+            f"{answer!r:.80}, which is not a valid {' or '.join(kind.__name__ for kind in kinds)}"
+        )
     if kinds == (int,):
-        return None if _bytes(answer) else f"{answer!r}, which is no number of bytes"
+        return None if _bytes(answer) else f"{answer!r}, which is not a valid number of bytes"
     if name == "recipes":
         odd = next((one for one in answer if not isinstance(one, Recipe)), None)
-        return None if odd is None else f"{odd!r:.80} among them, which is no Recipe"
+        return None if odd is None else f"{odd!r:.80} among them, which is not a valid Recipe"
     if isinstance(answer, Footprint | Drafting | BuildNeeds):
         parts = {field.name: getattr(answer, field.name) for field in fields(answer)}
         for part, value in parts.items():
             if not (_bytes(value) or value is None or isinstance(value, Drafting)):
-                return f"{part} = {value!r:.80}, which is no number of bytes"
+                return f"{part} = {value!r:.80}, which is not a valid number of bytes"
     if isinstance(answer, Speed):
         for field in fields(answer):
             value = getattr(answer, field.name)
             # Neither what is not a number nor the infinite is below it.
             if not (isinstance(value, int | float) and 0 <= value < float("inf")):
-                return f"{field.name} = {value!r:.80}, which is no factor"
+                return f"{field.name} = {value!r:.80}, which is not a valid factor"
     return None
 
 

@@ -75,15 +75,23 @@ def test_a_forecast_that_raises_is_an_obstacle_of_that_runtime_and_the_others_st
 @pytest.mark.parametrize(
     ("method", "answer", "says"),
     [
-        ("footprint", 10**9, "1000000000, which is no Footprint"),
-        ("footprint", Footprint(math.nan, 0, 0, 0), "weights = nan, which is no number of bytes"),
-        ("footprint", Footprint(1, -1, 0, 0), "kv_cache = -1, which is no number of bytes"),
-        ("artifact_bytes", math.nan, "nan, which is no int"),
-        ("artifact_bytes", -5, "-5, which is no number of bytes"),
-        ("decode_bytes", None, "None, which is no int"),
-        ("speed", 1.0, "1.0, which is no Speed"),
-        ("speed", Speed(bandwidth=math.inf), "bandwidth = inf, which is no factor"),
-        ("obstacle", False, "False, which is no str or NoneType"),
+        ("footprint", 10**9, "1000000000, which is not a valid Footprint"),
+        (
+            "footprint",
+            Footprint(math.nan, 0, 0, 0),
+            "weights = nan, which is not a valid number of bytes",
+        ),
+        (
+            "footprint",
+            Footprint(1, -1, 0, 0),
+            "kv_cache = -1, which is not a valid number of bytes",
+        ),
+        ("artifact_bytes", math.nan, "nan, which is not a valid int"),
+        ("artifact_bytes", -5, "-5, which is not a valid number of bytes"),
+        ("decode_bytes", None, "None, which is not a valid int"),
+        ("speed", 1.0, "1.0, which is not a valid Speed"),
+        ("speed", Speed(bandwidth=math.inf), "bandwidth = inf, which is not a valid factor"),
+        ("obstacle", False, "False, which is not a valid str or NoneType"),
     ],
 )
 def test_an_answer_against_the_contract_is_refused_before_limits_are_compared_with_it(
@@ -103,7 +111,7 @@ def test_an_answer_against_the_contract_is_refused_before_limits_are_compared_wi
 def test_a_list_of_recipes_that_raises_or_holds_something_else_names_the_plug_in() -> None:
     for answer, says in (
         (ZeroDivisionError("division by zero"), "fails in recipes(): ZeroDivisionError"),
-        (["b16"], "'b16' among them, which is no Recipe"),
+        (["b16"], "'b16' among them, which is not a valid Recipe"),
     ):
         with pytest.raises(PackError, match="The runtime 'theirs'") as failure:
             failing("recipes", answer).recipes()
