@@ -90,14 +90,15 @@ def _breach(name: str, answer: Any) -> str | None:
     kinds = _ANSWERS.get(name)
     if kinds is None:
         return None
-    if not isinstance(answer, kinds):
+    if not any(isinstance(answer, kind) for kind in kinds):
         return (
             f"{answer!r:.80}, which is not a valid {' or '.join(kind.__name__ for kind in kinds)}"
         )
     if kinds == (int,):
         return None if _bytes(answer) else f"{answer!r}, which is not a valid number of bytes"
     if name == "recipes":
-        odd = next((one for one in answer if not isinstance(one, Recipe)), None)
+        listed: tuple[object, ...] = tuple(answer)
+        odd = next((one for one in listed if not isinstance(one, Recipe)), None)
         return None if odd is None else f"{odd!r:.80} among them, which is not a valid Recipe"
     if isinstance(answer, Footprint | Drafting | BuildNeeds):
         parts = {field.name: getattr(answer, field.name) for field in fields(answer)}

@@ -23,7 +23,7 @@ _BOUNDS = {
     "repetition_penalty": (0.01, 10.0),
     "seed": (0.0, 2**32 - 1),
 }
-_SEEDS = {0: 2**32 - 2, 2**32 - 1: 2**32 - 3}
+_SEEDS: dict[float, float] = {0: 2**32 - 2, 2**32 - 1: 2**32 - 3}
 """Seeds that stand in for those that engines take for any."""
 _WHOLE = ("top_k", "seed")
 _MOST_STOPS = 8
