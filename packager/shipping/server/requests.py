@@ -67,7 +67,7 @@ def parse(body: bytes, settings: Settings) -> Request:
     attached = Attached.to(settings)
     messages = messages_of(given.get("messages"), attached)
     tools = _tools(given)
-    schema = _schema(given.get("response_format"))
+    schema = _schema(given.get("response_format"), settings)
     sound = attached.sounds[0] if attached.sounds else None
     if sound is not None and (schema is not None or tools):
         raise Refused("a sound is written down: leave `response_format` and `tools` out")
@@ -131,7 +131,7 @@ def _tools(given: Parsed) -> list[Parsed] | None:
     return None if choice == "none" else tools
 
 
-def _schema(form: Any) -> str | None:
+def _schema(form: Any, settings: Settings) -> str | None:
     if form is None:
         return None
     kind = form.get("type") if isinstance(form, dict) else None
@@ -144,7 +144,7 @@ def _schema(form: Any) -> str | None:
         schema = named.get("schema") if isinstance(named, dict) else None
         if isinstance(schema, dict):
             text = json.dumps(schema)
-            check(schema, text)
+            check(schema, text, settings.runtime)
             return text
     raise Refused("`response_format` is text, json_object, or json_schema with a `schema`")
 
