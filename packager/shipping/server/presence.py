@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import select
 import socket
+import threading
 import time
 
 from .pacing import Outgoing
@@ -29,6 +30,8 @@ class Presence:
     def __init__(self, connection: socket.socket, outgoing: Outgoing) -> None:
         self._connection, self._outgoing = connection, outgoing
         self._left = False
+        # A router asks from two threads.
+        self._asked = threading.Lock()
         self.begin()
 
     def begin(self) -> None:
@@ -37,11 +40,12 @@ class Presence:
 
     def left(self, streams: bool) -> bool:
         """Whether the client has left; `streams` says that the events of an answer have begun."""
-        try:
-            self._left = self._left or self._seen_leaving(streams)
-        except (OSError, ValueError):
-            self._left = True
-        return self._left
+        with self._asked:
+            try:
+                self._left = self._left or self._seen_leaving(streams)
+            except (OSError, ValueError):
+                self._left = True
+            return self._left
 
     def _seen_leaving(self, streams: bool) -> bool:
         if self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
