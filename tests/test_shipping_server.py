@@ -153,6 +153,25 @@ def test_a_thought_over_its_budget_is_ended_and_the_answer_follows() -> None:
     assert (outcome.finish, outcome.new_tokens) == ("stop", 12)
 
 
+def test_what_ends_a_thought_takes_its_place_in_the_context() -> None:
+    prompt, closing = "<think>\n", "\n</think>\n\n"
+    context = len(prompt) + 8 + len(closing) + 3
+    engine = Letters("thinking on and on and on", "Yes it is.")
+    asked = request(prompt, opened=True, budget=8)
+    texts, outcome = answered(engine, asked, context=context)
+    assert texts == {"thought": "thinking", "text": "Yes"} and outcome.finish == "length"
+    full = Letters("thinking on and on and on")
+    texts, outcome = answered(full, asked, context=context - 5)
+    assert texts == {"thought": "thinking", "text": ""} and outcome.finish == "length"
+
+
+@pytest.mark.parametrize("parameters", [None, [], "x", {"properties": [1]}, {"properties": None}])
+def test_a_call_of_a_tool_whose_parameters_are_no_schema_is_still_read(parameters: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+    call = call_of("<function=f>\n<parameter=n>\n2\n</parameter>\n</function>", tools)
+    assert call is not None and json.loads(call["function"]["arguments"]) == {"n": 2}
+
+
 def test_a_schema_holds_behind_the_thought_and_not_within_it() -> None:
     engine = Letters("hm</think>", '{"a": 1}')
     texts, _ = answered(engine, request("<think>\n", opened=True, schema="{}"))
@@ -195,6 +214,7 @@ def test_what_is_no_request_is_refused_with_a_sentence() -> None:
         ({"messages": ask, "stop": ["\udfff"]}, "not valid JSON"),
         ({"messages": ask, "temperature": float("nan")}, "out of range"),
         ({"messages": ask, "tools": {"a": 1}}, "not a list"),
+        ({"messages": ask, "stop": ["x" * 1025]}, "more than 1024 characters"),
     ):
         with pytest.raises(Refused, match=words):
             requests.parse(json.dumps(asked).encode(), known)

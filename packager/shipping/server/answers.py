@@ -177,6 +177,9 @@ class Answer:
         thought = request.opened and (request.schema is not None or request.budget is not None)
         if thought:
             ids, said = self._think(ids, most, outcome, on_piece, gone)
+            # What ends a thought takes its place in the context, too.
+            room = self._settings.context - len(ids) - len(said)
+            most = min(most, outcome.new_tokens + max(0, room))
         if outcome.new_tokens < most and not self._stopped:
             schema = request.schema if thought or not request.opened else None
             self._phase(

@@ -106,19 +106,7 @@ def call_of(body: str, tools: list[Parsed]) -> Parsed | None:
     """
     match = _FUNCTION.search(body)
     if match:
-        schema = next(
-            (
-                tool["function"].get("parameters") or {}
-                for tool in tools
-                if tool["function"]["name"] == match[1]
-            ),
-            {},
-        )
-        types = {
-            name: entry.get("type")
-            for name, entry in (schema.get("properties") or {}).items()
-            if isinstance(entry, dict)
-        }
+        types = _types(match[1], tools)
         arguments = {
             name: _value(text, types.get(name)) for name, text in _PARAMETER.findall(match[2])
         }
@@ -130,6 +118,18 @@ def call_of(body: str, tools: list[Parsed]) -> Parsed | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
     return None
+
+
+def _types(name: str, tools: list[Parsed]) -> Parsed:
+    """What the tool of that name says of the types of its arguments, as far as that is a schema."""
+    functions = (tool["function"] for tool in tools)
+    given = next((one.get("parameters") for one in functions if one["name"] == name), None)
+    rows = given.get("properties") if isinstance(given, dict) else None
+    return {
+        argument: entry.get("type")
+        for argument, entry in (rows if isinstance(rows, dict) else {}).items()
+        if isinstance(entry, dict)
+    }
 
 
 def _as_call(name: str, arguments: Parsed) -> Parsed:

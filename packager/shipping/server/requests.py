@@ -27,6 +27,8 @@ _SEEDS: dict[float, float] = {0: 2**32 - 2, 2**32 - 1: 2**32 - 3}
 """Seeds that stand in for those that engines take for any."""
 _WHOLE = ("top_k", "seed")
 _MOST_STOPS = 8
+_STOP_CHARACTERS = 1024
+"""Of a text that ends an answer: all its beginnings are looked for after each token."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,8 @@ def _stops(given: Any) -> tuple[str, ...]:
         raise Refused("`stop` is a text, or a list of texts")
     if len(stops) > _MOST_STOPS:
         raise Refused(f"`stop` has more than {_MOST_STOPS} texts")
+    if any(len(stop) > _STOP_CHARACTERS for stop in stops):
+        raise Refused(f"`stop` has a text of more than {_STOP_CHARACTERS} characters")
     return tuple(stops)
 
 
