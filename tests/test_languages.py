@@ -126,6 +126,10 @@ def test_a_language_is_known_by_its_code_and_by_its_name_in_any_case() -> None:
         ("Farsi", "fa"),
         ("Mandarin", "zh"),
         ("no", "nb"),
+        ("Deutsch", "de"),
+        ("français", "fr"),
+        ("РУССКИЙ", "ru"),
+        ("中文", "zh"),
     ],
 )
 def test_other_names_longer_codes_and_regions_are_understood(word: str, code: str) -> None:

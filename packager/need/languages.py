@@ -63,8 +63,8 @@ def languages() -> tuple[Language, ...]:
 
 
 def language(text: str) -> Language:
-    """The language of a code or an English name, case and region aside: `German`, `de`, `deu`,
-    `de-AT`.
+    """The language of a code or an English name, of many also by their own, case and region aside:
+    `German`, `de`, `deu`, `de-AT`, `Deutsch`.
 
     Raises PackError (usage) for an unknown one, naming the nearest.
     """
@@ -78,7 +78,8 @@ def language(text: str) -> Language:
         f"There is no language {shown if len(shown) <= 40 else shown[:37] + '...'!r}.{near}"
         if shown
         else "No language is named.",
-        "Give an English name or a code of ISO 639, such as German or de; those of a model: "
+        "Give an English name, a code of ISO 639, or of many the own name, such as German, de or "
+        "Deutsch; those of a model: "
         "qwen-pack models NAME.",
     )
 
