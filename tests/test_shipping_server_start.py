@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from packager.cli.ports import free_port
 from packager.errors import ExitCode, PackError
 from packager.shipping.server.connections import BoundedServer
 from tests.support.serving import DAMAGE, damaged, refusal
@@ -62,6 +63,17 @@ def test_an_address_that_cannot_be_used_is_said_with_the_way_on() -> None:
             with pytest.raises(PackError, match="cannot be used") as caught:
                 BoundedServer(("127.0.0.1", port), BaseHTTPRequestHandler)
             assert caught.value.exit_code == ExitCode.USAGE and "--port" in caught.value.hint
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70, "\u00fc..x", "a b"])
+def test_what_is_no_name_of_a_host_is_said_too(host: str) -> None:
+    for begin in (
+        lambda: BoundedServer((host, 0), BaseHTTPRequestHandler),
+        lambda: free_port(host, 0),
+    ):
+        with pytest.raises(PackError, match="cannot be used: .") as caught:
+            begin()
+        assert caught.value.exit_code == ExitCode.USAGE and "--host" in caught.value.hint
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")

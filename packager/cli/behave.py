@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from packager.cli.options import Number
 from packager.cli.output import emit_json, emit_table, json_option, narrate, printable
 from packager.cli.shared_options import adapters_option, package_argument, think_option
 from packager.errors import ExitCode
@@ -50,7 +51,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--fail-under",
     "least",
-    type=click.FloatRange(0, 100),
+    type=Number(0, 100),
     metavar="PERCENT",
     help="Exit code 4 if fewer pass.",
 )

@@ -14,9 +14,11 @@ def free_port(host: str, port: int) -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            # An empty label, or one of letters that no name of a host has, is a UnicodeError.
+            reason = getattr(error, "strerror", None) or "that is not a valid name of a host"
             raise usage(
-                f"Port {port} on {host} cannot be used: {error.strerror}.",
-                "Choose another with --port.",
+                f"Port {port} on {host} cannot be used: {reason}.",
+                "Choose another with --port or --host.",
             ) from None
         return int(probe.getsockname()[1])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from packager.cli.options import Number
 from packager.cli.output import narrate, printable
 from packager.cli.shared_options import adapters_option, package_argument, think_option
 from packager.json_values import JsonObject
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @click.argument("prompt", required=False)
 @click.option(
     "--max-tokens",
-    type=click.IntRange(1, 1_000_000),
+    type=Number(1, 1_000_000, whole=True),
     default=256,
     show_default=True,
     help="Longest answer.",

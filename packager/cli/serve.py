@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from packager.cli.options import Number
 from packager.cli.output import narrate, say
 from packager.cli.ports import free_port
 from packager.cli.shared_options import package_argument
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=Number(0, 65535, whole=True),
     default=8080,
     show_default=True,
     help="Port; 0 takes a free one.",
 )
 @click.option(
     "--waiting",
-    type=click.IntRange(0, 1000),
+    type=Number(0, 1000, whole=True),
     default=16,
     show_default=True,
     help="Requests that may wait for their turn.",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from packager.cli.options import Number
 from packager.cli.output import say
 from packager.errors import usage
 
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--port",
-    type=click.IntRange(1, 65535),
+    type=Number(1, 65535, whole=True),
     default=8000,
     show_default=True,
     help="Port for --serve.",

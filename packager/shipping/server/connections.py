@@ -65,8 +65,8 @@ class BoundedServer(ThreadingHTTPServer):
             self.address_family = socket.AF_INET6
         try:
             super().__init__(address, handler)
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or "it is not a valid port"
+        except (OSError, OverflowError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not a valid port or host"
             raise usage(
                 f"Port {port} on {host} cannot be used: {reason}.",
                 "Choose another with --port or --host.",
