@@ -14,8 +14,8 @@ def free_port(host: str, port: int) -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except (OSError, UnicodeError) as error:
-            # An empty label, or one of letters that no name of a host has, is a UnicodeError.
+        except (OSError, TypeError, UnicodeError) as error:
+            # Of a name that no host has Python makes the other two.
             reason = getattr(error, "strerror", None) or "that is not a valid name of a host"
             raise usage(
                 f"Port {port} on {host} cannot be used: {reason}.",

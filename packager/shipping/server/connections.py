@@ -65,7 +65,7 @@ class BoundedServer(ThreadingHTTPServer):
             self.address_family = socket.AF_INET6
         try:
             super().__init__(address, handler)
-        except (OSError, OverflowError, UnicodeError) as error:
+        except (OSError, OverflowError, TypeError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not a valid port or host"
             raise usage(
                 f"Port {port} on {host} cannot be used: {reason}.",
