@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import subprocess
+import sys
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -55,6 +57,25 @@ def test_a_module_that_is_not_there_is_said_with_its_name(folder: Path, tmp_path
     code, said = refusal(other)
     assert code == ExitCode.USAGE and "jinja2 cannot be imported here" in said
     assert "README.md" in said
+
+
+def test_an_interruption_before_the_modules_are_there_ends_without_a_traceback(
+    folder: Path,
+) -> None:
+    code = (
+        "import os, runpy, signal, sys\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'packager.shipping.server.main': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.argv = ['serve.py', '--port', '0']\n"
+        "runpy.run_path('serve.py', run_name='__main__')\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-E", "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (ExitCode.INTERRUPTED, "", "")
 
 
 def test_an_address_that_cannot_be_used_is_said_with_the_way_on() -> None:

@@ -19,8 +19,14 @@ _SERVER = Path(__file__).parent.parent / "server"
 _START = '''"""{doc}; --help says how."""
 
 import os
+import signal
 import sys
 from pathlib import Path
+
+# Until the modules are there, Ctrl-C has nothing to clear away.
+quiet = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+if quiet:
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 here = Path(__file__).resolve().parent
 modules = str(here / "{folder}")
@@ -31,6 +37,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join([modules, others] if others else [mod
 
 from {module} import main  # noqa: E402
 
+if quiet:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 main({argument})
 '''
 SETTINGS = "settings.json"
