@@ -1,18 +1,15 @@
 """A runtime of another distribution, seen through a guard.
 
 What its code raises of its own, and what it answers against the contract, is an error that names
-it. A runtime that fails in a forecast leaves the others their answers, and no command ends with the
-traceback of somebody else's code.
+it. A runtime that fails in a forecast leaves the others their answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields
-from functools import wraps
 from typing import Any
 
-from packager.errors import PackError, usage
+from packager import guard
 from packager.predict.forecast import Speed
 from packager.predict.memory import Drafting, Footprint
 from packager.predict.offload import Split
@@ -38,49 +35,27 @@ _ANSWERS: dict[str, tuple[type, ...]] = {
 }
 _CHANGED = ("with_additions", "with_repack", "with_adapter_inputs")
 """Methods that answer with another adapter."""
+_HINT = (
+    "Update or remove what brings it, or set QWEN_PACK_PLUGINS=0 to use the built-in runtimes "
+    "alone; `python -m packager.contract NAME` shows its author what is wrong."
+)
 
 
+# Any: an adapter of a class that nobody here knows, and what it answers.
 def guarded(adapter: Any, whose: str) -> Runtime:
-    """The adapter with every public method guarded; it calls its own as they are. `whose` says what
-    brings it, as the end of a sentence's subject: `the runtime 'x' (module:Class)`."""
-    members: dict[str, Any] = {"__module__": type(adapter).__module__, "__doc__": adapter.__doc__}
-    for name in dir(adapter):
-        if not name.startswith("_"):
-            # In the class, where Python's check of a protocol looks from 3.12 on.
-            members[name] = _member(adapter, name, whose)
-    seen: Runtime = type(type(adapter).__name__, (), members)()
-    return seen
+    """The adapter with every public method guarded. `whose` says what brings it, as the subject of
+    a sentence: `the runtime 'x' (module:Class)`."""
 
-
-def _member(adapter: Any, name: str, whose: str) -> Any:
-    if not callable(getattr(adapter, name)):
-        return property(lambda self: getattr(adapter, name))
-    method: Callable[..., Any] = getattr(adapter, name)
-
-    @wraps(method)
-    def called(*arguments: Any, **named: Any) -> Any:
-        try:
-            answer = method(*arguments, **named)
-        except (PackError, MemoryError):
-            raise
-        except Exception as error:
-            raise _failure(f"{whose} fails in {name}(): {type(error).__name__}: {error}") from error
+    def look(name: str, answer: Any) -> Any:
         if name in _CHANGED:
             return guarded(answer, whose)
         wrong = _breach(name, answer)
         if wrong is not None:
-            raise _failure(f"{whose} answers {name}() with {wrong}")
+            raise guard.Breach(wrong)
         return answer
 
-    return staticmethod(called)
-
-
-def _failure(says: str) -> PackError:
-    return usage(
-        f"{says[0].upper()}{says[1:]}.",
-        "Update or remove what brings it, or set QWEN_PACK_PLUGINS=0 to use the built-in runtimes "
-        "alone; `python -m packager.contract NAME` shows its author what is wrong.",
-    )
+    seen: Runtime = guard.guarded(adapter, whose, _HINT, look)
+    return seen
 
 
 def _breach(name: str, answer: Any) -> str | None:

@@ -18,6 +18,15 @@ def make(address):
 
 def broken(address):
     return object()
+
+class Failing(Local):
+    def argv(self, command):
+        raise OSError(5, "no bus")
+
+def failing(address):
+    if address.endswith("x"):
+        raise KeyError("x")
+    return Failing("/tmp", kind="failing")
 """
 
 
@@ -35,6 +44,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (information / "entry_points.txt").write_text(
         f"[{transport_plugins.GROUP}]\n"
         "boards = third_party_boards:make\nbroken = third_party_boards:broken\n"
+        "failing = third_party_boards:failing\n"
         "absent = third_party_boards:nobody\nssh = third_party_boards:make\n"
     )
     return tmp_path
@@ -43,7 +53,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_an_address_of_a_plug_in_reaches_its_machine_and_has_a_name_as_any_other(
     install: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert transport_plugins.schemes() == ("absent", "boards", "broken")
+    assert transport_plugins.schemes() == ("absent", "boards", "broken", "failing")
     found = parse("boards:rack-3")
     assert (found, found.kind) == (Local("/tmp", kind="boards"), "boards")
     assert run(found, "echo there").text == "there\n"
@@ -61,6 +71,7 @@ def test_no_plug_in_takes_the_place_of_a_built_in_way(install: Path) -> None:
     [
         ("broken:x", r"'broken' .* lacks kind, folder"),
         ("absent:x", "'absent' .* does not load: .*nobody"),
+        ("failing:x", r"The transport 'failing' .* fails in making one: KeyError: 'x'\."),
         ("nobody:x", "'nobody:x' names no device"),
     ],
 )
@@ -68,6 +79,12 @@ def test_a_plug_in_that_is_wrong_is_a_sentence(install: Path, address: str, word
     with pytest.raises(PackError, match=words) as caught:
         parse(address)
     assert caught.value.exit_code == ExitCode.USAGE
+
+
+def test_what_a_plug_in_raises_of_its_own_is_said_with_its_name(install: Path) -> None:
+    with pytest.raises(PackError, match=r"The transport 'failing' .* fails in argv\(\)") as caught:
+        run(parse("failing:rack"), "true")
+    assert caught.value.exit_code == ExitCode.USAGE and "no bus" in caught.value.message
 
 
 def test_plug_ins_are_left_out_where_the_variable_asks_for_it(

@@ -44,15 +44,21 @@ def maker(scheme: str) -> Callable[[str], Any]:
             f"again, or remove it.",
         ) from error
 
+    # Late: for an address that is not ours alone.
+    from packager.guard import called, guarded
+
+    whose = f"the transport {scheme!r} ({point.value})"
+    hint = "Update or remove it."
+
     def checked(address: str) -> Any:
-        made = make(address)
+        made = called(lambda: make(address), whose, "making one", hint)
         absent = [part for part in _PARTS if not hasattr(made, part)]
         if absent:
             raise usage(
                 f"The transport {scheme!r} ({point.value}) lacks {', '.join(absent)}.",
-                "Update or remove it.",
+                hint,
             )
-        return made
+        return guarded(made, whose, hint)
 
     return checked
 

@@ -144,7 +144,8 @@ class _Ways:
         elif times is not None:
             # Not int: Python makes no number of thousands of digits.
             least = float(times[1] or 0)
-            self._repeat(least, (float(times[3]) if times[3] else None) if times[2] else least)
+            most = float(times[3]) if times[3] else None
+            self._repeat(least, most if times[2] else least)
             return times.end()
         elif sign == "(":
             self._part(empty=True)
