@@ -235,3 +235,20 @@ def test_a_path_that_is_called_safe_stays_below_any_folder(path: str) -> None:
         folder = Path("/some/package")
         assert folder in (folder / path).parents
         assert ".." not in Path(path).parts
+
+
+def test_what_holds_a_package_or_was_made_of_one_says_the_way_to_it(tmp_path: Path) -> None:
+    inner = tmp_path / "export" / "package"
+    inner.mkdir(parents=True)
+    (inner / manifest.NAME).write_text("{}")
+    layout = tmp_path / "layout"
+    layout.mkdir()
+    (layout / "oci-layout").write_text("{}")
+    for folder, way in (
+        (tmp_path / "export", f"The package in it is {inner}."),
+        (layout, "`qwen-pack pull` brings the package back"),
+        (tmp_path, "Name the folder that `qwen-pack build` wrote."),
+    ):
+        with pytest.raises(PackError, match="is not a package") as failure:
+            manifest.read(folder)
+        assert failure.value.exit_code == ExitCode.INPUT and way in failure.value.hint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import stat
 import unicodedata
@@ -100,13 +101,26 @@ def read(package: Path) -> Manifest:
     except FileNotFoundError:
         raise bad_input(
             f"{package} is not a package: it has no {NAME}.",
-            "Name the folder that `qwen-pack build` wrote.",
+            _within(package),
         ) from None
     except NotADirectoryError:
         raise bad_input(
             f"{package} is a file, not a package.", "Name the folder that `qwen-pack build` wrote."
         ) from None
     return parse(text, str(path))
+
+
+def _within(folder: Path) -> str:
+    """The way from what holds a package, or was made of one, to the package."""
+    inner = folder / "package"
+    if os.access(inner / NAME, os.F_OK):
+        return f"The package in it is {inner}."
+    if os.access(folder / "oci-layout", os.F_OK):
+        return (
+            "It is an OCI image layout: copy it into a registry with a tool for that, and "
+            "`qwen-pack pull` brings the package back."
+        )
+    return "Name the folder that `qwen-pack build` wrote."
 
 
 def parse(text: bytes, where: str) -> Manifest:
