@@ -67,6 +67,17 @@ def test_a_package_is_deleted_whole_and_nothing_beside_it(
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_the_package_that_one_stands_in_is_deleted_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, named in enumerate((".", "../p1", "../p2/model/..")):
+        package = write_package(tmp_path / f"p{number}")
+        monkeypatch.chdir(package)
+        assert main(["shelf", "--remove", named, "--yes"]) == ExitCode.DONE, capsys.readouterr()
+        monkeypatch.chdir(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_where_nobody_can_be_asked_nothing_is_deleted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

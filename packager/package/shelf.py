@@ -61,10 +61,12 @@ def delete(package: Path) -> None:
     """Remove a package and all its files. Raises PackError where that is none, or holds anything
     that its manifest does not name."""
     removable(package)
+    # No system renames `.`, the folder that one stands in.
+    place = package.resolve()
     # Away at once: what is left after an interruption is no package any more, and goes with the
     # next of our work there.
-    with scratch_folder(package.parent) as holder:
-        package.rename(holder / "removed")
+    with scratch_folder(place.parent) as holder:
+        place.rename(holder / "removed")
 
 
 def removable(package: Path) -> manifest.Manifest:
