@@ -172,6 +172,19 @@ def test_what_is_worse_beyond_the_noise_is_a_regression(
         assert [change.regression for change in found] == [regression]
 
 
+def test_memory_with_pictures_of_different_sizes_is_no_regression() -> None:
+    more = {"figures": {"peak_memory_bytes": 2.4e9, "decode_tps": 40.0}}
+    for before, now, worse in (
+        ({"image_tokens": 576}, {"image_tokens": 1024}, ["decode_tps"]),
+        ({"audio_seconds": 12}, {"audio_seconds": 30}, ["decode_tps"]),
+        ({"image_tokens": 1024}, {"image_tokens": 1024}, ["peak_memory_bytes", "decode_tps"]),
+        # Rows of older versions do not say it.
+        ({}, {"image_tokens": 1024}, ["peak_memory_bytes", "decode_tps"]),
+    ):
+        found = compared([run_of(row(**before)), run_of(row(**now, **more), number=2)])
+        assert [change.figure for change in found if change.regression] == worse
+
+
 def test_a_change_names_the_inputs_that_changed_too_and_runs_without_an_end_are_not_compared_with() -> (
     None
 ):

@@ -13,8 +13,10 @@ from packager.cli import main
 from packager.errors import ExitCode, PackError
 from packager.package import manifest
 from packager.pictures import prompt
+from packager.pipeline.comparison import undecided
 from packager.records import Measurement
 from packager.records.contents import Predicted
+from packager.records.measurement import OnDevice
 from packager.records.verdict import Verdict
 from packager.report import figures
 from packager.report.budgets import verdicts
@@ -228,6 +230,18 @@ def test_a_smaller_picture_than_the_planned_one_is_no_check_of_its_forecast() ->
     # Where none was measured, the first token of a text is no check either.
     text = figures.rows(seen.but(image_ttft_ms=None, image_tokens=None), None, predicted)
     assert {row.label: row.texts() for row in text}["first token, 64 tokens"] == ("", "100 ms", "")
+
+
+def test_memory_with_pictures_of_different_sizes_does_not_decide_which_package_is_kept() -> None:
+    seen = Measurement(peak_memory_bytes=9, image_tokens=1024)
+    smaller, heard = seen.but(image_tokens=576), seen.but(image_tokens=None, audio_seconds=9)
+    for other in (smaller, heard):
+        assert "of different sizes" in str(undecided([seen, other], "smallest"))
+        assert "of different sizes" in str(undecided([seen, other], "balanced"))
+        assert undecided([seen, other], "speed") is None
+    assert undecided([seen, seen], "smallest") is None
+    for elsewhere in (None, seen.but(place=OnDevice(on_device=False, why="it is another"))):
+        assert "another machine" in str(undecided([seen, elsewhere], "speed"))
 
 
 def test_a_shorter_sound_than_the_planned_one_is_no_check_of_its_forecast() -> None:

@@ -17,6 +17,7 @@ from packager.errors import PackError, usage
 from packager.events import AlternativeFinished, AlternativeStarted, Compared, Event, StageFailed
 from packager.json_values import JsonObject, at
 from packager.names import did_you_mean
+from packager.need.workload import Preference
 from packager.package.package import Package
 from packager.pipeline import run as pipeline
 from packager.pipeline.cache import BuildCache
@@ -281,14 +282,15 @@ def _row(plan: Plan, made: Made | None = None, error: PackError | None = None) -
 
 
 def _kept(built: Sequence[Row]) -> tuple[Row, str]:
-    """The best by the workload's rule, and why: by measured figures where all are of the device, by
-    the plan's own order elsewhere."""
+    """The best by the workload's rule, and why: by measured figures where those decide, by the
+    plan's own order elsewhere."""
     plans = [row.plan for row in built if row.plan is not None]
     prefer = plans[0].workload.prefer
     figures = [row.figures for row in built]
     if len(built) == 1:
         return built[0], "the only one that was built"
-    if all(taken is not None and taken.on_device for taken in figures):
+    why_not = undecided(figures, prefer)
+    if why_not is None:
         seen = [
             _seen(row, taken)
             for row, taken in zip(built, figures, strict=True)
@@ -300,9 +302,20 @@ def _kept(built: Sequence[Row]) -> tuple[Row, str]:
     row = next(row for row in keeping if row.recipe == first.recipe.id)
     return (
         row,
-        f"the first by the target's order and the forecast ({prefer}): figures of another machine "
-        "do not decide",
+        f"the first by the target's order and the forecast ({prefer}): {why_not}",
     )
+
+
+def undecided(figures: Sequence[Measurement | None], prefer: Preference) -> str | None:
+    """Why what was measured does not decide which artifact is kept; None where it does."""
+    taken = [one for one in figures if one is not None and one.on_device]
+    if len(taken) < len(figures):
+        return "figures of another machine do not decide"
+    # A slow engine is measured with a smaller picture, which takes less memory.
+    held = {(one.image_tokens, one.audio_seconds) for one in taken}
+    if prefer in ("smallest", "balanced") and len(held) > 1:
+        return "memory with pictures or sounds of different sizes does not decide"
+    return None
 
 
 def _seen(row: Row, figures: Measurement) -> Seen:

@@ -58,6 +58,9 @@ class Row(Record, frozen=True, kw_only=True):
     parameters: Count | None = None
     context: Tokens | None = None
     prompt_tokens: Tokens | None = None
+    image_tokens: Tokens | None = None
+    audio_seconds: Count | None = None
+    """Those of the picture and the sound that the peak of memory holds."""
     figures: dict[str, Number] = msgspec.field(default_factory=dict)
     noisy: bool = False
     machine: Machine | None = None
@@ -129,6 +132,8 @@ def done(
         parameters=parameters,
         context=contents.context,
         prompt_tokens=measured.prompt_tokens if measured else None,
+        image_tokens=measured.image_tokens if measured else None,
+        audio_seconds=measured.audio_seconds if measured else None,
         figures=figures,
         noisy=bool(measured and measured.noisy),
         machine=measured.machine if measured else None,
