@@ -188,7 +188,38 @@ def test_a_file_that_was_spoilt_is_named_with_its_key_and_a_way_on(
     with pytest.raises(PackError) as caught:
         read_own({})
     assert path.name in caught.value.message and word in caught.value.message
-    assert caught.value.hint == own.HINT and caught.value.exit_code == ExitCode.INPUT
+    assert caught.value.exit_code == ExitCode.INPUT
+    assert caught.value.hint == (
+        f"Mend the file, or take it out of the catalogue: qwen-pack models remove {path.name}"
+    )
+    catalog.forget()
+    assert main(["models", "remove", path.name]) == ExitCode.DONE and not path.exists()
+
+
+@pytest.mark.parametrize("name", ["me/x", "x", "me--x.toml", "me--x"])
+def test_a_spoilt_row_is_taken_away_by_its_name_and_no_other_one_is(
+    name: str, tmp_path: Path, rows: Path
+) -> None:
+    path = added.add(str(checkpoint(tmp_path, "Qwen3-0.6B")), "me/x")[1]
+    other = added.add(str(checkpoint(tmp_path, "Qwen3-1.7B")), "me/y")[1]
+    path.write_text("x = [")
+    catalog.forget()
+    with pytest.raises(PackError, match=r"me--x\.toml cannot be read"):
+        added.remove("me/z")
+    assert added.remove(name) == path
+    assert list(rows.iterdir()) == [other] and catalog.find("me/y").name == "y"
+
+
+def test_a_row_in_two_files_is_said_with_both_and_not_blamed_on_the_installation(
+    tmp_path: Path, rows: Path
+) -> None:
+    path = added.add(str(checkpoint(tmp_path, "Qwen3-0.6B")), "me/x")[1]
+    (rows / "zz copy.toml").write_text(path.read_text())
+    catalog.forget()
+    with pytest.raises(PackError, match=r"zz copy\.toml and me--x\.toml both have") as caught:
+        catalog.load()
+    assert caught.value.hint.endswith("models remove 'zz copy.toml'")
+    assert added.remove("zz copy.toml").name == "zz copy.toml" and catalog.find("me/x").name == "x"
 
 
 @given(st.text(max_size=60), st.text(max_size=60))

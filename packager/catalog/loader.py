@@ -64,12 +64,13 @@ def read_all(folder: Path = FOLDER, own_rows: bool = True) -> tuple[Variant, ...
 def read_own(licenses: Mapping[str, Any]) -> list[Variant]:
     """The user's rows, in the order of their files. Raises PackError (exit code 6) naming file and
     key."""
-    all_variants = []
+    all_variants: list[Variant] = []
+    file_of: dict[str, Path] = {}
     for path in own.files():
         try:
             document = load_toml(own.text_of(path))
         except ValueError as error:
-            raise bad_input(f"{path} cannot be read: {error}.", own.HINT) from None
+            raise bad_input(f"{path} cannot be read: {error}.", own.hint(path)) from None
         try:
             shapes = _shapes_of(
                 {key: document.get(key) for key in ("sources", "shapes")}, str(path)
@@ -77,9 +78,15 @@ def read_own(licenses: Mapping[str, Any]) -> list[Variant]:
             rows = {key: document[key] for key in document if key != "shapes"}
             variants = _variants_of(rows, str(path), shapes, {}, licenses, strict=False)
         except PackError as error:
-            raise own.renamed(error) from None
+            raise own.renamed(error, path) from None
         for variant in variants:
             own.check_shape(variant, path)
+            first = file_of.setdefault(variant.repo_id.casefold(), path)
+            if first != path:
+                raise bad_input(
+                    f"{path} and {first.name} both have a row of {variant.repo_id}.",
+                    own.hint(path),
+                )
         all_variants += variants
     return all_variants
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from packager.shape import Shape
 
 VARIABLE = "QWEN_PACK_CATALOGUE"
 """The variable that names another folder."""
-HINT = "Mend the file, or take it out of the catalogue: qwen-pack models remove NAME"
 NAME = re.compile(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}", re.ASCII)
 _MOST_BYTES = 1 << 20
 _MOST_FILES = 1000
@@ -56,10 +56,29 @@ def files() -> tuple[Path, ...]:
     return tuple(paths)
 
 
+def hint(path: Path) -> str:
+    """The way on where a file is spoilt."""
+    name = shlex.quote(path.name)
+    return f"Mend the file, or take it out of the catalogue: qwen-pack models remove {name}"
+
+
+def file_named(name: str) -> Path | None:
+    """The one file that a name means, where the catalogue cannot be read: that of a variant, with
+    its owner or without, or the file itself. None where it is none, or not one alone."""
+    wanted = name.casefold()
+    endings = (f"--{wanted}.toml", *((f"{wanted.replace('/', '--')}.toml",) if "/" in name else ()))
+    found = [
+        path
+        for path in files()
+        if path.name.casefold() in (wanted, f"{wanted}.toml") or path.name.endswith(endings)
+    ]
+    return found[0] if len(found) == 1 else None
+
+
 def text_of(path: Path) -> str:
     """The text of one file, if it is no longer than a row can be."""
     if path.stat().st_size > _MOST_BYTES:
-        raise bad_input(f"{path} is larger than a row of the catalogue can be (1 MB).", HINT)
+        raise bad_input(f"{path} is larger than a row of the catalogue can be (1 MB).", hint(path))
     return path.read_text("utf-8")
 
 
@@ -80,13 +99,15 @@ def check_shape(variant: Variant, path: Path) -> None:
         raise bad_input(
             f"{path}: parameters is {variant.params_text}, but the shape has "
             f"{variant.shape.parameters()}.",
-            HINT,
+            hint(path),
         )
 
 
-def renamed(error: PackError) -> PackError:
+def renamed(error: PackError, path: Path) -> PackError:
     """The complaint about a file of the user's, with a way on that is the user's."""
-    return PackError(error.message, HINT, error.exit_code) if error.hint == schema.HINT else error
+    if error.hint != schema.HINT:
+        return error
+    return PackError(error.message, hint(path), error.exit_code)
 
 
 def write(variant: Variant, source: str) -> Path:

@@ -18,7 +18,7 @@ from packager.checkpoint.agreement import (
 from packager.checkpoint.chat_templates import templates_of
 from packager.checkpoint.first_generation import text_only
 from packager.checkpoint.folder import read_json
-from packager.errors import PackError, usage
+from packager.errors import ExitCode, PackError, usage
 from packager.files import expanded
 from packager.json_values import list_at
 from packager.shape import Shape
@@ -62,14 +62,22 @@ def add(
 
 
 def remove(name: str) -> Path:
-    """Take the user's row of that name away. Raises PackError (usage) where there is none."""
-    variant = catalog.find(name)
-    path = own.path_of(variant.repo_id)
-    if not path.is_file():
-        raise usage(
-            f"{variant.repo_id} is a row of the catalogue itself, not one of yours.",
-            "Only what `qwen-pack models add` has written can be removed.",
-        )
+    """Take the user's row of that name away, or a file of theirs that keeps the catalogue from
+    being read. Raises PackError (usage) where there is none."""
+    try:
+        variant = catalog.find(name)
+    except PackError as error:
+        spoilt = own.file_named(name) if error.exit_code == ExitCode.INPUT else None
+        if spoilt is None:
+            raise
+        path = spoilt
+    else:
+        path = own.path_of(variant.repo_id)
+        if not path.is_file():
+            raise usage(
+                f"{variant.repo_id} is a row of the catalogue itself, not one of yours.",
+                "Only what `qwen-pack models add` has written can be removed.",
+            )
     path.unlink()
     catalog.forget()
     return path
