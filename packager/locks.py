@@ -6,8 +6,9 @@ is not locked must ask `AVAILABLE` first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 _flock: Callable[[int, int], None] | None = None
 _SHARED = _EXCLUSIVE = _WAIT = _WAIT_SHARED = 0
@@ -42,6 +43,25 @@ def wait_to_share(descriptor: int) -> None:
     """Lock together with others that share, as soon as nobody holds it alone. Raises OSError where
     the disk knows no locks."""
     _lock(descriptor, _WAIT_SHARED)
+
+
+@contextmanager
+def alone_in(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Be the only one that reads a file of that folder and writes it again, among those who ask for
+    that: what two programs add to one file at once would else be what the later one added. Where
+    the folder cannot be locked, nobody waits."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY) if AVAILABLE else None
+    except OSError:
+        descriptor = None
+    try:
+        if descriptor is not None:
+            with suppress(OSError):
+                wait(descriptor)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _lock(descriptor: int, how: int) -> None:

@@ -17,6 +17,7 @@ from packager.errors import usage
 from packager.escapes import line
 from packager.events import Event, StageFinished, StageNote, StageProgress, StageStarted
 from packager.json_values import JsonDict, JsonObject, at, objects_at
+from packager.locks import alone_in
 from packager.package import manifest
 from packager.package.manifest import Manifest
 from packager.package.package import MODEL
@@ -205,5 +206,6 @@ def _shown(failure: JsonObject) -> JsonObject:
 
 def save(package: Path, result: JsonObject) -> None:
     """Put the result into the package's manifest, in place of an earlier one."""
-    data = dict(manifest.read(package).data)
-    manifest.write(package, {**data, "behaviour": kept(result)})
+    with alone_in(package):
+        data = dict(manifest.read(package).data)
+        manifest.write(package, {**data, "behaviour": kept(result)})

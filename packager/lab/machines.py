@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from packager.errors import PackError, bad_input, usage
@@ -19,6 +20,7 @@ from packager.lab.meant import did_you_mean_address
 from packager.lab.transport import KNOWN, parse
 from packager.lab.transport_plugins import BUILT_IN
 from packager.limits import SETTINGS_BYTES
+from packager.locks import alone_in
 from packager.names import did_you_mean
 
 FILE = "QWEN_PACK_LAB"
@@ -102,18 +104,26 @@ def add(name: str, address: str) -> Path:
             f"{name!r} is not a name for a machine.", "Use letters, digits, hyphens, underscores."
         )
     parse(address)
-    return _write({**machines(), name: address})
+    with _changing():
+        return _write({**machines(), name: address})
 
 
 def remove(name: str) -> Path:
     """Forget a name. Raises PackError (usage) where it is not known."""
-    known = machines()
-    if name not in known:
-        raise usage(
-            f"No machine is named {name!r}.{did_you_mean(name, list(known))}",
-            "`qwen-pack lab list` shows them.",
-        )
-    return _write({other: address for other, address in known.items() if other != name})
+    with _changing():
+        known = machines()
+        if name not in known:
+            raise usage(
+                f"No machine is named {name!r}.{did_you_mean(name, list(known))}",
+                "`qwen-pack lab list` shows them.",
+            )
+        return _write({other: address for other, address in known.items() if other != name})
+
+
+def _changing() -> AbstractContextManager[None]:
+    folder = path().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    return alone_in(folder)
 
 
 def _write(rows: dict[str, str]) -> Path:
@@ -121,6 +131,5 @@ def _write(rows: dict[str, str]) -> Path:
     # `parse` lets no such address through, but a prefix of local: may have a quote or a backslash.
     lines = (f"{name} = {toml(address)}\n" for name, address in rows.items())
     file = path()
-    file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, f"{_HEAD}[machines]\n{''.join(lines)}".encode())
     return file

@@ -10,6 +10,7 @@ from packager.errors import PackError, usage
 from packager.files import write_json
 from packager.foreign import bounded_bytes, parse_json
 from packager.limits import SETTINGS_BYTES
+from packager.locks import alone_in
 from packager.package import manifest, verify
 from packager.package.package import Package
 from packager.paths import cache_dir, made_cache_dir
@@ -52,9 +53,9 @@ def remembered() -> list[Path]:
 def remember(package: Path) -> None:
     """Keep the place of a package that was built, so that it is found from everywhere."""
     path = package.absolute()
-    rows = [str(path), *(str(other) for other in remembered() if other != path)]
-    made_cache_dir()
-    write_json(_file(), rows[:_MOST_REMEMBERED])
+    with alone_in(made_cache_dir()):
+        rows = [str(path), *(str(other) for other in remembered() if other != path)]
+        write_json(_file(), rows[:_MOST_REMEMBERED])
 
 
 def delete(package: Path) -> None:

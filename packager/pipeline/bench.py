@@ -20,6 +20,7 @@ from packager.json_values import (
     object_at,
     object_or_empty,
 )
+from packager.locks import alone_in
 from packager.measure.gauges.clock import celsius
 from packager.measure.session_settings import most_of, settings_of
 from packager.package import adapters, manifest
@@ -186,12 +187,14 @@ def judged(contents: Contents, measured: Measurement) -> list[Verdict]:
 def save(package: Path, measured: Measurement) -> None:
     """Add a measurement to the package's manifest, beside the ones that are there; one of the
     device judges the budgets."""
-    packaged = manifest.read(package)
-    data = dict(packaged.data)
-    if data.get("verdicts"):
-        data["verdicts"] = [verdict.to_json() for verdict in judged(packaged.contents, measured)]
-    data["measurements"] = [*list_at(data, "measurements"), measured.to_json()]
-    manifest.write(package, data)
+    with alone_in(package):
+        packaged = manifest.read(package)
+        data = dict(packaged.data)
+        if data.get("verdicts"):
+            found = judged(packaged.contents, measured)
+            data["verdicts"] = [verdict.to_json() for verdict in found]
+        data["measurements"] = [*list_at(data, "measurements"), measured.to_json()]
+        manifest.write(package, data)
 
 
 @dataclass(frozen=True, slots=True)
