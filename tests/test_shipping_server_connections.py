@@ -211,6 +211,61 @@ def test_an_answer_whose_rest_will_not_come_is_ended_by_the_router(
     assert told.endswith(ends.encode()) and told.count(b"HTTP/1.1 ") == 1
 
 
+THINKS = """
+import contextlib, socket, sys
+from pathlib import Path
+server = socket.create_server(("127.0.0.1", 0))
+print(f"http://127.0.0.1:{server.getsockname()[1]}/v1", flush=True)
+client, _ = server.accept()
+client.recv(1 << 16)
+client.settimeout(WAITS)
+try:
+    left = client.recv(1) == b""
+except TimeoutError:
+    left = False
+Path(sys.argv[0]).with_name("left").write_text(str(left))
+with contextlib.suppress(OSError):
+    client.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\n{}")
+sys.stdin.buffer.read()
+"""
+"""A package's server that answers after a while, or when the router has left."""
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_router_tells_a_client_that_waits_from_one_that_has_left(
+    tmp_path: Path, leaves: bool
+) -> None:
+    waits = "30" if leaves else "1.5"
+    (tmp_path / "serve_package.py").write_text(THINKS.replace("WAITS", waits))
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps({"sees": False, "hears": False}))
+    entry = Entry("a", tmp_path, "0" * 64, settings)
+    keeper = Keeper(tmp_path / "serve_package.py", 4)
+    keeper._compared.add("a")
+    body = json.dumps({"model": "chat"}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n"
+    told = b""
+    with RouterServer(("127.0.0.1", 0), Table({"chat": entry}, {}), keeper) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        client = socket.create_connection(("127.0.0.1", server.server_port), 20)
+        client.sendall(head.encode() + body)
+        client.shutdown(socket.SHUT_WR)
+        if leaves:
+            client.close()
+        else:
+            with client:
+                while piece := client.recv(1 << 16):
+                    told += piece
+        end = time.monotonic() + 20
+        while not (tmp_path / "left").exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        server.shutdown()
+    keeper.close()
+    assert (tmp_path / "left").read_text() == str(leaves)
+    if not leaves:
+        assert told.startswith(b"HTTP/1.1 200 OK\r\n") and told.endswith(b"\r\n\r\n{}")
+
+
 def ends_as_first_process() -> list[str]:
     """Words that make a command the first process of a namespace, as in a container; none where
     that is not allowed."""
