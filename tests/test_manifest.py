@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from packager import limits
 from packager.errors import ExitCode, PackError
 from packager.package import manifest
 from tests.support.make_package import FILES, body, write_package
@@ -235,6 +236,19 @@ def test_a_path_that_is_called_safe_stays_below_any_folder(path: str) -> None:
         folder = Path("/some/package")
         assert folder in (folder / path).parents
         assert ".." not in Path(path).parts
+
+
+def test_a_manifest_that_nothing_would_read_again_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = write_package(tmp_path / "p")
+    before = (package / manifest.NAME).read_bytes()
+    data = {**manifest.read(package).data, "measurements": [{"repeats": 5}] * 2000}
+    monkeypatch.setattr(limits, "MANIFEST_BYTES", 20_000)
+    with pytest.raises(PackError, match="more than any manifest that is read") as failure:
+        manifest.write(package, data)
+    assert failure.value.exit_code == ExitCode.INPUT
+    assert (package / manifest.NAME).read_bytes() == before and manifest.read(package)
 
 
 def test_what_holds_a_package_or_was_made_of_one_says_the_way_to_it(tmp_path: Path) -> None:

@@ -75,8 +75,17 @@ def seal(data: JsonObject) -> JsonObject:
 
 
 def write(package: Path, data: JsonObject) -> None:
-    """Write the manifest into the folder: sealed, whole or not at all."""
-    write_json(package / NAME, seal(data))
+    """Write the manifest into the folder: sealed, whole or not at all. Raises PackError (exit code
+    6) for one that would be too long to be read again."""
+    sealed = seal(data)
+    size = len(json.dumps(sealed, indent=2, ensure_ascii=False).encode("utf-8", "replace"))
+    if size > limits.MANIFEST_BYTES:
+        raise bad_input(
+            f"The manifest of {package} would have {size} bytes, more than any manifest that is "
+            "read.",
+            "Nothing was changed. Save fewer measurements, or ask fewer tasks.",
+        )
+    write_json(package / NAME, sealed)
 
 
 def _digest(body: JsonObject) -> str:
