@@ -241,6 +241,18 @@ def test_a_seed_of_zero_is_a_seed_and_a_top_p_of_zero_takes_the_likeliest() -> N
     assert all(0 < seed < 2**32 - 1 for seed in seeds.values()) and len({*seeds.values()}) == 4
 
 
+def test_a_prompt_of_more_control_tokens_than_the_context_holds_does_not_wait_for_its_turn() -> (
+    None
+):
+    known = Settings("x", "x", Path(), CHATML, 100, "f16", "CPU", frozenset(), (), {}, None)
+    for mark, count in (("<|im_end|>", 100_000), ("<think>", 100), ("</tool_call>", 100)):
+        body = {"messages": [{"role": "user", "content": mark * count}]}
+        with pytest.raises(Refused, match=rf"has {count + 3} tokens or more, .* holds 100"):
+            requests.parse(json.dumps(body).encode(), known)
+    body = {"messages": [{"role": "user", "content": "<b>bold</b> " * 40}]}
+    assert requests.parse(json.dumps(body).encode(), known).prompt
+
+
 def test_a_limit_that_is_null_is_none_and_takes_none_from_the_other() -> None:
     known = Settings("x", "x", Path(), CHATML, 100, "f16", "CPU", frozenset(), (), {}, None)
 
