@@ -216,9 +216,9 @@ def test_a_smaller_picture_than_the_planned_one_is_no_check_of_its_forecast() ->
         image_tokens=256,
     )
     texts = {row.label: row.texts() for row in figures.rows(seen, None, predicted)}
-    memory = "peak memory, with a picture of 256 tokens, predicted for 1,000 tokens"
+    memory = "peak memory, with a picture of 256 tokens, predicted for a picture of 1,000 tokens"
     assert texts[memory][1:] == ("900 B", "")
-    first = "first token with a picture of 256 tokens, predicted for 1,000 tokens"
+    first = "first token with a picture of 256 tokens, predicted for a picture of 1,000 tokens"
     assert texts[first] == ("200 ms", "100 ms", "")
     assert texts["encode a picture of 256 tokens"] == ("", "60.0 ms", "")
     assert texts["first token, 64 tokens"] == ("", "100 ms", "")
@@ -227,9 +227,11 @@ def test_a_smaller_picture_than_the_planned_one_is_no_check_of_its_forecast() ->
     # Measured ones are square: 31 x 31 is the planned one.
     planned = figures.errors_percent(seen.but(image_tokens=961), None, predicted)
     assert planned["peak_memory_bytes"] == 11.11 and planned["image_ttft_ms"] == 100.0
-    # Where none was measured, the first token of a text is no check either.
-    text = figures.rows(seen.but(image_ttft_ms=None, image_tokens=None), None, predicted)
-    assert {row.label: row.texts() for row in text}["first token, 64 tokens"] == ("", "100 ms", "")
+    # Where none was measured, the figures of a text are no check either.
+    text = seen.but(image_ttft_ms=None, image_tokens=None, text_peak_memory_bytes=None)
+    texts = {row.label: row.texts() for row in figures.rows(text, None, predicted)}
+    assert texts["first token, 64 tokens"] == ("", "100 ms", "")
+    assert texts["peak memory, predicted for a picture of 1,000 tokens"][1:] == ("900 B", "")
 
 
 def test_memory_with_pictures_of_different_sizes_does_not_decide_which_package_is_kept() -> None:
@@ -250,7 +252,7 @@ def test_a_shorter_sound_than_the_planned_one_is_no_check_of_its_forecast() -> N
     )
     heard = Measurement(peak_memory_bytes=900, text_peak_memory_bytes=500, audio_seconds=12)
     labels = {row.label: row.error_percent for row in figures.rows(heard, None, predicted)}
-    assert labels["peak memory, with a sound of 12 s, predicted for 30 s"] is None
+    assert labels["peak memory, with a sound of 12 s, predicted for a sound of 30 s"] is None
     whole = figures.rows(heard.but(audio_seconds=30), None, predicted)
     assert whole[0].label == "peak memory, with a sound of 30 s"
     assert whole[0].error_percent == pytest.approx(11.11, abs=0.01)

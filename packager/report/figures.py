@@ -173,21 +173,19 @@ _OF_ENCODER = ("forecast", "encode_ms")
 
 
 def _planned(figure: Figure, predicted: Predicted | None, measured: Measurement | None) -> str:
-    """The picture or sound that a forecast holds, where another one was measured: a smaller one, as
-    those that take too long or have no room are left out. Empty where both are of the same, or the
-    figure holds none."""
+    """The picture or sound that a forecast holds, where another one was measured, or none: those
+    that take too long or have no room are left out. Empty where both are of the same, or the figure
+    holds none."""
     if predicted is None or measured is None or figure.name not in _HOLDING:
-        return ""
-    if figure.name == "peak_memory_bytes" and measured.text_peak_memory_bytes is None:
         return ""
     if predicted.audio_seconds:
         seconds = predicted.audio_seconds
-        return "" if seconds == measured.audio_seconds else f"{seconds} s"
+        return "" if seconds == measured.audio_seconds else f"a sound of {seconds} s"
     tokens = predicted.image_tokens
     # The measured ones are square.
     if tokens is None or measured.image_tokens == isqrt(tokens) ** 2:
         return ""
-    return f"{tokens:,} tokens"
+    return f"a picture of {tokens:,} tokens"
 
 
 _HOLDING = ("peak_memory_bytes", "image_ttft_ms", "audio_ttft_ms", "audio_encode_ms")
