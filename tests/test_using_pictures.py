@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from packager import catalog
 from packager.cli import main
 from packager.errors import ExitCode, PackError
+from packager.need.workload import workload_for
 from packager.package import manifest
 from packager.pictures import prompt
 from packager.pipeline.comparison import undecided
@@ -20,6 +22,8 @@ from packager.records.measurement import OnDevice
 from packager.records.verdict import Verdict
 from packager.report import figures
 from packager.report.budgets import verdicts
+from packager.select import candidates
+from targets import registry
 from tests.support.tiny_vision import TEMPLATE, tiny
 from tests.support.trained_package import write_trained
 from tests.support.vision_package import write_seeing, written
@@ -244,6 +248,28 @@ def test_memory_with_pictures_of_different_sizes_does_not_decide_which_package_i
     assert undecided([seen, seen], "smallest") is None
     for elsewhere in (None, seen.but(place=OnDevice(on_device=False, why="it is another"))):
         assert "another machine" in str(undecided([seen, elsewhere], "speed"))
+
+
+def test_a_forecast_keeps_the_picture_or_sound_that_it_holds() -> None:
+    for case, name, field in (
+        ("vision", "Qwen3-VL-2B-Instruct", "image_tokens"),
+        ("audio", "Qwen3-ASR-0.6B", "audio_seconds"),
+        ("chat", "Qwen3-0.6B", ""),
+    ):
+        workload = workload_for(case)
+        judged = candidates(
+            registry.target("laptop-cpu"),
+            workload,
+            [catalog.find(name)],
+            [registry.runtime("llama.cpp")],
+        )
+        kept = Predicted.from_json(judged[0].predicted())
+        held = {"image_tokens": kept.image_tokens, "audio_seconds": kept.audio_seconds}
+        limits = {
+            "image_tokens": workload.max_image_tokens,
+            "audio_seconds": workload.max_audio_seconds,
+        }
+        assert held == {one: limits[one] if one == field else None for one in held}
 
 
 def test_a_shorter_sound_than_the_planned_one_is_no_check_of_its_forecast() -> None:

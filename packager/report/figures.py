@@ -183,7 +183,7 @@ def _planned(figure: Figure, predicted: Predicted | None, measured: Measurement 
         return "" if seconds == measured.audio_seconds else f"a sound of {seconds} s"
     tokens = predicted.image_tokens
     # The measured ones are square.
-    if tokens is None or measured.image_tokens == isqrt(tokens) ** 2:
+    if not tokens or measured.image_tokens == isqrt(tokens) ** 2:
         return ""
     return f"a picture of {tokens:,} tokens"
 

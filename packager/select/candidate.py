@@ -148,8 +148,8 @@ class Candidate:
             "footprint": whole.footprint.as_dict(),
             "forecast": whole.forecast.as_dict(),
             "artifact_bytes": self.artifact_bytes,
-            **({"image_tokens": shape.image_tokens} if shape and shape.vision else {}),
-            **({"audio_seconds": shape.audio_seconds} if shape and shape.audio else {}),
+            **({"image_tokens": shape.image_tokens} if shape and shape.image_tokens else {}),
+            **({"audio_seconds": shape.audio_seconds} if shape and shape.audio_seconds else {}),
         }
 
     def as_dict(self) -> JsonObject:
