@@ -66,6 +66,7 @@ CANDIDATES = {
     ),
     "onnx": (
         Candidate("onnx:int4_sym_b32"),
+        Candidate("onnx:int4_asym_b128_mixed"),
         Candidate("onnx:int4_sym_b128_mixed"),
     ),
 }
