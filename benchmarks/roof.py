@@ -66,7 +66,6 @@ CANDIDATES = {
     ),
     "onnx": (
         Candidate("onnx:int4_sym_b32"),
-        Candidate("onnx:int4_asym_b128_mixed"),
         Candidate("onnx:int4_sym_b128_mixed"),
     ),
 }
