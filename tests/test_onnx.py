@@ -17,6 +17,7 @@ from packager.runtime import Runtime
 from packager.shape import Experts, Shape
 from targets.onnxruntime import OnnxRuntime, data, providers, sizes
 from targets.onnxruntime.quantization import Quantization, Settings, parse, sensitive_layers
+from targets.onnxruntime.speed import speed
 from tests.support.make_checkpoint import tiny_shape
 
 RUNTIME = OnnxRuntime()
@@ -140,6 +141,21 @@ def test_the_ends_and_every_third_layer_between_keep_their_sensitive_matrices_in
 
 def test_of_24_layers_half_are_raised() -> None:
     assert sorted(sensitive_layers(24)) == [0, 1, 2, 5, 8, 11, 14, 17, 20, 21, 22, 23]
+
+
+def test_blocks_of_128_are_forecast_faster_where_that_was_measured() -> None:
+    def rates(name: str, isa: str) -> tuple[float, float]:
+        forecast = speed(QWEN3_06B, RUNTIME.recipe(name), isa)
+        return forecast.bandwidth, forecast.compute
+
+    for isa in ("x86_64", "x86_64 avx2", "aarch64 dotprod"):
+        short = rates("int4_sym_b32", isa)
+        for name in ("int4_sym_b128", "int4_sym_b128_mixed"):
+            longer = rates(name, isa)
+            if isa.startswith("x86_64"):
+                assert longer[0] > short[0] and longer[1] > short[1]
+            else:
+                assert longer == short
 
 
 def test_what_was_not_asked_for_is_not_in_a_recipes_settings() -> None:
