@@ -23,8 +23,9 @@ def source(scratch: Path) -> Path:
             "download",
             "-q",
             "--no-deps",
+            # Of this package alone: what pip builds it with may come as wheels.
             "--no-binary",
-            ":all:",
+            "llama-cpp-python",
             "-d",
             str(scratch),
         ]

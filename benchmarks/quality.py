@@ -24,6 +24,7 @@ from packager.checkpoint import Checkpoint
 from packager.errors import PackError
 from packager.quality.thresholds import limits, tokens_for
 from packager.quality.verdict import rows
+from packager.records.quality import QualityFigures
 from packager.shape import Shape
 from targets import registry
 
@@ -80,7 +81,8 @@ def measure(
             print(f"{recipe_id:<34} {error.message}", flush=True)
             continue
         figures, limit = facts["figures"], limits(recipe.grade)
-        missed = [row["rule"] for row in rows(figures, limit) if not row["passed"]] if limit else []
+        judged = rows(QualityFigures.from_json(figures), limit) if limit else ()
+        missed = [row.rule for row in judged if not row.passed]
         seconds = round(time.monotonic() - started, 2)
         result["recipes"][recipe_id] = {
             "grade": recipe.grade,

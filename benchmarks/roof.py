@@ -62,8 +62,12 @@ CANDIDATES = {
     "openvino": (
         Candidate("openvino:int4_sym_g128"),
         Candidate("openvino:int4_asym_g64_head4"),
+        Candidate("openvino:int4_sym_g64_head4"),
     ),
-    "onnx": (Candidate("onnx:int4_sym_b32"),),
+    "onnx": (
+        Candidate("onnx:int4_sym_b32"),
+        Candidate("onnx:int4_sym_b128_mixed"),
+    ),
 }
 PEERS = {
     "gguf": "llama-bench, Q4_K_M",

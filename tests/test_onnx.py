@@ -16,7 +16,8 @@ from packager.recipe import split_id
 from packager.runtime import Runtime
 from packager.shape import Experts, Shape
 from targets.onnxruntime import OnnxRuntime, data, providers, sizes
-from targets.onnxruntime.quantization import Quantization, Settings, parse
+from targets.onnxruntime.quantization import Quantization, Settings, parse, sensitive_layers
+from targets.onnxruntime.speed import speed
 from tests.support.make_checkpoint import tiny_shape
 
 RUNTIME = OnnxRuntime()
@@ -87,6 +88,10 @@ def test_the_cache_has_the_precision_of_the_activations() -> None:
             "zero_points is 1, not one of False, True",
         ),  # type: ignore[call-overload]
         (
+            {"quantization": {**asdict(FOUR_BITS.quantization), "sensitive_bits": 6}},
+            "sensitive_bits is 6, not one of 8",
+        ),  # type: ignore[call-overload]
+        (
             {"quantization": {**asdict(FOUR_BITS.quantization), "method": "k_quant"}},
             "k_quant always keeps zero points",
         ),  # type: ignore[call-overload]
@@ -110,6 +115,7 @@ def test_a_wrong_setting_is_refused_with_the_place_and_the_key(
         (QWEN2_5_05B, "int4_sym_b32", 317_400_576),
         (QWEN2_5_05B, "int4_sym_b128", 271_091_712),
         (QWEN2_5_05B, "int8_sym_b32", 564_381_184),
+        (QWEN2_5_05B, "int4_sym_b128_mixed", 371_501_056),
         (QWEN3_06B, "int4_k_quant_b32", 403_036_160),
         (QWEN3_06B, "int4_sym_b32", 393_723_904),
     ],
@@ -118,6 +124,46 @@ def test_the_weights_of_real_builds_are_as_large_as_the_arithmetic_says(
     shape: Shape, name: str, size: int
 ) -> None:
     assert sizes.weight_bytes(shape, settings(name)) == size
+
+
+@given(st.integers(1, 200))
+def test_the_ends_and_every_third_layer_between_keep_their_sensitive_matrices_in_more_bits(
+    layers: int,
+) -> None:
+    raised = sensitive_layers(layers)
+    how = Quantization(4, 4, "rtn", 128, False, 4, sensitive_bits=8)
+    assert 0 in raised and raised <= set(range(layers))
+    assert len(raised) <= layers / 4 + (layers * 3 / 4) / 3 + 3
+    assert {how.bits_of(layers, layer, "down_proj") for layer in raised} == {8}
+    assert {how.bits_of(layers, layer, "gate_proj") for layer in range(layers)} == {4}
+    assert how.bits_of(layers, None, "") == 4
+
+
+def test_of_24_layers_half_are_raised() -> None:
+    assert sorted(sensitive_layers(24)) == [0, 1, 2, 5, 8, 11, 14, 17, 20, 21, 22, 23]
+
+
+def test_blocks_of_128_are_forecast_faster_where_that_was_measured() -> None:
+    def rates(name: str, isa: str) -> tuple[float, float]:
+        forecast = speed(QWEN3_06B, RUNTIME.recipe(name), isa)
+        return forecast.bandwidth, forecast.compute
+
+    for isa in ("x86_64", "x86_64 avx2", "aarch64 dotprod"):
+        short = rates("int4_sym_b32", isa)
+        for name in ("int4_sym_b128", "int4_sym_b128_mixed"):
+            longer = rates(name, isa)
+            if isa.startswith("x86_64"):
+                assert longer[0] > short[0] and longer[1] > short[1]
+            else:
+                assert longer == short
+
+
+def test_what_was_not_asked_for_is_not_in_a_recipes_settings() -> None:
+    """A manifest of before the setting existed describes the same recipe."""
+    assert "sensitive_bits" not in settings("int4_sym_b32").as_dict()["quantization"]
+    written = settings("int4_sym_b128_mixed").as_dict()
+    assert written["quantization"]["sensitive_bits"] == 8
+    assert parse(written, "manifest") == settings("int4_sym_b128_mixed")
 
 
 @given(

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from packager.errors import ExitCode, PackError
 from packager.files import regular_files
-from targets.onnxruntime import data, sizes
+from targets.onnxruntime import adopted, data, sizes
 from tests.support.child_jobs import finish
 from tests.support.make_checkpoint import tiny_shape, write_tiny
 from tests.support.onnx_engine import CONTEXT, CPU, GPU, QWEN2, QWEN3, RUNTIME, build_all
@@ -81,6 +81,15 @@ def test_what_every_recipe_writes_follows_from_its_checkpoint(
     for built, row in zip(folders, rows, strict=True):
         assert (row.get("follows"), row.get("different")) == ("exactly", []), (built, row)
         assert ("k_quant" in row["ways"]) is ("k_quant" in built.name), built
+
+
+@pytest.mark.parametrize("name", CPU)
+def test_what_a_recipe_writes_is_known_again_as_that_recipe(tied: Path, name: str) -> None:
+    """Rounded and searched blocks look the same in a graph: of two such recipes it is the one that
+    rounds."""
+    known = adopted.read_folder(tied / name).known
+    assert known is not None
+    assert known.weights == name.replace("k_quant", "asym")
 
 
 @pytest.mark.parametrize("name", CPU + GPU)

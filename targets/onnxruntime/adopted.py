@@ -177,7 +177,7 @@ def _refuse_another(path: Path, shape: Shape, graph: Graph) -> None:
     own = Counter[int | None]()
     for row in graph.products:
         own[row.layer] += row.rows * row.columns
-    layer = sum(rows * columns for rows, columns in sizes.matrices(shape))
+    layer = sum(rows * columns for _, rows, columns in sizes.matrices(shape))
     outer = shape.vocab * shape.hidden
     wanted: dict[int | None, int] = {None: outer, **dict.fromkeys(range(shape.layers), layer)}
     wrong = [key for key in {**wanted, **own} if own[key] != wanted.get(key, 0)]
@@ -203,7 +203,7 @@ def _known(shape: Shape, graph: Graph, provider: str) -> Recipe | None:
     for recipe in sorted(data.recipes(), key=_searches):
         settings = data.settings_of(recipe)
         if (settings.provider, settings.precision) == (provider, graph.precision) and all(
-            _follows(row, settings) for row in graph.products
+            _follows(shape, row, settings) for row in graph.products
         ):
             return recipe if _looks_up(shape, graph.embedding, settings) else None
     return None
@@ -214,11 +214,11 @@ def _searches(recipe: Recipe) -> bool:
     return quantization is not None and quantization.method != "rtn"
 
 
-def _follows(row: Matrix, settings: Settings) -> bool:
+def _follows(shape: Shape, row: Matrix, settings: Settings) -> bool:
     how = settings.quantization
     if how is None:
         return row.kind == settings.precision
-    bits = how.head_bits if row.layer is None else how.bits
+    bits = how.bits_of(shape.layers, row.layer, row.matrix)
     return (row.bits, row.block, row.zero_points, row.accuracy_level) == (
         *(bits, how.block, how.zero_points, how.accuracy_level),
     )

@@ -91,11 +91,18 @@ def _of_recipe(
     if how is None or (looked_up and not sizes.quantizes_embedding(settings)):
         kind = settings.precision
         return kind, [("", attested.as_float(kind.replace("fp", "f")))]
-    bits = how.head_bits if row.parts[0] == attested.OUTPUT else how.bits
-    bits = 4 if looked_up else bits
+    bits = 4 if looked_up else how.bits_of(source.shape.layers, *_place(row))
     every = dict(_ways(bits, how.block, how.zero_points, settings.precision, looked_up))
     way = _method(how, looked_up)
     return _name(bits, how.block, how.zero_points), [(way, every[way])]
+
+
+def _place(row: StoredWeights) -> tuple[int | None, str]:
+    """The layer of a matrix, None for the output matrix, and the builder's name of it."""
+    if row.parts[0] == attested.OUTPUT:
+        return None, ""
+    *_, layer, _, name, _ = row.parts[0].split(".")
+    return int(layer), "qkv_proj" if len(row.parts) > 1 else name
 
 
 def _method(how: Quantization, looked_up: bool) -> str:

@@ -1,9 +1,11 @@
-"""A quantized embedding for untied models beside zero points, which the model builder leaves in
-full precision.
+"""What the model builder leaves wrong at the embedding.
 
-Its quantizers for zero points look at matrix products only. Without this the embedding of Qwen3-8B
-takes 2.5 GB, a third of the artifact. ONNX Runtime's other quantizer knows embeddings as well, so
-it goes over the graph once more.
+Untied, with zero points: it stays in full precision, as the quantizers for zero points look at
+matrix products only. The embedding of Qwen3-8B takes 2.5 GB then, a third of the artifact. ONNX
+Runtime's other quantizer knows embeddings as well, so it goes over the graph once more.
+
+Tied, with an output matrix of 8 bits beside others of 4 without zero points: the embedding looks
+for its numbers under names that the quantizer of that kind does not give, and the graph is invalid.
 """
 
 from __future__ import annotations
@@ -36,3 +38,18 @@ def install(builders_base: Any) -> None:
             self.model = embedding.model
 
     builders_base.MatMulNBitsQuantizer = WithEmbedding
+
+
+def install_names(builders_base: Any) -> None:
+    """Let a tied embedding find an output matrix of 8 bits by the names that the quantizer
+    `default` gives it."""
+    known = builders_base.Model.make_tied_quantized_embedding_input_names
+
+    def names(self: Any) -> tuple[int, str, str, str]:
+        bits, weight, scales, zero_points = known(self)
+        if self.quantization_algo == "default" and bits == 8:
+            matrix = "lm_head.MatMul.weight"
+            return bits, f"{matrix}_Q{bits}", f"{matrix}_scales", ""
+        return bits, weight, scales, zero_points
+
+    builders_base.Model.make_tied_quantized_embedding_input_names = names

@@ -61,6 +61,11 @@ class Matrix:
         matched = _LAYER.search(self.name)
         return None if matched is None else int(matched[1])
 
+    @property
+    def matrix(self) -> str:
+        """Which of a layer's matrices it is, e.g. `down_proj`."""
+        return self.name.rpartition("/")[0].rpartition("/")[2]
+
 
 @dataclass(frozen=True)
 class Graph:

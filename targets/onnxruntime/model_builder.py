@@ -47,6 +47,8 @@ def run(
             and sizes.quantizes_embedding(settings)
         ):
             embedding.install(importlib.import_module("builders.base"))
+        if shape.tied and settings.quantization.sensitive_bits:
+            embedding.install_names(importlib.import_module("builders.base"))
     groups = None
     if taken is not None:
         # Late: it loads the exporter of graphs.
@@ -96,8 +98,10 @@ def arguments(shape: Shape, settings: Settings) -> tuple[str | None, list[str], 
         "accuracy_level": str(quantization.accuracy_level),
         "op_types_to_quantize": "/".join(operators),
     }
-    if quantization.head_bits == 8:
-        options["matmul_mixed_precision"] = "last_matmul:int8"
+    raised = ["last_matmul:int8"] if quantization.head_bits == 8 else []
+    raised += ["mixed_layers:int8"] if quantization.sensitive_bits == 8 else []
+    if raised:
+        options["matmul_mixed_precision"] = ",".join(raised)
     return "int4", _listed(options), {}
 
 

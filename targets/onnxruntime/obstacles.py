@@ -65,7 +65,7 @@ def of_blocks(shape: Shape, settings: Settings) -> str | None:
     quantization = settings.layers
     if quantization is None:
         return None
-    columns = {columns for _, columns in sizes.matrices(shape)}
+    columns = {columns for _, _, columns in sizes.matrices(shape)}
     if quantization.zero_points and quantization.bits == 4:
         # Zero points of 4 bits are packed in pairs along a row, and the builder does not pad them.
         odd = sorted(width for width in columns if quantization.blocks(width) % 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from math import ceil
 from typing import Any, Literal
 
@@ -19,11 +20,34 @@ PRECISIONS: Mapping[str, int] = {"fp32": 4, "fp16": 2}
 
 _BLOCKS = (16, 32, 64, 128, 256)
 
+SENSITIVE = ("qkv_proj", "v_proj", "down_proj")
+"""The matrices of a layer that lose most of what a model knows, by the model builder's names."""
+
+
+@lru_cache(maxsize=64)
+def sensitive_layers(layers: int) -> frozenset[int]:
+    """Which of so many layers keep `SENSITIVE` in more bits: the first and the last eighth, and
+    every third between.
+
+    Source: `mixed_layers` of the model builder of onnxruntime-genai 0.18, after `use_more_bits` of
+    llama.cpp's src/llama-quant.cpp.
+    """
+    first, last = layers / 8, 7 * layers / 8
+    return frozenset(
+        layer
+        for layer in range(layers)
+        if layer < first or layer >= last or (layer - round(first)) % 3 == 2
+    )
+
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
     """Weights in blocks along a row: `block` of them share a scale, and a zero point where
-    `zero_points`."""
+    `zero_points`.
+
+    `sensitive_bits`: of the matrices `SENSITIVE` in the layers of `sensitive_layers`; None: `bits`
+    like the others.
+    """
 
     bits: int
     head_bits: int
@@ -31,6 +55,20 @@ class Quantization:
     block: int
     zero_points: bool
     accuracy_level: int
+    sensitive_bits: int | None = None
+
+    def bits_of(self, layers: int, layer: int | None, matrix: str) -> int:
+        """Bits of a matrix: of layer `layer` out of so many, by the model builder's name of it, or
+        of the output matrix where `layer` is None."""
+        if layer is None:
+            return self.head_bits
+        if self.sensitive_bits and matrix in SENSITIVE and layer in sensitive_layers(layers):
+            return self.sensitive_bits
+        return self.bits
+
+    def as_dict(self) -> JsonObject:
+        """JSON form; what was not asked for is left out."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
     def blocks(self, columns: int) -> int:
         """Blocks of one row; the last one is padded."""
@@ -79,7 +117,7 @@ class Settings:
 
     def as_dict(self) -> JsonObject:
         """JSON form."""
-        fields = None if self.quantization is None else asdict(self.quantization)
+        fields = None if self.quantization is None else self.quantization.as_dict()
         taken = {REPACK: True} if self.repack else {}
         group = {GROUP: self.repack_group} if self.repack_group else {}
         inputs = {"adapter_inputs": True} if self.adapter_inputs else {}
@@ -125,6 +163,9 @@ def parse(settings: Mapping[str, Any], where: str) -> Settings:
             block=choice(table, "block", _BLOCKS),
             zero_points=choice(table, "zero_points", (False, True)),
             accuracy_level=choice(table, "accuracy_level", (0, 1, 2, 3, 4)),
+            sensitive_bits=None
+            if table.get("sensitive_bits") is None
+            else choice(table, "sensitive_bits", (8,)),
         )
         if quantization.method == "k_quant" and not quantization.zero_points:
             raise bad_input(

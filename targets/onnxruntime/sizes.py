@@ -8,7 +8,7 @@ from functools import lru_cache
 from math import ceil
 
 from packager.shape import Shape
-from targets.onnxruntime.quantization import Settings
+from targets.onnxruntime.quantization import Quantization, Settings
 
 
 def weight_bytes(shape: Shape, settings: Settings) -> int:
@@ -49,7 +49,8 @@ def embedding_bytes(shape: Shape, settings: Settings) -> int:
 
 def head_bytes(shape: Shape, settings: Settings) -> int:
     """Bytes of the output matrix."""
-    return _matrix(shape.vocab, shape.hidden, settings, head=True)
+    how = settings.quantization
+    return _matrix(how, how.head_bits if how else 0, shape.vocab, shape.hidden, settings)
 
 
 def rotary_bytes(shape: Shape, settings: Settings) -> int:
@@ -57,21 +58,21 @@ def rotary_bytes(shape: Shape, settings: Settings) -> int:
     return 2 * shape.context * (shape.head_dim // 2) * settings.number_bytes
 
 
-def matrices(shape: Shape) -> Iterator[tuple[int, int]]:
-    """Rows and columns of the matrices of one layer; queries, keys and values are one, except for
-    DirectML, which changes no size."""
+def matrices(shape: Shape) -> Iterator[tuple[str, int, int]]:
+    """Name, rows and columns of the matrices of one layer; queries, keys and values are one, except
+    for DirectML, which changes no size."""
     query, key_value = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    yield query + 2 * key_value, shape.hidden
-    yield shape.hidden, query
-    yield shape.intermediate, shape.hidden
-    yield shape.intermediate, shape.hidden
-    yield shape.hidden, shape.intermediate
+    yield "qkv_proj", query + 2 * key_value, shape.hidden
+    yield "o_proj", shape.hidden, query
+    yield "gate_proj", shape.intermediate, shape.hidden
+    yield "up_proj", shape.intermediate, shape.hidden
+    yield "down_proj", shape.hidden, shape.intermediate
 
 
 def quantized_weights(shape: Shape) -> int:
     """How many weights go through the quantizer: all matrices, the output matrix included."""
     return (
-        shape.layers * sum(rows * columns for rows, columns in matrices(shape))
+        shape.layers * sum(rows * columns for _, rows, columns in matrices(shape))
         + shape.vocab * shape.hidden
     )
 
@@ -92,16 +93,19 @@ def _read_always(shape: Shape, settings: Settings) -> int:
         vectors += (shape.heads + 2 * shape.kv_heads) * shape.head_dim
     if shape.qk_norm:
         vectors += 2 * shape.head_dim
-    layer = vectors * number + sum(
-        _matrix(rows, columns, settings, head=False) for rows, columns in matrices(shape)
+    how = settings.layers
+    in_layers = sum(
+        _matrix(how, how.bits_of(shape.layers, layer, name) if how else 0, rows, columns, settings)
+        for layer in range(shape.layers)
+        for name, rows, columns in matrices(shape)
     )
-    return shape.layers * layer + shape.hidden * number + head_bytes(shape, settings)
+    in_layers += shape.layers * vectors * number
+    return in_layers + shape.hidden * number + head_bytes(shape, settings)
 
 
-def _matrix(rows: int, columns: int, settings: Settings, *, head: bool) -> int:
-    quantization = settings.quantization if head else settings.layers
-    if quantization is None:
+def _matrix(
+    how: Quantization | None, bits: int, rows: int, columns: int, settings: Settings
+) -> int:
+    if how is None:
         return rows * columns * settings.number_bytes
-    return quantization.matrix_bytes(
-        rows, columns, quantization.head_bits if head else quantization.bits, settings.number_bytes
-    )
+    return how.matrix_bytes(rows, columns, bits, settings.number_bytes)

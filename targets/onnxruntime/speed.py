@@ -1,5 +1,5 @@
-"""How fast ONNX Runtime is against a device's rates, by the width of the weights. The figures are
-in speed.toml."""
+"""How fast ONNX Runtime is against a device's rates, by the width of the weights and, where it was
+measured, by the length of their blocks. The figures are in speed.toml."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ FILE = Path(__file__).with_name("speed.toml")
 
 
 def speed(shape: Shape, recipe: Recipe, isa: str) -> Speed:
-    """By the width of the weights, on a processor; a GPU's rates are taken as its file has them."""
+    """By the width of the weights and their blocks, on a processor; a GPU's rates are taken as its
+    file has them."""
     if isa.partition(" ")[0] in BACK_ENDS:
         return on_a_gpu(shape)
     quantization = data.settings_of(recipe).layers
-    row = rows(FILE)["float" if quantization is None else f"{quantization.bits} bits"]
+    kind = "float" if quantization is None else f"{quantization.bits} bits"
+    if quantization is not None and isa.partition(" ")[0] == "x86_64":
+        longer = f"{kind}, blocks of {quantization.block}"
+        kind = longer if longer in rows(FILE) else kind
+    row = rows(FILE)[kind]
     return Speed(row.bandwidth, row.compute, row.operations(shape), row.attention)
