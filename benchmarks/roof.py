@@ -62,7 +62,6 @@ CANDIDATES = {
     "openvino": (
         Candidate("openvino:int4_sym_g128"),
         Candidate("openvino:int4_asym_g64_head4"),
-        Candidate("openvino:int4_sym_g64_head4"),
     ),
     "onnx": (
         Candidate("onnx:int4_sym_b32"),

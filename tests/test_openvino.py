@@ -63,7 +63,7 @@ def test_importing_it_imports_no_engine_and_no_numpy() -> None:
 def test_the_recipes_are_listed_best_quality_first_with_the_default_cache() -> None:
     assert [
         *("bf16", "int8_asym", "int8_sym", "q8_0", "q4_0"),
-        *("int4_asym_g64", "int4_sym_g64", "int4_asym_g64_head4", "int4_sym_g64_head4"),
+        *("int4_asym_g64", "int4_sym_g64", "int4_asym_g64_head4"),
         *("int4_asym_g128", "int4_sym_g128"),
     ] == RECIPES
     assert {recipe.kv for recipe in runtime.recipes()} == {"u8"}
