@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -197,6 +198,26 @@ def _after_taking_back(session: Any, prompt: Sequence[int], wrong: int) -> bytes
         checks.put([14], position)
     logits: bytes = checks.logits(0).tobytes()
     return logits
+
+
+class RowsInFours:
+    """Logits of three tokens that a step of four full rows computes a little differently, as an
+    engine does whose products take four rows at once."""
+
+    def logits_after(self, prompt: Any, tokens: Any, at_once: int) -> Any:
+        full = at_once >= 4 and len(tokens) >= at_once
+        return np.array([0.0, 1.0, 1.01 if full else 0.99], np.float32)
+
+
+def test_rounding_is_found_however_few_tokens_stand_behind_the_prompt() -> None:
+    prompt, plain = list(range(20)), [1, 1, 1, 1, 1]
+    for at in range(5):
+        parted = parting(RowsInFours(), prompt, plain, [*plain[:at], 2, *plain[at + 1 :]])
+        assert parted is not None and parted.at == at
+        assert parted.rounding == pytest.approx(0.02, abs=1e-6) and parted.tie
+    # What lies further apart than rounding moves it is another answer.
+    wrong = parting(RowsInFours(), prompt, plain, [0, 1, 1, 1, 1])
+    assert wrong is not None and not wrong.tie
 
 
 @pytest.mark.engine

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-STEPS = (2, 3, 5, 9)
-"""Tokens at once for which the distance is measured; 9 are the most that a step checks."""
+STEPS = (2, 3, 4, 5, 8, 9)
+"""Tokens at once for which the distance is measured; 9 are the most that a step checks. Engines
+compute rows in fours by other instructions than the rest: 4 and 8 end with such a row."""
 _TIMES = 2.0
 """Times the measured rounding up to which a distance counts as a tie: only some ways to cut an
 answer into steps are tried."""
@@ -81,9 +82,8 @@ def parting(
         return float(logits[plain[at]]) - float(logits[other[at]])
 
     gap = distance(prompt, plain[:at], 1)
-    ways = [(prompt, plain[:at], at_once) for at_once in STEPS]
-    if not at:
-        # The first token follows the prompt: its last tokens are computed so many at once.
-        cuts = [at_once for at_once in STEPS if at_once < len(prompt)]
-        ways = [(prompt[:-cut], prompt[-cut:], cut) for cut in cuts]
+    before = [*prompt, *plain[:at]]
+    # Cut into steps behind the prompt, and with a last step that is full whatever stands before it.
+    ways = [(prompt, plain[:at], at_once) for at_once in STEPS if at]
+    ways += [(before[:-cut], before[-cut:], cut) for cut in STEPS if cut < len(before)]
     return Parting(at, gap, max((abs(distance(*way) - gap) for way in ways), default=0.0))
