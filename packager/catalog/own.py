@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 
 from packager.catalog import schema
 from packager.catalog.variant import Variant
 from packager.errors import PackError, bad_input, usage
-from packager.escapes import toml
+from packager.escapes import sh, toml
 from packager.shape import Shape
 
 VARIABLE = "QWEN_PACK_CATALOGUE"
@@ -58,7 +57,7 @@ def files() -> tuple[Path, ...]:
 
 def hint(path: Path) -> str:
     """The way on where a file is spoilt."""
-    name = shlex.quote(path.name)
+    name = sh(path.name)
     return f"Mend the file, or take it out of the catalogue: qwen-pack models remove {name}"
 
 
