@@ -151,6 +151,38 @@ def test_run_answers_about_a_picture_and_the_server_says_the_same(
     assert answers[::2] == [said, said]
 
 
+@pytest.mark.thorough("test_its_package_is_whole_and_sees_the_right_thing")
+def test_what_it_says_of_a_picture_is_judged_in_one_turn_and_in_a_later_one(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    rows: list[dict[str, Any]] = []
+    said: dict[str, str] = {}
+    for number in range(4):
+        one = training.example(f"held out/{number}")
+        file = tmp_path / f"{number}.png"
+        Image.fromarray(one.rgb).save(file)
+        asked = ["run", str(built), one.question, "--max-tokens", "12", "--image", str(file)]
+        assert main(asked) == ExitCode.DONE
+        said[f"seen-{number}"] = capsys.readouterr().out.strip()
+        turn = {"prompt": one.question, "checks": [{"kind": "equals", "any": [one.answer]}]}
+        rows.append({"id": f"seen-{number}", "images": [file.name], "max_tokens": 12, **turn})
+    later = {"prompt": "again", "checks": [{"kind": "stops"}], "may_be_cut": True}
+    first = {"prompt": one.question, "checks": [{"kind": "stops"}], "may_be_cut": True}
+    rows.append({"id": "later", "images": [file.name], "turns": [first, later]})
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ["behave", str(built), "--prompts", str(tmp_path / "mine.jsonl"), "--json"]
+    assert main([*words, "--no-save"]) == ExitCode.DONE
+    tried = json.loads(capsys.readouterr().out)
+    passed = {row["id"]: row["passed"] for row in tried["tasks"]}
+    wanted = {
+        name: text == training.example(f"held out/{name[-1]}").answer for name, text in said.items()
+    }
+    assert {name: passed[name] for name in wanted} == wanted
+    assert set(passed) == {*wanted, "later"} and not tried["left_out"]
+
+
 def test_a_server_of_a_damaged_package_ends_with_a_sentence(built: Path, tmp_path: Path) -> None:
     """The file of the limits of pictures, which the server reads itself, and one that the engine
     reads."""
