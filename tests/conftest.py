@@ -232,6 +232,16 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
+def once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Folders that all workers of this run share, see tests/support/once.py."""
+    from tests.support.once import Once
+
+    base = tmp_path_factory.getbasetemp()
+    # Of a worker it lies in the folder of the run.
+    return Once((base.parent if hasattr(request.config, "workerinput") else base) / "once")
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The genuine Qwen vocabularies, templates and test vectors that lie beside the repository on
     some machines."""

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from packager import process
 from tests.conftest import REPOSITORY
+from tests.support.calm import calm
+from tests.support.make_checkpoint import write_tiny
 
 FLAGS = ["--target", "laptop-cpu", "--recipe", "openvino:int8_asym", "--context", "256"]
 
@@ -52,3 +54,13 @@ def command(
         cwd=cwd,
         check=False,
     )
+
+
+def tiny_openvino(folder: Path) -> None:
+    """The checkpoint `tiny` of the folder, its `package` by FLAGS, and the `cache` that this left;
+    for tests.support.once."""
+    checkpoint = write_tiny(folder / "tiny")
+    words = ["build", *FLAGS, "--weights", str(checkpoint), "--out", str(folder / "package")]
+    run = command(*words, cache=folder / "cache")
+    assert run.returncode == 0, run.stderr
+    calm(folder / "cache")

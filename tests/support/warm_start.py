@@ -44,12 +44,16 @@ LIGHT = ("packager.checkpoint.template:", "packager.chat.speech:", "packager.sou
 """Jobs without arithmetic: some of them bound their address space, which numpy would use up."""
 CONVERTING = (
     "targets.onnxruntime.convert:",
+    "targets.onnxruntime.attest:",
     "tests.support.onnx_jobs:build",
     "tests.support.onnx_jobs:distances_to_transformers",
     "tests.support.exporters:",
     "tests.support.openvino_jobs:in_ways",
 )
-_BUILDING = (":build_and_compare", ":build_and_check", ":build_and_say", ":build_all")
+_BUILDING = (
+    *(":build_and_compare", ":build_and_check", ":build_and_say", ":build_all"),
+    *(":attest_all", ":say", ":say_by_recipe"),
+)
 """Jobs in which the model builder is loaded: ten times what a tiny model takes to convert."""
 _MODULES = {
     "light": (
@@ -194,7 +198,8 @@ class Warm:
 
 def kind_of(order: Mapping[str, Any]) -> str:
     """The server that has imported what a job needs."""
-    job, runtime = order["job"], order["arguments"].get("runtime")
+    job, arguments = order["job"], order["arguments"]
+    runtime = arguments.get("runtime") or arguments.get("engine")
     if job.startswith(CONVERTING) or (runtime == "onnxruntime" and job.endswith(_BUILDING)):
         return "torch"
     return "light" if job.startswith(LIGHT) else "numpy"
