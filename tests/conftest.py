@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -136,8 +137,22 @@ def pytest_configure(config: pytest.Config) -> None:
     """Before any engine is loaded."""
     from tests.support.engine_starts import set_variables
 
-    if not config.option.collectonly:
-        set_variables(config)
+    if config.option.collectonly:
+        return
+    set_variables(config)
+    # Who records what each test costs has servers of his own, by which jobs are told apart.
+    several = getattr(config.option, "numprocesses", None)
+    recording = config.pluginmanager.has_plugin("tests.support.cpu_seconds")
+    if several and not recording and _forks() and not hasattr(config, "workerinput"):
+        from tests.support.warm_start import SHARED, servers
+
+        stack = contextlib.ExitStack()
+        config.add_cleanup(stack.close)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            for name, value in _OF_JOBS.items():
+                monkeypatch.setenv(name, value)
+            warm = stack.enter_context(servers())
+        os.environ[SHARED] = str(warm.folder)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -160,27 +175,39 @@ def pytest_handlecrashitem(crashitem: str, report: pytest.TestReport, sched: Any
     explain(report, float(sched.config.getini("timeout") or 0))
 
 
+_OF_JOBS = {
+    # Child processes do not look into the current folder, where the jobs of the tests lie.
+    "PYTHONPATH": str(REPOSITORY),
+    # The tests themselves keep every core busy: measuring again would change nothing.
+    "QWEN_PACK_ATTEMPTS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+def _forks() -> bool:
+    """Whether the system tells by a descriptor that a process has ended."""
+    return hasattr(os, "pidfd_open")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def jobs_of_tests() -> Iterator[None]:
-    """Child processes do not look into the current folder, where the jobs of the tests lie."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-        # The tests themselves keep every core busy: measuring again would change nothing.
-        monkeypatch.setenv("QWEN_PACK_ATTEMPTS", "1")
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        for name, value in _OF_JOBS.items():
+            monkeypatch.setenv(name, value)
         yield
 
 
 @pytest.fixture(autouse=True, scope="session")
 def warm_start(jobs_of_tests: None) -> Iterator[Any]:
-    """Jobs are forked from a process that has imported what they need; None where the system does
-    not tell by a descriptor that a process has ended."""
-    if not hasattr(os, "pidfd_open"):
+    """Jobs are forked from processes that have imported what they need, those that all workers
+    share or, without workers, its own; None where that is not possible."""
+    if not _forks():
         yield None
         return
-    from tests.support.warm_start import servers
+    from tests.support.warm_start import SHARED, attached, servers
 
-    with servers() as warm:
+    folder = os.environ.get(SHARED)
+    with attached(Path(folder)) if folder else servers() as warm:
         yield warm
 
 
@@ -214,12 +241,23 @@ def the_variables_of_the_next_file(warm_start: Any) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def cold_where_it_matters(warm_start: Any, request: pytest.FixtureRequest) -> None:
+def cold_files(warm_start: Any, request: pytest.FixtureRequest) -> None:
     """But where their start is what is tested."""
     if warm_start is not None:
         from tests.support.warm_start import COLD
 
         warm_start.on = request.path.name not in COLD
+
+
+@pytest.fixture(autouse=True)
+def cold_tests(warm_start: Any, cold_files: None, request: pytest.FixtureRequest) -> None:
+    """And in single tests of other files."""
+    if warm_start is not None:
+        from tests.support.warm_start import COLD
+
+        file = request.path.name
+        own = f"{file}::{request.node.name.partition('[')[0]}"
+        warm_start.on = file not in COLD and own not in COLD
 
 
 @pytest.fixture(autouse=True)
