@@ -25,7 +25,7 @@ if not hasattr(os, "pidfd_open"):
     pytest.skip("needs a descriptor that tells of a process's end", allow_module_level=True)
 
 from tests.support import warm_start
-from tests.support.warm_start import WarmChild, kinds_of
+from tests.support.warm_start import WarmChild, kind_of
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +145,7 @@ def test_a_server_has_loaded_nothing_that_reads_the_variables_which_may_differ(
     tmp_path: Path,
 ) -> None:
     for name in ("tests.support.jobs:libraries", "packager.chat.speech:libraries"):
-        assert kinds_of({"job": name, "arguments": {}})[0] in warm_start.ALONE
+        assert kind_of({"job": name, "arguments": {}}) in warm_start.ALONE
     loaded = through(job("libraries", tmp_path / "log"))[1].value
     assert loaded["threads"] == 1 and "numpy" in loaded["modules"]
     for word in ("gomp", "iomp", "ggml", "torch", "openvino", "onnxruntime", "dnnl"):

@@ -152,8 +152,6 @@ def _code_of(end: SystemExit) -> int:
 def _main(kind: str, listening: int, parent: int) -> None:
     """Import, once there is a first job, and serve."""
     process._die_with(parent)
-    # As what converts sets them before it loads an engine that would tell of its use.
-    os.environ.update(CI="true", NNCF_CI="1", DO_NOT_TRACK="1")
     select.select([listening], [], [])
     for module in MODULES[kind]:
         # What belongs to an engine that is not installed is asked for by no job.

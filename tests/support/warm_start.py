@@ -65,13 +65,6 @@ _BUILDING = (
     *(":attest_all", ":say", ":say_by_recipe"),
 )
 """Jobs in which the model builder is loaded: ten times what a tiny model takes to convert."""
-STARTING = ("packager.engine_check.",)
-"""Jobs that show whether an engine starts at all."""
-_OF_ENGINES = {
-    "openvino": ("targets.openvino.", "tests.support.openvino_jobs:"),
-    "llama.cpp": ("targets.llama_cpp.", "targets.gguf."),
-}
-"""Beginnings of sessions and jobs in which an engine is loaded."""
 MODULES = {
     "light": (
         "jinja2.sandbox",
@@ -149,15 +142,13 @@ MODULES = {
         "targets.registry",
     ),
 }
-MODULES["llama.cpp"] = (*MODULES["numpy"], "llama_cpp")
-MODULES["openvino"] = (*MODULES["numpy"], "openvino", "openvino_genai", "openvino_tokenizers")
 BRIEF = {
     "packager.measure.thread_search": {"_LEAST_S": 0.0},
     "packager.measure.benchmark": {"_RATE_REPEATS": 2},
 }
 """How long a forked job measures, by names in the modules: what makes a figure repeat itself on a
 quiet machine shows nothing more of a build. Jobs that start from nothing measure as everybody's."""
-ALONE = ("light", "numpy", "command", "llama.cpp", "openvino")
+ALONE = ("light", "numpy", "command")
 _MAY_DIFFER = (
     *("QWEN_PACK_", "DYING", "PYTEST_", "NO_PROXY", "KMP_", "TORCHINDUCTOR_"),
     # The terminal's; readline tells children of its size.
@@ -167,20 +158,13 @@ _MAY_DIFFER = (
 )
 """Beginnings of names of variables that nothing reads while modules are imported, or that torch sets
 itself when it is."""
-_MAY_DIFFER_WITHOUT_HUB = (
-    *(*_MAY_DIFFER, "HF_"),
+_MAY_DIFFER_WITHOUT_ENGINES = (
+    *(*_MAY_DIFFER, "HF_", "OMP_", "GGML_", "DNNL_", "ONEDNN_"),
     "TOKENIZERS_PARALLELISM",  # read with each call, and set by the trainings
     *("PATH", "XDG_CACHE_HOME"),  # read where a program or a folder is looked up
     *("SWEEP_UNITS_", "MALLOC_TRIM_"),  # a cluster's workers give memory back soon
 )
-"""And of those that nothing reads before torch or the hub's client is loaded."""
-_MAY_DIFFER_WITHOUT_ENGINES = (*_MAY_DIFFER_WITHOUT_HUB, "OMP_", "GGML_", "DNNL_", "ONEDNN_")
-"""And before an engine is."""
-_MAY_DIFFER_FOR = {
-    "torch": _MAY_DIFFER,
-    "llama.cpp": _MAY_DIFFER_WITHOUT_HUB,
-    "openvino": _MAY_DIFFER_WITHOUT_HUB,
-}
+"""And of those that nothing reads before an engine or the hub's client is loaded."""
 _LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
 LENGTH = struct.Struct("!Q")
 SHARED = "PYTEST_WARM_SERVERS"
@@ -236,8 +220,8 @@ class Warm:
     ) -> subprocess.Popen[bytes] | WarmChild:
         """See packager.process._start."""
         environment = python_environment({**thread_limits(), **(env or {})})
-        kind = next((one for one in kinds_of(order) if self._fits(one, environment)), None)
-        if kind is None:
+        kind = kind_of(order)
+        if not self._fits(kind, environment):
             return self._start(order, write_end, log, env)
         reading, writing = os.pipe()
         told = {"env": environment, "cwd": str(Path.cwd())}
@@ -303,20 +287,13 @@ class Warm:
         return connection, int(LENGTH.unpack(number)[0])
 
 
-def kinds_of(order: Mapping[str, Any]) -> list[str]:
-    """The servers that have imported what a job needs, the one with most of it first."""
+def kind_of(order: Mapping[str, Any]) -> str:
+    """The server that has imported what a job needs."""
     job, arguments = order["job"], order["arguments"]
     runtime = arguments.get("runtime") or arguments.get("engine")
     if job.startswith(CONVERTING) or (runtime == "onnxruntime" and job.endswith(_BUILDING)):
-        return ["torch"]
-    if job.startswith(LIGHT):
-        return ["light"]
-    if not job.startswith(STARTING):
-        for kind, beginnings in _OF_ENGINES.items():
-            named = (job, str(arguments.get("session")))
-            if runtime == kind or any(name.startswith(beginnings) for name in named):
-                return [kind, "numpy"]
-    return ["numpy"]
+        return "torch"
+    return "light" if job.startswith(LIGHT) else "numpy"
 
 
 def deciding(kind: str, environment: Mapping[str, str]) -> dict[str, str]:
@@ -324,7 +301,7 @@ def deciding(kind: str, environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if not name.startswith(_MAY_DIFFER_FOR.get(kind, _MAY_DIFFER_WITHOUT_ENGINES))
+        if not name.startswith(_MAY_DIFFER if kind == "torch" else _MAY_DIFFER_WITHOUT_ENGINES)
     }
 
 
