@@ -36,6 +36,9 @@ def built(once: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pa
     own = tmp_path_factory.mktemp("built")
     shutil.copytree(folder / "package", own / "package")
     shutil.copytree(folder / "cache", own / "cache")
+    words = ["build", *FLAGS, "--weights", str(folder / "tiny"), "--out", str(own / "package")]
+    # Whose files are others, and are compared once.
+    assert command(*words, cache=own / "cache").returncode == 0
     return own / "package", own / "cache"
 
 
