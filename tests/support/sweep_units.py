@@ -33,6 +33,8 @@ def unit(order: Order) -> Answer:
     from distributed import get_worker
 
     if WARM in os.environ and not hasattr(process._start, "__self__"):
+        # Dask's; of a process that is forked it decides nothing.
+        os.environ.pop("PYTHONHASHSEED", None)
         process._start = Warm(Path(os.environ[WARM])).start
     host = get_worker().address.partition("://")[2].rpartition(":")[0]
     name = f"{order.stage} {order.one.cell.id}"

@@ -162,7 +162,9 @@ _MAY_DIFFER_WITHOUT_ENGINES = (
     *(*_MAY_DIFFER, "HF_", "OMP_", "GGML_", "DNNL_", "ONEDNN_"),
     "TOKENIZERS_PARALLELISM",  # read with each call, and set by the trainings
     *("PATH", "XDG_CACHE_HOME"),  # read where a program or a folder is looked up
-    *("SWEEP_UNITS_", "MALLOC_TRIM_"),  # a cluster's workers give memory back soon
+    *("SWEEP_UNITS_", "MALLOC_TRIM_", "__DASK_"),  # of a cluster's workers
+    # What a conversion tells the engines that it loads, before it asks for the chat template.
+    *("CI", "DO_NOT_TRACK", "NNCF_CI", "TMPDIR", "TRANSFORMERS_OFFLINE", "GIT_DIR"),
 )
 """And of those that nothing reads before an engine or the hub's client is loaded."""
 _LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
