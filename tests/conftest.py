@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import gc
 import os
@@ -137,22 +136,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Before any engine is loaded."""
     from tests.support.engine_starts import set_variables
 
-    if config.option.collectonly:
-        return
-    set_variables(config)
-    # Who records what each test costs has servers of his own, by which jobs are told apart.
-    several = getattr(config.option, "numprocesses", None)
-    recording = config.pluginmanager.has_plugin("tests.support.cpu_seconds")
-    if several and not recording and _forks() and not hasattr(config, "workerinput"):
-        from tests.support.warm_start import SHARED, servers
-
-        stack = contextlib.ExitStack()
-        config.add_cleanup(stack.close)
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            for name, value in _OF_JOBS.items():
-                monkeypatch.setenv(name, value)
-            warm = stack.enter_context(servers())
-        os.environ[SHARED] = str(warm.folder)
+    if not config.option.collectonly:
+        set_variables(config)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -175,39 +160,27 @@ def pytest_handlecrashitem(crashitem: str, report: pytest.TestReport, sched: Any
     explain(report, float(sched.config.getini("timeout") or 0))
 
 
-_OF_JOBS = {
-    # Child processes do not look into the current folder, where the jobs of the tests lie.
-    "PYTHONPATH": str(REPOSITORY),
-    # The tests themselves keep every core busy: measuring again would change nothing.
-    "QWEN_PACK_ATTEMPTS": "1",
-    "HF_HUB_OFFLINE": "1",
-}
-
-
-def _forks() -> bool:
-    """Whether the system tells by a descriptor that a process has ended."""
-    return hasattr(os, "pidfd_open")
-
-
 @pytest.fixture(autouse=True, scope="session")
 def jobs_of_tests() -> Iterator[None]:
+    """Child processes do not look into the current folder, where the jobs of the tests lie."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        for name, value in _OF_JOBS.items():
-            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+        # The tests themselves keep every core busy: measuring again would change nothing.
+        monkeypatch.setenv("QWEN_PACK_ATTEMPTS", "1")
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         yield
 
 
 @pytest.fixture(autouse=True, scope="session")
 def warm_start(jobs_of_tests: None) -> Iterator[Any]:
-    """Jobs are forked from processes that have imported what they need, those that all workers
-    share or, without workers, its own; None where that is not possible."""
-    if not _forks():
+    """Jobs are forked from a process that has imported what they need; None where the system does
+    not tell by a descriptor that a process has ended."""
+    if not hasattr(os, "pidfd_open"):
         yield None
         return
-    from tests.support.warm_start import SHARED, attached, servers
+    from tests.support.warm_start import servers
 
-    folder = os.environ.get(SHARED)
-    with attached(Path(folder)) if folder else servers() as warm:
+    with servers() as warm:
         yield warm
 
 

@@ -169,8 +169,6 @@ _MAY_DIFFER_WITHOUT_ENGINES = (
 """And of those that nothing reads before an engine or the hub's client is loaded."""
 _LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
 LENGTH = struct.Struct("!Q")
-SHARED = "PYTEST_WARM_SERVERS"
-"""The variable that names the folder of the servers that all workers of a run share."""
 STARTED_IN = "started-in.json"
 """What the servers were started in: variables, and what else a child inherits."""
 
@@ -338,21 +336,8 @@ def servers() -> Iterator[Warm]:
             warm.servers.append(server.pid)
             stack.callback(server.wait)
             stack.callback(server.kill)
-        with _instead(warm):
+        before, process._start = process._start, warm.start
+        try:
             yield warm
-
-
-@contextlib.contextmanager
-def attached(folder: Path) -> Iterator[Warm]:
-    """Jobs of this process are forked from the servers that listen in that folder."""
-    with _instead(Warm(folder)) as warm:
-        yield warm
-
-
-@contextlib.contextmanager
-def _instead(warm: Warm) -> Iterator[Warm]:
-    before, process._start = process._start, warm.start
-    try:
-        yield warm
-    finally:
-        process._start = before
+        finally:
+            process._start = before
