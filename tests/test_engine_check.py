@@ -60,12 +60,12 @@ def test_an_engine_is_known_to_whatever_runs_on_it() -> None:
 
         class Taking(type(adapter)):  # type: ignore[misc]
             build_job = "packager.plan.converted:take"
-            engine = adapter
 
-        rungs = adapter.ladder()
-        assert identity.key(Taking(), rungs) == identity.key(adapter, rungs)
-        del Taking.engine
-        assert identity.key(Taking(), rungs) != identity.key(adapter, rungs)
+        taking, rungs = Taking(), adapter.ladder()
+        taking.engine = adapter
+        assert identity.key(taking, rungs) == identity.key(adapter, rungs)
+        taking.engine = taking
+        assert identity.key(taking, rungs) != identity.key(adapter, rungs)
 
 
 @pytest.mark.parametrize(
