@@ -214,12 +214,23 @@ def the_variables_of_the_next_file(warm_start: Any) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def cold_where_it_matters(warm_start: Any, request: pytest.FixtureRequest) -> None:
+def cold_files(warm_start: Any, request: pytest.FixtureRequest) -> None:
     """But where their start is what is tested."""
     if warm_start is not None:
         from tests.support.warm_start import COLD
 
         warm_start.on = request.path.name not in COLD
+
+
+@pytest.fixture(autouse=True)
+def cold_tests(warm_start: Any, cold_files: None, request: pytest.FixtureRequest) -> None:
+    """And in single tests of other files."""
+    if warm_start is not None:
+        from tests.support.warm_start import COLD
+
+        file = request.path.name
+        own = f"{file}::{request.node.name.partition('[')[0]}"
+        warm_start.on = file not in COLD and own not in COLD
 
 
 @pytest.fixture(autouse=True)
@@ -229,6 +240,16 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("QWEN_PACK_CACHE", str(cache))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return cache
+
+
+@pytest.fixture(scope="session")
+def once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Folders that all workers of this run share, see tests/support/once.py."""
+    from tests.support.once import Once
+
+    base = tmp_path_factory.getbasetemp()
+    # Of a worker it lies in the folder of the run.
+    return Once((base.parent if hasattr(request.config, "workerinput") else base) / "once")
 
 
 @pytest.fixture(scope="session")

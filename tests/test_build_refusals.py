@@ -151,23 +151,22 @@ def test_a_full_disk_is_found_before_the_first_byte(checkpoint: Path, tmp_path: 
 
 
 def test_a_budget_that_the_user_set_and_the_measurement_misses_fails_the_build(
-    tmp_path: Path,
+    checkpoint: Path, tmp_path: Path
 ) -> None:
     """The device file promises what no machine reaches, so the plan passes and the measurement
-    decides. Wide layers, because narrow ones are decoded at over 7,600 tok/s by a fast processor."""
-    checkpoint = write_tiny(tmp_path / "wide", hidden=1024, heads=8, kv_heads=4, intermediate=4096)
+    decides."""
     made = command("targets", "new", "dream", "--from", "laptop-cpu", cache=tmp_path, cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     text = (tmp_path / "dream.toml").read_text()
     (tmp_path / "dream.toml").write_text(
         re.sub(
-            r"^operation_seconds = [\d.e-]+$",
+            r"^operation_seconds = [\d.e-]+.*$",
             "operation_seconds = 1e-9",
             re.sub(r"^(bandwidth|compute) = [\d.]+.*$", r"\1 = 9e13", text, flags=re.MULTILINE),
             flags=re.MULTILINE,
         )
     )
-    flags = ["--target", str(tmp_path / "dream.toml"), *FLAGS[2:], "--min-decode-tps", "7500"]
+    flags = ["--target", str(tmp_path / "dream.toml"), *FLAGS[2:], "--min-decode-tps", "1e6"]
     run = command(
         "build",
         *flags,

@@ -159,6 +159,10 @@ def test_several_recipes_are_built_and_measured_and_the_best_is_kept_with_the_fi
     assert json.loads(again.out)["manifest"] == once, "the same comparison finds its package again"
 
 
+@pytest.mark.thorough(
+    "test_several_recipes_are_built_and_measured_and_the_best_is_kept_with_the_figures_of_the_others",
+    "test_a_runtime_that_cannot_build_the_variant_is_a_row_with_its_reason",
+)
 def test_the_three_engines_are_built_by_one_command(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

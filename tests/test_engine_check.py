@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from packager.deaths import reason
-from packager.engine_check import compiler, ladder, store
+from packager.engine_check import compiler, identity, ladder, store
 from packager.engine_check.outcome import DIED, Outcome, Start
 from packager.errors import ExitCode, PackError
 from packager.package import manifest
@@ -52,6 +52,20 @@ def start(runtime: str, rung: int) -> Start:
         for one in rungs[:rung]
     )
     return Start(runtime, rungs[rung], died, ("amx_int8",))
+
+
+def test_an_engine_is_known_to_whatever_runs_on_it() -> None:
+    for adapter in map(registry.runtime, RUNTIMES):
+        assert isinstance(adapter, Laddered)
+
+        class Taking(type(adapter)):  # type: ignore[misc]
+            build_job = "packager.plan.converted:take"
+
+        taking, rungs = Taking(), adapter.ladder()
+        taking.engine = adapter
+        assert identity.key(taking, rungs) == identity.key(adapter, rungs)
+        taking.engine = taking
+        assert identity.key(taking, rungs) != identity.key(adapter, rungs)
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,10 @@ def folder(home: Path, name: str) -> Path:
 
 
 @pytest.mark.engine
+@pytest.mark.thorough(
+    "test_the_reference_is_what_transformers_computes_at_every_point_of_the_grid",
+    "test_every_engine_says_what_transformers_says_or_refuses_before_it_converts",
+)
 def test_the_reference_says_of_every_case_what_transformers_says(
     home: Path, truth: Callable[[str], Any]
 ) -> None:

@@ -31,6 +31,7 @@ from packager.quality.parity_corpus import CONVERSATIONS
 from tests.conftest import REPOSITORY
 from tests.support.building import TINY, command
 from tests.support.openai_form import as_a_client_sends_it
+from training.picture_questions import example
 from training.questions import held_out
 from training.tasks import TOOLS
 
@@ -304,7 +305,6 @@ LOOK = [*("--context", "256", "--prompt", "128", "--max-image-tokens", "64")]
 def test_the_commands_for_pictures_say_what_run_says(tmp_path: Path) -> None:
     """llama-mtmd-cli, and llama-server with an image_url, both as the README writes them."""
     tool("llama-mtmd-cli")
-    drawings = pytest.importorskip("training.vision", reason="draws the picture")
     image = pytest.importorskip("PIL.Image")
     openai = pytest.importorskip("openai")
     package, cache = tmp_path / "package", tmp_path / "cache"
@@ -312,7 +312,7 @@ def test_the_commands_for_pictures_say_what_run_says(tmp_path: Path) -> None:
     words += [*LOOK, "--max-ttft-ms", "1e8", "--weights", str(SEEING), "--out", str(package)]
     done = command(*words, cache=cache)
     assert done.returncode == 0, done.stderr
-    one, picture = drawings.example("held out/0"), tmp_path / "picture.png"
+    one, picture = example("held out/0"), tmp_path / "picture.png"
     image.fromarray(one.rgb).save(picture)
     run = command("run", str(package), one.question, "--image", str(picture), cache=cache)
     assert run.returncode == 0, run.stderr

@@ -35,9 +35,9 @@ from tests.test_sees import (
     turned,
     without_deepstack,
 )
+from training.picture_questions import example
 
 pytestmark = pytest.mark.engine
-training = pytest.importorskip("training.vision", reason="draws the questions; needs torch")
 
 SESSION = "targets.openvino.vision:VisionSession"
 SETTINGS: dict[str, Any] = {"context": 128, "kv": "f16", "threads": 1}
@@ -115,7 +115,7 @@ def test_run_answers_about_a_picture_and_the_server_says_the_same(
 ) -> None:
     from PIL import Image
 
-    one = training.example("held out/0")
+    one = example("held out/0")
     Image.fromarray(one.rgb).save(tmp_path / "0.png")
     Image.fromarray(one.rgb[::-1]).save(tmp_path / "1.png")
     asked = ["run", str(built), one.question, "--max-tokens", "12"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
 from tests.conftest import REPOSITORY
 
-pytest.importorskip("openvino", reason="needs OpenVINO")
+pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="needs OpenVINO")
 
 # In a process of its own: what is tested would end this one.
 PROGRAM = """

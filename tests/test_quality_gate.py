@@ -103,8 +103,8 @@ def facts(home: Path) -> Iterator[Any]:
         ("llama.cpp", "gguf:Q8_0"),
         ("llama.cpp", "gguf:Q6_K"),
         ("llama.cpp", "gguf:Q4_K_M"),
-        ("openvino", "openvino:int8_asym"),
-        ("openvino", "openvino:int4_sym_g128"),
+        thorough("openvino", "openvino:int8_asym"),
+        thorough("openvino", "openvino:int4_sym_g128"),
         thorough("onnxruntime", "onnx:int8_sym_b32"),
         thorough("onnxruntime", "onnx:int4_k_quant_b32"),
     ],
@@ -137,6 +137,10 @@ def test_two_bits_without_an_importance_matrix_are_stopped_with_room(facts: Any)
 
 
 @pytest.mark.engine
+@pytest.mark.thorough(
+    "test_two_bits_without_an_importance_matrix_are_stopped_with_room",
+    "test_openvino_goes_on_after_a_picture_as_the_unquantized_model_and_damage_is_stopped",
+)
 def test_an_int4_whose_scales_stand_one_group_off_is_stopped(facts: Any) -> None:
     quality = verdict_of(facts("openvino")[DAMAGED], "4-bit")
     assert "mean divergence" in refusal_of(quality)
@@ -145,6 +149,10 @@ def test_an_int4_whose_scales_stand_one_group_off_is_stopped(facts: Any) -> None
 
 
 @pytest.mark.engine
+@pytest.mark.thorough(
+    "test_a_type_that_the_reader_changes_is_refused_with_the_reason",
+    "test_two_bits_without_an_importance_matrix_are_stopped_with_room",
+)
 def test_a_gguf_read_by_openvino_has_its_minima_rounded_and_is_stopped_as_it_forgot_an_end_of_turn(
     facts: Any,
 ) -> None:

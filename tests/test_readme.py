@@ -23,7 +23,7 @@ from packager.cli import COMMANDS
 from packager.errors import ExitCode
 from packager.package import manifest
 from tests.conftest import REPOSITORY
-from tests.support.building import words_of
+from tests.support.building import program, words_of
 from tests.support.hub_server import Hub, serve
 from tests.support.oci_registry import real_registry
 from tests.support.shown_output import blocks, differences, up_to_date
@@ -86,16 +86,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(line: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, *words_of(PROGRAM), *shlex.split(line)[1:]]
     variables = {
         **os.environ,
         "QWEN_PACK_CACHE": str(folder / "cache"),
         "HF_HOME": str(folder / "hub"),
         **environment,
     }
-    return subprocess.run(
-        words, capture_output=True, text=True, env=variables, cwd=folder, check=False
-    )
+    return program(PROGRAM, shlex.split(line)[1:], variables, folder)
 
 
 def first_line(line: str, folder: Path) -> str:

@@ -1,5 +1,5 @@
 """A trained model that sees: it names what is on the left and on the right of a drawn picture, as a
-package does; a damaged vision tower is stopped, and says something else (training/vision.py)."""
+package does; a damaged vision tower is stopped, and says something else (training/picture_questions.py)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from targets.gguf.projector import convert_projector
 from targets.llama_cpp.vision import VisionSession
 from tests.conftest import REPOSITORY
 from tests.support.make_checkpoint import Silent
+from training.picture_questions import example
 
 pytestmark = pytest.mark.engine
-training = pytest.importorskip("training.vision", reason="draws the questions; needs torch")
 
 TRAINED = REPOSITORY / "tests" / "models" / "tiny-qwen3-vl"
 ASKED, LEAST = 60, 18
@@ -55,6 +55,7 @@ def artifact(decoder: Path, checkpoint: Path, folder: Path, kind: str = "F16") -
 
 def damaged(folder: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> Path:
     """A copy of the checkpoint, its weights and its vision_config changed."""
+    pytest.importorskip("torch", reason="changes the weights")
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(TRAINED, folder)
@@ -80,7 +81,7 @@ def answered(session: Any, count: int) -> int:
     same = 0
     try:
         for number in range(count):
-            one = training.example(f"held out/{number}")
+            one = example(f"held out/{number}")
             height, width, _ = one.rgb.shape
             picture = {"data": one.rgb.tobytes(), "width": width, "height": height}
             texts = ["<|im_start|>user\n", f"{one.question}<|im_end|>\n<|im_start|>assistant\n"]
@@ -169,7 +170,7 @@ def test_its_package_is_built_judged_and_asked(
     assert f"A text of {picture_answer.TOKENS} tokens after a picture: divergence" in readme
     answers = []
     for number in range(6):
-        one = training.example(f"held out/{number}")
+        one = example(f"held out/{number}")
         Image.fromarray(one.rgb).save(tmp_path / f"{number}.png")
         capsys.readouterr()
         asked = ["run", str(tmp_path / "out"), one.question, "--max-tokens", "12"]
@@ -179,7 +180,7 @@ def test_its_package_is_built_judged_and_asked(
     # The same as tasks: what `run` says is what `behave` judges, in one turn and in a later one.
     rows: list[dict[str, Any]] = []
     for number, right_one in enumerate(answers):
-        one = training.example(f"held out/{number}")
+        one = example(f"held out/{number}")
         turn = {"prompt": one.question, "checks": [{"kind": "equals", "any": [one.answer]}]}
         rows.append({"id": f"seen-{number}", "images": [f"{number}.png"], "max_tokens": 12, **turn})
         if right_one:

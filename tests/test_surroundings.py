@@ -19,7 +19,7 @@ import pytest
 
 from packager.errors import ExitCode
 from packager.package.verify import verify
-from tests.support.building import words_of
+from tests.support.building import command, words_of
 from tests.support.make_checkpoint import write_tiny
 from tests.support.make_package import write_package
 from tests.support.tiers import thorough
@@ -220,7 +220,7 @@ def test_what_somebody_puts_into_the_folder_while_it_is_built_again_is_kept(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     words = build(checkpoint, tmp_path / "p")
-    assert shell(shlex.join([*qwen_pack(), *words])).returncode == ExitCode.DONE
+    assert command(*words, cache=tmp_path / "cache").returncode == ExitCode.DONE
     before = (tmp_path / "p" / "manifest.json").read_bytes()
     words[words.index("256")] = "128"
     run = subprocess.Popen([*qwen_pack(), *words], stderr=subprocess.PIPE, text=True)

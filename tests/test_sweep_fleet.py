@@ -44,8 +44,10 @@ contexts = [512]
 
 
 @pytest.fixture(autouse=True)
-def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The runtime and the units of the tests write down what they do."""
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_start: Any) -> None:
+    """The runtime and the units of the tests write down what they do; stages are forked."""
+    if warm_start is not None:
+        monkeypatch.setenv(sweep_units.WARM, str(warm_start.folder))
     monkeypatch.setenv("DYING_LOG", str(tmp_path / "dying.log"))
     monkeypatch.setenv(sweep_units.LOG, str(tmp_path / "units.log"))
 

@@ -121,11 +121,31 @@ def test_the_jobs_of_a_program_that_a_test_starts_are_forked_as_its_own_are(
         assert (done.stdout, done.returncode) == (f"{kind}\n", 0), done.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["fit", "--target", "nowhere"], ["targets", "--json"], ["verify", "."], ["--no-such-option"]],
+    ids=" ".join,
+)
+def test_a_command_that_is_forked_prints_and_ends_as_one_that_is_started(
+    words: list[str], tmp_path: Path, warm_start: Any
+) -> None:
+    given = {**os.environ, "QWEN_PACK_CACHE": str(tmp_path / "cache")}
+    forked = warm_start.run("packager.cli", words, given, tmp_path)
+    line = [sys.executable, "-m", "packager.cli", *words]
+    started = subprocess.run(
+        line, capture_output=True, text=True, env=given, cwd=tmp_path, check=False
+    )
+    assert (forked.returncode, forked.stdout, forked.stderr) == (
+        (started.returncode, started.stdout, started.stderr)
+    )
+    assert warm_start.run("packager.cli", words, {**given, "LANG": "zz"}, tmp_path) is None
+
+
 def test_a_server_has_loaded_nothing_that_reads_the_variables_which_may_differ(
     tmp_path: Path,
 ) -> None:
     for name in ("tests.support.jobs:libraries", "packager.chat.speech:libraries"):
-        assert kind_of({"job": name, "arguments": {}}) in warm_start._ALONE
+        assert kind_of({"job": name, "arguments": {}}) in warm_start.ALONE
     loaded = through(job("libraries", tmp_path / "log"))[1].value
     assert loaded["threads"] == 1 and "numpy" in loaded["modules"]
     for word in ("gomp", "iomp", "ggml", "torch", "openvino", "onnxruntime", "dnnl"):
@@ -133,8 +153,10 @@ def test_a_server_has_loaded_nothing_that_reads_the_variables_which_may_differ(
     assert "huggingface_hub" not in loaded["modules"]
 
 
-def test_the_files_whose_jobs_start_from_nothing_are_there() -> None:
-    assert [name for name in warm_start.COLD if not (REPOSITORY / "tests" / name).is_file()] == []
+def test_the_files_and_tests_whose_jobs_start_from_nothing_are_there() -> None:
+    for name in warm_start.COLD:
+        file, _, test = name.partition("::")
+        assert f"\ndef {test}" in (REPOSITORY / "tests" / file).read_text("utf-8"), name
 
 
 def gone(pid: int) -> bool:

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +23,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-from training import drawings
+from training.picture_questions import SEED, Example, example
 from training.stepper import Stepper, next_token_loss
 
-SEED = 20261127
 STEPS, ROWS = 300, 24
 _PATCH, _MERGE = 16, 2
 WORDS = Path(__file__).resolve().parent.parent / "tests" / "models" / "tiny-qwen3"
@@ -70,25 +67,6 @@ VISION: dict[str, Any] = {
     "num_position_embeddings": 64,
     "deepstack_visual_indexes": [1, 2],
 }
-
-
-@dataclass(frozen=True)
-class Example:
-    """A picture (height, width, 3), a question about it and the answer."""
-
-    rgb: NDArray[np.uint8]
-    question: str
-    answer: str
-
-
-def example(name: str) -> Example:
-    """The one of that name; always the same."""
-    chance = random.Random(f"{SEED}/{name}")
-    drawn = drawings.drawn(chance)
-    side = chance.choice(("left", "right"))
-    return Example(
-        drawn.rgb, f"What is on the {side}?", drawn.left if side == "left" else drawn.right
-    )
 
 
 def patches(rgb: NDArray[np.uint8]) -> tuple[torch.Tensor, list[int]]:

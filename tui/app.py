@@ -17,6 +17,7 @@ from packager.escapes import bare
 from tui.changed_cells import ChangedCells
 from tui.contrast import readable
 from tui.settings import Settings, config_file, keep_theme
+from tui.stylesheet import ParsedOnce
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -105,6 +106,7 @@ class PackApp(App[int]):
 
     def __init__(self, services: Services, settings: Settings | None = None) -> None:
         super().__init__()
+        self.stylesheet = ParsedOnce(variables=self.get_css_variables())
         self.services = services
         self.settings = settings or Settings()
         self.measuring = ""

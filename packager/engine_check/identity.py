@@ -11,6 +11,7 @@ from pathlib import Path
 
 from packager.device.this_machine import describe_machine, installation_id
 from packager.digests import key_of
+from packager.engine_check.ladder import OnAnEngine
 from packager.json_values import JsonDict, JsonObject
 from packager.runtime import Ladder, Runtime
 
@@ -28,7 +29,9 @@ def key(runtime: Runtime, ladder: Ladder) -> str:
     # of them.
     here: JsonDict = {"processor": processor(), "architecture": platform.machine()}
     here |= {"installation": installation_id(), "flags": sorted(processor_flags())}
-    jobs = [runtime.build_job, runtime.session]
+    # What takes a model as it is has a build job of its own; the engine is tried by the engine's.
+    engine = runtime.engine if isinstance(runtime, OnAnEngine) else runtime
+    jobs = [engine.build_job, engine.session]
     binaries = {name: _digest(name) for name in ladder.distributions}
     return key_of(
         {

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from packager import process
 from tests.conftest import REPOSITORY
+from tests.support.calm import calm
+from tests.support.make_checkpoint import write_tiny
 
 FLAGS = ["--target", "laptop-cpu", "--recipe", "openvino:int8_asym", "--context", "256"]
 
@@ -44,11 +47,25 @@ def within(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def command(
     *arguments: str, cache: Path, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *words_of("packager.cli"), *arguments],
-        capture_output=True,
-        text=True,
-        env=environment(cache),
-        cwd=cwd,
-        check=False,
-    )
+    return program("packager.cli", arguments, environment(cache), cwd or Path.cwd())
+
+
+def program(
+    module: str, arguments: Sequence[str], env: dict[str, str], cwd: Path
+) -> subprocess.CompletedProcess[str]:
+    """What `python -m MODULE ARGUMENTS` prints and how it ends: forked where that shows the same."""
+    warm = getattr(process._start, "__self__", None)
+    if warm is not None and (forked := warm.run(module, arguments, env, cwd)) is not None:
+        return forked  # type: ignore[no-any-return]
+    words = [sys.executable, *words_of(module), *arguments]
+    return subprocess.run(words, capture_output=True, text=True, env=env, cwd=cwd, check=False)
+
+
+def tiny_openvino(folder: Path) -> None:
+    """The checkpoint `tiny` of the folder, its `package` by FLAGS, and the `cache` that this left;
+    for tests.support.once."""
+    checkpoint = write_tiny(folder / "tiny")
+    words = ["build", *FLAGS, "--weights", str(checkpoint), "--out", str(folder / "package")]
+    run = command(*words, cache=folder / "cache")
+    assert run.returncode == 0, run.stderr
+    calm(folder / "cache")

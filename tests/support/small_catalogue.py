@@ -1,8 +1,8 @@
 """`python -m tests.support.small_catalogue ARGUMENTS`: qwen-pack with a Qwen3-0.6B of few and narrow
-layers in its catalogue.
+layers and a small vocabulary in its catalogue.
 
 What a page tells people to type then takes seconds instead of minutes: the commands, the choice and
-every stage are the same, and so is the vocabulary.
+every stage are the same. `make field` types them with the true shape.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from packager.cli import main
 _read_all = loader.read_all
 
 _NARROW: dict[str, dict[str, Any]] = {
-    "Qwen/Qwen3-0.6B": {"hidden": 256, "layers": 4, "heads": 4, "kv_heads": 2, "intermediate": 768},
+    "Qwen/Qwen3-0.6B": {
+        **{"hidden": 256, "layers": 4, "heads": 4, "kv_heads": 2, "intermediate": 768},
+        "vocab": 4096,
+    },
     # Stays the smaller one, with the runtime that the target does not prefer.
-    "Qwen/Qwen3.5-0.8B": {"hidden": 256, "layers": 4, "intermediate": 512},
+    "Qwen/Qwen3.5-0.8B": {"hidden": 256, "layers": 4, "intermediate": 512, "vocab": 4096},
 }
 
 

@@ -14,13 +14,17 @@ from pathlib import Path
 
 import psutil
 
+from packager import process
 from packager.sweep.known import Known
 from packager.sweep.unit import Answer, Order, do
 from tests.support.sweeps import dying
+from tests.support.warm_start import Warm
 
 LOG = "SWEEP_UNITS_LOG"
 ENGINES = "SWEEP_UNITS_ENGINES"
 """Set where units are to run with what is installed here, not with the runtime of numbers."""
+WARM = "SWEEP_UNITS_WARM"
+"""The folder of the servers that the stages of a unit are forked from, see warm_start.py."""
 
 
 def unit(order: Order) -> Answer:
@@ -28,6 +32,10 @@ def unit(order: Order) -> Answer:
     it."""
     from distributed import get_worker
 
+    if WARM in os.environ and not hasattr(process._start, "__self__"):
+        # Dask's; of a process that is forked it decides nothing.
+        os.environ.pop("PYTHONHASHSEED", None)
+        process._start = Warm(Path(os.environ[WARM])).start
     host = get_worker().address.partition("://")[2].rpartition(":")[0]
     name = f"{order.stage} {order.one.cell.id}"
     _line(f"began {name} {os.getpid()}")

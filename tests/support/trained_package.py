@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,15 @@ TRAINED = REPOSITORY / "tests" / "models" / "tiny-qwen3"
 def write_trained(folder: Path, weights: str = "Q8_0", **changes: Any) -> Path:
     """The model in that quantization, its template, and the manifest of both."""
     (folder / "model").mkdir(parents=True)
-    build(TRAINED, folder / "model" / "model.gguf", weights)
+    (folder / "model" / "model.gguf").write_bytes(_converted(weights))
     return describe(folder, f"gguf:{weights}", "llama.cpp", **changes)
+
+
+@cache
+def _converted(weights: str) -> bytes:
+    """The model's GGUF, made once in a process: the same bytes each time, and a megabyte."""
+    with tempfile.TemporaryDirectory() as folder:
+        return build(TRAINED, Path(folder, "model.gguf"), weights).read_bytes()
 
 
 def describe(folder: Path, recipe_id: str, runtime: str, **changes: Any) -> Path:

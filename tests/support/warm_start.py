@@ -11,6 +11,7 @@ those that are started with `tests.support.building.words_of`.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import resource
@@ -18,9 +19,8 @@ import select
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,25 +33,39 @@ COLD = {
     "test_python.py": "which modules a child finds is what it tests",
     "test_liveness.py": "what a child computes and reads is what it tests",
     "test_reproducible.py": "bytes must not depend on the seed of a process's hashes",
-    "test_rebuild.py": "bytes must not depend on the seed of a process's hashes",
+    "test_rebuild.py::test_the_same_weights_give_the_same_files_from_a_folder_of_any_name": (
+        "bytes must not depend on the seed of a process's hashes"
+    ),
     "test_llama_footprint.py": "memory is what it measures",
     "test_memory.py": "memory is what it measures",
-    "test_tui_walk.py": "looks for the jobs by their command line",
+    **dict.fromkeys(
+        (
+            "test_tui_walk.py::test_cancelling_a_stage_ends_its_process_and_leaves_no_package",
+            "test_tui_walk.py::test_cancelling_a_late_stage_leaves_no_package_either",
+            "test_tui_walk.py::test_q_asks_while_a_build_runs_and_leaving_ends_the_engine",
+            "test_tui_walk.py::test_a_rebound_key_takes_the_place_of_the_old_one",
+        ),
+        "looks for the jobs by their command line",
+    ),
 }
-"""Files of tests whose jobs are started by `subprocess`, and why."""
+"""Files of tests, and single tests, whose jobs are started by `subprocess`, and why."""
 
 LIGHT = ("packager.checkpoint.template:", "packager.chat.speech:", "packager.sources.local:")
 """Jobs without arithmetic: some of them bound their address space, which numpy would use up."""
 CONVERTING = (
     "targets.onnxruntime.convert:",
+    "targets.onnxruntime.attest:",
     "tests.support.onnx_jobs:build",
     "tests.support.onnx_jobs:distances_to_transformers",
     "tests.support.exporters:",
     "tests.support.openvino_jobs:in_ways",
 )
-_BUILDING = (":build_and_compare", ":build_and_check", ":build_and_say", ":build_all")
+_BUILDING = (
+    *(":build_and_compare", ":build_and_check", ":build_and_say", ":build_all"),
+    *(":attest_all", ":say", ":say_by_recipe"),
+)
 """Jobs in which the model builder is loaded: ten times what a tiny model takes to convert."""
-_MODULES = {
+MODULES = {
     "light": (
         "jinja2.sandbox",
         "packager.chat.speech",
@@ -71,6 +85,18 @@ _MODULES = {
         "numpy",
         "safetensors.numpy",
         "tokenizers",
+        # What NNCF and llama-cpp-python import in their turn.
+        "diskcache",
+        "networkx.algorithms.isomorphism",
+        "packaging.version",
+        "psutil",
+        "pydot",
+        "rich.console",
+        "rich.progress",
+        "rich.table",
+        "scipy.linalg",
+        "tabulate",
+        "gguf",
         "packager.behaviour.job",
         "packager.behaviour.one_prompt",
         "packager.engine_check.job",
@@ -79,6 +105,9 @@ _MODULES = {
         "packager.quality.job",
         "packager.reference",
         "packager.sources.local",
+        "targets.gguf.convert",
+        "targets.llama_cpp.build",
+        "targets.llama_cpp.session",
         "targets.registry",
     ),
     # Without onnxruntime, which starts a thread; torch's own loaders fork after its import.
@@ -91,8 +120,35 @@ _MODULES = {
         "onnx_ir",
         "targets.onnxruntime.convert",
     ),
+    # Commands, each of which imports what is its own: most of them build, or look at what was built.
+    "command": (
+        "packager.catalog.loader",
+        "packager.cli",
+        "packager.cli.adopt",
+        "packager.cli.attest",
+        "packager.cli.build",
+        "packager.cli.export",
+        "packager.cli.progress",
+        "packager.cli.run",
+        "packager.cli.verify",
+        "packager.package.verify",
+        "packager.pipeline.comparison",
+        "packager.pipeline.run",
+        "packager.plan.adoption",
+        "packager.plan.choose",
+        "packager.report.budgets",
+        "targets.machine.here",
+        "targets.machine.limits",
+        "targets.registry",
+    ),
 }
-_ALONE = ("light", "numpy")
+BRIEF = {
+    "packager.measure.thread_search": {"_LEAST_S": 0.0},
+    "packager.measure.benchmark": {"_RATE_REPEATS": 2},
+}
+"""How long a forked job measures, by names in the modules: what makes a figure repeat itself on a
+quiet machine shows nothing more of a build. Jobs that start from nothing measure as everybody's."""
+ALONE = ("light", "numpy", "command")
 _MAY_DIFFER = (
     *("QWEN_PACK_", "DYING", "PYTEST_", "NO_PROXY", "KMP_", "TORCHINDUCTOR_"),
     # The terminal's; readline tells children of its size.
@@ -106,10 +162,13 @@ _MAY_DIFFER_WITHOUT_ENGINES = (
     *(*_MAY_DIFFER, "HF_", "OMP_", "GGML_", "DNNL_", "ONEDNN_"),
     "TOKENIZERS_PARALLELISM",  # read with each call, and set by the trainings
     *("PATH", "XDG_CACHE_HOME"),  # read where a program or a folder is looked up
+    *("SWEEP_UNITS_", "MALLOC_TRIM_", "__DASK_"),  # of a cluster's workers
+    # What a conversion tells the engines that it loads, before it asks for the chat template.
+    *("CI", "DO_NOT_TRACK", "NNCF_CI", "TMPDIR", "TRANSFORMERS_OFFLINE", "GIT_DIR"),
 )
 """And of those that nothing reads before an engine or the hub's client is loaded."""
 _LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
-_LENGTH = struct.Struct("!Q")
+LENGTH = struct.Struct("!Q")
 STARTED_IN = "started-in.json"
 """What the servers were started in: variables, and what else a child inherits."""
 
@@ -162,39 +221,76 @@ class Warm:
         """See packager.process._start."""
         environment = python_environment({**thread_limits(), **(env or {})})
         kind = kind_of(order)
-        if (
-            not self.on
-            or deciding(kind, environment) != deciding(kind, self._environment)
-            or surroundings() != self._surroundings
-        ):
-            return self._start(order, write_end, log, env)
-        connection = socket.socket(socket.AF_UNIX)
-        try:
-            connection.connect(str(self.folder / kind))
-        except OSError:
-            # A server that an engine took down.
-            connection.close()
+        if not self._fits(kind, environment):
             return self._start(order, write_end, log, env)
         reading, writing = os.pipe()
-        told = json.dumps({"env": environment, "cwd": str(Path.cwd())}).encode()
+        told = {"env": environment, "cwd": str(Path.cwd())}
         try:
-            descriptors = [reading, log.fileno(), write_end]
-            socket.send_fds(connection, [_LENGTH.pack(len(told))], descriptors)
+            child = self._forked(kind, told, [reading, log.fileno(), write_end])
         finally:
             os.close(reading)
-        connection.sendall(told)
-        number = connection.recv(_LENGTH.size, socket.MSG_WAITALL)
-        if len(number) != _LENGTH.size:
-            connection.close()
+        if child is None:
             os.close(writing)
             return self._start(order, write_end, log, env)
-        (pid,) = _LENGTH.unpack(number)
-        return WarmChild(connection, pid, os.fdopen(writing, "wb"))
+        return WarmChild(*child, os.fdopen(writing, "wb"))
+
+    def run(
+        self, module: str, arguments: Sequence[str], env: Mapping[str, str], cwd: Path
+    ) -> subprocess.CompletedProcess[str] | None:
+        """What `python -m MODULE ARGUMENTS` prints, as a forked program; None where it must be
+        started from nothing."""
+        would_be = python_environment({**thread_limits(), **env})
+        if not self._fits("command", would_be):
+            return None
+        words = [module, *arguments]
+        told = {"env": dict(env), "cwd": str(cwd), "command": words}
+        with (
+            open(os.devnull, "rb") as nothing,
+            tempfile.TemporaryFile() as out,
+            tempfile.TemporaryFile() as said,
+        ):
+            child = self._forked("command", told, [one.fileno() for one in (nothing, out, said)])
+            if child is None:
+                return None
+            code = WarmChild(*child, io.BytesIO()).wait()
+            printed = []
+            for file in (out, said):
+                file.seek(0)
+                printed.append(io.TextIOWrapper(file, encoding="utf-8").read())
+        return subprocess.CompletedProcess(words, code, *printed)
+
+    def _fits(self, kind: str, environment: Mapping[str, str]) -> bool:
+        """Whether a child with these variables can be one of that server."""
+        return (
+            self.on
+            and deciding(kind, environment) == deciding(kind, self._environment)
+            and surroundings() == self._surroundings
+        )
+
+    def _forked(
+        self, kind: str, told: dict[str, Any], descriptors: list[int]
+    ) -> tuple[socket.socket, int] | None:
+        """A connection that says how the child ended, and its process; None where an engine took
+        the server down."""
+        connection = socket.socket(socket.AF_UNIX)
+        data = json.dumps(told).encode()
+        try:
+            connection.connect(str(self.folder / kind))
+            socket.send_fds(connection, [LENGTH.pack(len(data))], descriptors)
+            connection.sendall(data)
+            number = connection.recv(LENGTH.size, socket.MSG_WAITALL)
+        except OSError:
+            number = b""
+        if len(number) != LENGTH.size:
+            connection.close()
+            return None
+        return connection, int(LENGTH.unpack(number)[0])
 
 
 def kind_of(order: Mapping[str, Any]) -> str:
     """The server that has imported what a job needs."""
-    job, runtime = order["job"], order["arguments"].get("runtime")
+    job, arguments = order["job"], order["arguments"]
+    runtime = arguments.get("runtime") or arguments.get("engine")
     if job.startswith(CONVERTING) or (runtime == "onnxruntime" and job.endswith(_BUILDING)):
         return "torch"
     return "light" if job.startswith(LIGHT) else "numpy"
@@ -224,12 +320,14 @@ def servers() -> Iterator[Warm]:
         started_in = (python_environment(thread_limits()), surroundings())
         (Path(folder) / STARTED_IN).write_text(json.dumps(started_in), encoding="utf-8")
         warm = Warm(Path(folder))
-        for kind in _MODULES:
+        for kind in MODULES:
             with socket.socket(socket.AF_UNIX) as listening:
                 listening.bind(f"{folder}/{kind}")
                 listening.listen(64)
                 server = subprocess.Popen(
-                    python_command(__name__, kind, str(listening.fileno()), str(os.getpid())),
+                    python_command(
+                        "tests.support.warm_server", kind, str(listening.fileno()), str(os.getpid())
+                    ),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     pass_fds=(listening.fileno(),),
@@ -243,115 +341,3 @@ def servers() -> Iterator[Warm]:
             yield warm
         finally:
             process._start = before
-
-
-class _Server:
-    """Forks a child for every connection and says on it how that ended; a connection that is closed
-    first ends its child."""
-
-    def __init__(self, kind: str, listening: socket.socket) -> None:
-        self._kind, self._listening = kind, listening
-        self._warm = Warm(Path(listening.getsockname()).parent)
-        self._children: dict[int, tuple[socket.socket, int]] = {}
-        """The connection and the process, by the descriptor that tells of its end."""
-
-    def serve(self) -> None:
-        """Until this process is killed, as it is when pytest's ends."""
-        while True:
-            connections = dict(self._children.values())
-            ready, _, _ = select.select([self._listening, *self._children, *connections], [], [])
-            for one in ready:
-                if one is self._listening:
-                    self._fork(self._listening.accept()[0])
-                elif one in self._children:
-                    self._reap(one)
-                elif one in connections and not one.recv(1):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(connections[one], 9)
-                    connections.pop(one)
-                    self._orphan(one)
-
-    def _orphan(self, gone: socket.socket) -> None:
-        """Nobody asks for the end of that child any more: it is waited for at once."""
-        for descriptor, (connection, _) in list(self._children.items()):
-            if connection is gone:
-                self._reap(descriptor)
-
-    def _reap(self, descriptor: int) -> None:
-        child = self._children.pop(descriptor, None)
-        if child is None:
-            return
-        connection, pid = child
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        with contextlib.suppress(OSError):
-            connection.sendall(str(code).encode())
-        connection.close()
-        os.close(descriptor)
-
-    def _fork(self, connection: socket.socket) -> None:
-        head, descriptors, _, _ = socket.recv_fds(connection, _LENGTH.size, 3)
-        if len(head) < _LENGTH.size:
-            connection.close()
-            return
-        (length,) = _LENGTH.unpack(head)
-        order = json.loads(connection.recv(length, socket.MSG_WAITALL))
-        if self._kind in _ALONE:
-            assert len(os.listdir("/proc/self/task")) == 1, "a thread does not live on in a fork"
-        pid = os.fork()
-        if pid == 0:
-            self._become(order, descriptors, connection)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        self._children[os.pidfd_open(pid)] = connection, pid
-        connection.sendall(_LENGTH.pack(pid))
-
-    def _become(
-        self, order: dict[str, Any], descriptors: list[int], connection: socket.socket
-    ) -> None:
-        """Be the job that a `python -m packager.process` would be; does not return."""
-        code = 1
-        try:
-            os.setsid()
-            self._listening.close()
-            connection.close()
-            for other, (theirs, _) in self._children.items():
-                os.close(other)
-                theirs.close()
-            reading, log, write_end = descriptors
-            for descriptor, number in ((reading, 0), (log, 1), (log, 2)):
-                os.dup2(descriptor, number)
-            os.close(reading)
-            os.close(log)
-            os.set_inheritable(write_end, True)
-            os.chdir(order["cwd"])
-            os.environ.clear()
-            os.environ.update(order["env"])
-            process._start = self._warm.start
-            sys.argv = [str(process.__file__), str(write_end), str(os.getppid())]
-            sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-            code = process.child_main(write_end, os.getppid())
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-        finally:
-            with contextlib.suppress(Exception):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(code)
-
-
-def _main(kind: str, listening: int, parent: int) -> None:
-    """Import, once there is a first job, and serve."""
-    import gc
-    import importlib
-
-    process._die_with(parent)
-    select.select([listening], [], [])
-    for module in _MODULES[kind]:
-        importlib.import_module(module)
-    # What stands is looked through by no child's collector: it would copy every page.
-    gc.freeze()
-    _Server(kind, socket.socket(fileno=listening)).serve()
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
