@@ -160,7 +160,7 @@ def test_what_it_says_of_a_picture_is_judged_in_one_turn_and_in_a_later_one(
     rows: list[dict[str, Any]] = []
     said: dict[str, str] = {}
     for number in range(4):
-        one = training.example(f"held out/{number}")
+        one = example(f"held out/{number}")
         file = tmp_path / f"{number}.png"
         Image.fromarray(one.rgb).save(file)
         asked = ["run", str(built), one.question, "--max-tokens", "12", "--image", str(file)]
@@ -176,9 +176,7 @@ def test_what_it_says_of_a_picture_is_judged_in_one_turn_and_in_a_later_one(
     assert main([*words, "--no-save"]) == ExitCode.DONE
     tried = json.loads(capsys.readouterr().out)
     passed = {row["id"]: row["passed"] for row in tried["tasks"]}
-    wanted = {
-        name: text == training.example(f"held out/{name[-1]}").answer for name, text in said.items()
-    }
+    wanted = {name: text == example(f"held out/{name[-1]}").answer for name, text in said.items()}
     assert {name: passed[name] for name in wanted} == wanted
     assert set(passed) == {*wanted, "later"} and not tried["left_out"]
 
