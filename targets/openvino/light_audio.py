@@ -25,7 +25,6 @@ from targets.openvino.tokenizer import added_tokens, write_tokenizer
 from targets.openvino.tower_sizes import eight_bits
 from targets.openvino.weights import put_weights
 
-
 _WHOLE = ("Convolution",)
 """What keeps 16 bits in the encoder, a fiftieth of it: as in llama.cpp's files."""
 

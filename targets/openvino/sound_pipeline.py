@@ -15,6 +15,7 @@ import openvino_genai
 from numpy.typing import NDArray
 
 from packager.reference.audio import features
+from packager.shape.audio import WINDOW_CHUNKS
 from packager.sounds.silence import whole_seconds
 from targets.openvino import features as feature_file
 from targets.openvino import hearing
@@ -65,11 +66,15 @@ class SoundPipeline:
         encoder took."""
         self.open_encoder()
         given = features_of(features(whole_seconds(samples)))
-        began = time.perf_counter()
-        self._encoder.infer({INPUT: given})
-        taken = time.perf_counter() - began
-        rows = self._encoder.get_output_tensor(0).data
-        return rows.reshape(-1, rows.shape[-1]).copy(), taken
+        rows, taken = [], 0.0
+        # A window of attention at once: the planes of its convolutions are what takes memory.
+        for start in range(0, len(given), WINDOW_CHUNKS):
+            began = time.perf_counter()
+            self._encoder.infer({INPUT: given[start : start + WINDOW_CHUNKS]})
+            taken += time.perf_counter() - began
+            tokens = self._encoder.get_output_tensor(0).data
+            rows.append(tokens.reshape(-1, tokens.shape[-1]).copy())
+        return np.concatenate(rows), taken
 
     def generate(
         self,
