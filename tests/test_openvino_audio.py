@@ -7,6 +7,8 @@ import io
 import json
 import math
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -361,19 +363,21 @@ class TestThePackage:
         assert "automatic-speech-recognition" in card
 
     def test_the_commands_of_its_readme_write_a_sound_down(
-        self, package: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+        self, package: Path, folder: Path
     ) -> None:
         soundfile = pytest.importorskip("soundfile", reason="the extra for sound")
         pytest.importorskip("soxr", reason="the extra for sound")
         readme = (package / "README.md").read_text()
         code = readme.split("```python\n")[1].split("```")[0]
-        for rate, seconds in ((RATE, 2), (8_000, 3)):
-            soundfile.write(package.parent / "sound.wav", made(seconds), rate)
-            monkeypatch.chdir(package.parent)
-            own = code.replace('"model"', f'"{package / "model"}"')
-            told: list[str] = []
-            exec(own, {"print": lambda *words: told.extend(map(str, words))})
-            assert len(told) == 2
+        work = folder / "readme"
+        work.mkdir()
+        (work / "model").symlink_to(package / "model")
+        soundfile.write(work / "sound.wav", made(3), 8_000)
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=work, capture_output=True, text=True, check=False
+        )
+        # Weights of chance: any words, or none.
+        assert done.returncode == 0 and done.stdout, done.stderr
 
     def test_a_sound_is_written_down_in_pieces(self, package: Path, folder: Path) -> None:
         soundfile = pytest.importorskip("soundfile", reason="the extra for sound")
