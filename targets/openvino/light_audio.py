@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from packager.checkpoint import Checkpoint
-from packager.checkpoint.added_tokens import completed
-from packager.checkpoint.folder import read_json
 from packager.errors import bad_input
 from packager.json_values import JsonObject, at
 from packager.runtime import Report
@@ -21,7 +19,7 @@ from targets.openvino.audio_graph import EncoderGraph
 from targets.openvino.rope import put_positions, refuse_positions
 from targets.openvino.sizes import OUTPUT, Compression
 from targets.openvino.skeleton import GRAPH, mark_widenings, write_skeleton
-from targets.openvino.tokenizer import added_tokens, write_tokenizer
+from targets.openvino.tokenizer import added_tokens, definition_of, write_tokenizer
 from targets.openvino.tower_sizes import eight_bits
 from targets.openvino.weights import put_weights
 
@@ -96,9 +94,7 @@ def as_text(opened: Checkpoint) -> Checkpoint:
 def pad_of(opened: Checkpoint) -> int:
     """The id that stands for a token of a sound. Raises PackError (bad input) where the tokenizer
     has not all that stand around a sound, or config.json names another one."""
-    path = opened.tokenizer_json
-    definition = {} if path is None else completed(read_json(path), opened.tokenizer_config)
-    rows = added_tokens(definition, opened.tokenizer_config)
+    rows = added_tokens(definition_of(opened)[0], opened.tokenizer_config)
     ids = {at(row, "content", str): at(row, "id", int) for row in rows}
     for token in (hearing.BEGIN, hearing.PAD, hearing.END):
         # What a tokenizer does not know it takes for plain text, and says nothing.
