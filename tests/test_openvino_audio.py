@@ -186,6 +186,27 @@ class TestTheGraphs:
         # The pipeline is opened again.
         assert session.generate(prompt, 8, lambda _: None, stop=False) == said
 
+    def test_the_published_files_without_a_tokenizer_json_give_the_same_tokens(
+        self, session: Any, checkpoint: Path, tmp_path: Path
+    ) -> None:
+        from targets.openvino.audio import AudioSession
+
+        folder = tmp_path / "published"
+        shutil.copytree(checkpoint, folder)
+        definition = json.loads((folder / "tokenizer.json").read_text())
+        (folder / "tokenizer.json").unlink()
+        model = definition["model"]
+        (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False))
+        lines = [" ".join(pair) for pair in model["merges"]]
+        (folder / "merges.txt").write_text("\r\n".join(["#version: 0.2", *lines, ""]))
+        other = AudioSession(str(built(folder, "bf16", tmp_path / "out")), SETTINGS)
+        text = f"{TEXTS[0]}{hearing.BEGIN}{hearing.PAD}{hearing.END} tab\tnot e\u0301 日本 42<asr_text>"
+        assert other.encode(text) == session.encode(text)
+        assert other.decode(other.encode(text)) == session.decode(session.encode(text))
+        other.close()
+        tokens = [entry["content"] for entry in definition["added_tokens"]]
+        assert all(len(other_ids) == 1 for other_ids in map(session.encode, tokens))
+
     def test_what_does_not_fit_is_refused_before_it_is_encoded(self, session: Any) -> None:
         with pytest.raises(PackError, match="sounds take 520 of them") as caught:
             session.hear(TEXTS, made(40), 6, lambda _: None)

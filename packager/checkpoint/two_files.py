@@ -8,7 +8,7 @@ from pathlib import Path
 
 from packager.checkpoint.added_tokens import LISTED
 from packager.checkpoint.byte_level_bpe import definition
-from packager.checkpoint.folder import read_json
+from packager.checkpoint.folder import read_json, read_text
 from packager.errors import bad_input
 from packager.foreign import parse_json
 from packager.json_values import JsonDict, JsonObject, as_object, object_at, object_or_empty
@@ -27,11 +27,8 @@ def definition_of(files: Mapping[str, Path], tokenizer_config: JsonObject) -> Js
     """The content of a tokenizer.json: tokens, merges, and the added tokens that
     tokenizer_config.json lists. Raises PackError (exit code 6) naming the file that is none."""
     vocab, path = read_json(files[VOCABULARY]), files[MERGES]
-    try:
-        # Line ends of any system; a token may hold what Unicode takes for one.
-        lines = [line.rstrip("\r") for line in path.read_text(encoding="utf-8").split("\n")]
-    except ValueError:
-        raise bad_input(f"{path} is not text in UTF-8.", "Fetch it again.") from None
+    # Line ends of any system; a token may hold what Unicode takes for one.
+    lines = [line.rstrip("\r") for line in read_text(path).split("\n")]
     merges = [line.split(" ") for line in lines if line and not line.startswith(_VERSION)]
     if any(len(pair) != 2 for pair in merges):
         raise bad_input(f"{path} has a line that is not two tokens.", "Fetch it again.")
