@@ -15,7 +15,7 @@ from packager.hearing import Heard
 from packager.json_values import JsonObject
 from packager.shape.audio import audio_tokens
 from packager.sounds.silence import seconds_of
-from targets.openvino import hearing
+from targets.openvino import hearing, sound_files
 from targets.openvino.session import OpenVinoSession, Streamer
 from targets.openvino.sound_pipeline import SoundPipeline
 
@@ -27,7 +27,7 @@ class AudioSession(OpenVinoSession):
     """A longer sound can be cut."""
 
     def __init__(self, artifact: str, settings: JsonObject) -> None:
-        hearing.refuse_half(Path(artifact))
+        sound_files.refuse_half(Path(artifact))
         super().__init__(artifact, settings)
 
     def open_encoder(self) -> float:

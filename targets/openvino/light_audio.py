@@ -14,7 +14,7 @@ from packager.json_values import JsonObject, at
 from packager.runtime import Report
 from packager.shape import tensors
 from packager.shape.tensors import naming_of
-from targets.openvino import features, hearing, light, sound_decoder
+from targets.openvino import hearing, light, sound_decoder, sound_files
 from targets.openvino.audio_graph import EncoderGraph
 from targets.openvino.rope import put_positions, refuse_positions
 from targets.openvino.sizes import OUTPUT, Compression
@@ -66,7 +66,7 @@ def export(
     report.note("writing the audio encoder")
     graph = EncoderGraph(audio.tower, replace(opened, tensors=audio.tensors))
     write(graph.encoder(), hearing.ENCODER, around, _WHOLE)
-    features.write(out)
+    sound_files.write(out)
     report.note("converting the tokenizer")
     write_tokenizer(opened, out)
     light.write_papers(opened, out, ends=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from packager.errors import bad_input
 from packager.json_values import JsonDict, JsonObject, at
 from packager.session import LOGITS_BLOCK
-from targets.openvino import adapter, hearing, seeing
+from targets.openvino import adapter, hearing, seeing, sound_files
 from targets.openvino.shared_core import shared_core
 from targets.openvino.sound_decoder import VECTORS, answer_all
 
@@ -151,7 +151,7 @@ class HearingScorer(Scorer):
     _fed = frozenset({"input_ids", VECTORS})
 
     def __init__(self, artifact: Path, settings: JsonObject) -> None:
-        self._width = hearing.tower_in(artifact).out
+        self._width = sound_files.tower_in(artifact).out
         super().__init__(artifact, settings)
 
     def _model(self, graph: Path, settings: JsonObject) -> Any:

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from packager.reference.audio import features
 from packager.shape.audio import WINDOW_CHUNKS
 from packager.sounds.silence import whole_seconds
-from targets.openvino import features as feature_file
-from targets.openvino import hearing
+from targets.openvino import hearing, sound_files
 from targets.openvino.audio_graph import INPUT, features_of
 from targets.openvino.choosing import Chooser
 from targets.openvino.opening import opening
@@ -37,9 +36,9 @@ class SoundPipeline:
     tokenizer, a configuration and `generate`; raises what the engine raises."""
 
     def __init__(self, artifact: Path, device: str, **properties: Any) -> None:
-        hearing.refuse_half(artifact)
-        feature_file.check(artifact)
-        self._width = hearing.tower_in(artifact).out
+        sound_files.refuse_half(artifact)
+        sound_files.check(artifact)
+        self._width = sound_files.tower_in(artifact).out
         self._artifact, self._device = artifact, device
         self._given = {name: value for name, value in properties.items() if name not in _OF_PAGES}
         self._tokenizer = openvino_genai.Tokenizer(artifact)

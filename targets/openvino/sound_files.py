@@ -1,15 +1,18 @@
-"""preprocessor_config.json of an artifact that takes sound: what ASRPipeline computes of it, which
-is Whisper's and nothing else."""
+"""The files of an artifact that takes sound, looked at before the engine reads them; and what its
+preprocessor_config.json says: features that are Whisper's and nothing else."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from packager.checkpoint.folder import read_json
 from packager.errors import bad_input
 from packager.files import write_json
 from packager.foreign import parse_json
 from packager.json_values import JsonObject, as_object
-from packager.shape.audio import FRAME, HOP, MELS, RATE
+from packager.shape import Shape
+from packager.shape.audio import FRAME, HOP, MELS, RATE, AudioTower, audio_tower_of
+from targets.openvino import hearing
 
 FILE = "preprocessor_config.json"
 _COMPUTED = {"feature_size": MELS, "sampling_rate": RATE, "hop_length": HOP, "n_fft": FRAME}
@@ -45,3 +48,20 @@ def check(artifact: Path) -> None:
                 f"{path} is not as it was built: {key} is {value!r} in place of {only}.",
                 "Build it again.",
             )
+
+
+def refuse_half(artifact: Path) -> None:
+    """Raise PackError (bad input) where one of the two graphs is missing."""
+    for name in (hearing.ENCODER, hearing.DECODER):
+        if not (artifact / name).is_file():
+            raise bad_input(f"{artifact} holds no {name}.", "Build the package again.")
+
+
+def tower_in(artifact: Path) -> AudioTower:
+    """The encoder that the artifact's config.json describes. Raises PackError (bad input), also for
+    one whose windows the engine would cut otherwise."""
+    path = artifact / "config.json"
+    if not path.is_file():
+        raise bad_input(f"{artifact} holds no config.json.", "Build the package again.")
+    config = read_json(path)
+    return audio_tower_of(config, Shape.from_config(config, str(path)), str(path))
