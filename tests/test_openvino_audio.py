@@ -269,7 +269,6 @@ class TestTheGate:
     def test_damage_does_not(
         self, artifact: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        import openvino
         from openvino import opset13 as ops
 
         from targets.openvino import light_audio
@@ -288,6 +287,7 @@ class TestTheGate:
         for name, other in (("_windows", one_window), ("_stem", turned)):
             with monkeypatch.context() as patch:
                 patch.setattr(EncoderGraph, name, other)
+                (tmp_path / name).mkdir()
                 light_audio.export(Quiet(), checkpoint, None, tmp_path / name / "out", 512)
             assert not self.passes(tmp_path / name / "out", checkpoint, "16-bit"), name
         cut = tmp_path / "cut"
@@ -297,7 +297,6 @@ class TestTheGate:
         with pytest.raises(PackError, match="OpenVINO cannot load") as caught:
             self.passes(cut, checkpoint, "16-bit")
         assert caught.value.exit_code == ExitCode.INPUT
-        assert openvino.__version__
 
     def test_files_that_say_something_else_are_refused_before_the_engine_reads_them(
         self, artifact: Path, tmp_path: Path

@@ -25,8 +25,7 @@ def write(out: Path) -> None:
     """Write the file into the folder `out`."""
     samples = _PADDED * RATE
     more = {"chunk_length": _PADDED, "n_samples": samples, "nb_max_frames": samples // HOP}
-    kind = {"feature_extractor_type": "WhisperFeatureExtractor", "padding_value": 0.0}
-    write_json(out / FILE, {**kind, **_COMPUTED, **more})
+    write_json(out / FILE, {**_COMPUTED, **more})
 
 
 def check(artifact: Path) -> None:

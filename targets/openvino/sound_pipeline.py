@@ -25,6 +25,9 @@ from targets.openvino.shared_core import shared_core
 from targets.openvino.sound_decoder import VECTORS
 
 _CACHE = "KV_CACHE_PRECISION"
+_WHOLE = {"INFERENCE_PRECISION_HINT": "f32"}
+"""Of the encoder: where a processor has bfloat16, the engine would compute in that, with 8 bits of
+a number."""
 _OF_PAGES = ("ATTENTION_BACKEND", "scheduler_config")
 """What pipelines with paged attention are told besides."""
 
@@ -57,6 +60,7 @@ class SoundPipeline:
         """Load the encoder, where that was not done yet. Raises PackError (bad input)."""
         if self._encoder is None:
             own = {name: value for name, value in self._given.items() if name != _CACHE}
+            own |= _WHOLE
             with opening(self._artifact):
                 self._encoder = self._opened(hearing.ENCODER, own)
 

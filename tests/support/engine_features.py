@@ -70,25 +70,24 @@ def _spelling() -> Any:
     ids = named(ops.parameter([-1, -1], np.int64, name="input_ids"))
     vectors = named(ops.parameter([-1, -1, -1], np.float32, name=VECTORS))
     beams = named(ops.parameter([-1], np.int32, name="beam_idx"))
-    start = ops.constant(np.array([0], np.int64))
+    # A state of whole numbers is not kept.
+    start = _number([0.0])
     told = openvino.op.util.VariableInfo()
-    told.data_shape, told.data_type = openvino.PartialShape([1]), openvino.Type.i64
+    told.data_shape, told.data_type = openvino.PartialShape([1]), openvino.Type.f32
     told.variable_id = "count"
     variable = openvino.op.util.Variable(told)
     count = ops.read_value(start, variable)
-    more = ops.assign(ops.add(count, ops.constant(np.array([1], np.int64))), variable)
-    flat = ops.reshape(vectors, ops.constant(np.array([-1], np.int64)), False)
-    two, zero = (ops.constant(np.array(value, np.int64)) for value in (2, 0))
-    number = ops.gather(flat, ops.floor_mod(_whole(ops.divide(count, two)), _size(flat)), zero)
-    scaled = ops.divide(
-        ops.subtract(number, ops.constant(np.array(_LOWEST, np.float32))),
-        ops.constant(np.array(RESOLUTION, np.float32)),
-    )
-    whole = ops.convert(ops.round(scaled, "half_to_even"), "i64")
+    more = ops.assign(ops.add(count, _number([1.0])), variable)
+    flat = ops.reshape(vectors, _axes(-1), False)
+    pair = ops.floor(ops.divide(count, _number(2.0)))
+    second = ops.subtract(count, ops.multiply(pair, _number(2.0)))
+    number = ops.gather(flat, ops.convert(pair, "i32"), ops.constant(np.array(0, np.int64)))
+    scaled = ops.divide(ops.subtract(number, _number(_LOWEST)), _number(RESOLUTION))
+    whole = ops.round(scaled, "half_to_even")
+    large = ops.floor(ops.divide(whole, _number(_DIGITS)))
+    small = ops.subtract(whole, ops.multiply(large, _number(_DIGITS)))
+    digit = ops.convert(ops.select(ops.greater(second, _number(0.5)), small, large), "i32")
     digits = ops.constant(np.array(_DIGITS, np.int64))
-    large, small = ops.divide(whole, digits), ops.floor_mod(whole, digits)
-    first = ops.equal(ops.floor_mod(count, two), zero)
-    digit = ops.select(first, large, small)
     on, off = (ops.constant(np.array(value, np.float32)) for value in (1, 0))
     rows = ops.one_hot(digit, digits, on, off, -1)
     # Every input is read by somebody.
@@ -99,23 +98,15 @@ def _spelling() -> Any:
         ),
         off,
     )
-    logits = ops.unsqueeze(ops.add(rows, read), zero)
+    logits = ops.unsqueeze(ops.add(rows, read), ops.constant(np.array(0, np.int64)))
     logits.output(0).get_tensor().set_names({"logits"})
     return openvino.Model(
         [ops.result(logits, name="logits")], [more], [ids, vectors, beams], "spelled"
     )
 
 
-def _whole(node: Any) -> Any:
-    return ops.convert(node, "i64")
-
-
-def _size(flat: Any) -> Any:
-    return ops.gather(
-        ops.shape_of(flat, "i64"),
-        ops.constant(np.array(0, np.int64)),
-        ops.constant(np.array(0, np.int64)),
-    )
+def _number(value: Any) -> Any:
+    return ops.constant(np.array(value, np.float32))
 
 
 def _axes(*numbers: int) -> Any:
