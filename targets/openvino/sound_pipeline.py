@@ -118,8 +118,8 @@ class SoundPipeline:
     def _computed(self, ids: Sequence[int], more: dict[str, Any]) -> NDArray[np.float32]:
         given = {"input_ids": np.asarray([list(ids)], np.int64), "beam_idx": np.zeros(1, np.int32)}
         self._decoder.infer({**given, **more})
-        rows: NDArray[np.float32] = self._decoder.get_output_tensor(0).data
-        return rows[0, -1]
+        row: NDArray[np.float32] = self._decoder.get_output_tensor(0).data[0, -1]
+        return row
 
     def _opened(self, name: str, properties: dict[str, Any]) -> Any:
         path = self._artifact / name
