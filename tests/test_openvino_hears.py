@@ -55,15 +55,13 @@ def test_asr_pipeline_says_the_same_as_the_session(built: Path, session: Any) ->
     import openvino_genai
 
     pipeline = openvino_genai.ASRPipeline(built / "model", "CPU", KV_CACHE_PRECISION="f16")
-    own = pipeline.get_generation_config()
-    # Its own end of turn is an id that this small vocabulary does not have.
-    own.stop_token_ids = set(session.ends())
+    # The artifact names the ends of turn, beside those that the engine takes of every Qwen3-ASR.
+    assert set(session.ends()) <= set(pipeline.get_generation_config().stop_token_ids)
     texts = ["<|im_start|>system\n<|im_end|>\n<|im_start|>user\n", texts_of(built, "")[1]]
     total = WordErrors(0, 0)
     for sound in sounds(3, 4):
         samples = np.asarray(sound.samples)
-        own.max_new_tokens = 40
-        answer = pipeline.generate(samples.tolist(), own)
+        answer = pipeline.generate(samples.tolist(), max_new_tokens=40)
         heard = session.hear(texts, samples, 40, lambda _: None)
         said = session.decode(heard.tokens)
         assert said == f"language {answer.languages[0]}<asr_text>{answer.texts[0]}"
