@@ -208,8 +208,8 @@ class Costs:
 
     def _hearing(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
         """Of a decoder with its audio encoder, which a session opens with the first sound: planes
-        of the convolutions and scores of a window, and the states of the prompt, which the decoder
-        computes at once. Its cache grows, and is copied as it does."""
+        of the convolutions and scores of a window, and the states of a prompt as long as the
+        context, which the decoder computes at once."""
         tower, row, compression = shape.audio, self.audio, compression_of(recipe)
         assert tower is not None
         decoder = hearing.decoder_of(shape)
@@ -222,14 +222,14 @@ class Costs:
             + row["per_width"] * tower.hidden * tokens
             + row["per_pair_of_tokens"] * tower.heads * tokens**2
         )
-        prompt = tower.tokens(shape.audio_seconds) * decoder.intermediate * row["per_intermediate"]
+        prompt = context * decoder.intermediate * row["per_intermediate"]
         overhead = row["overhead"] + row["overhead_per_layer"] * tower.depth
         overhead += self.overhead["per_matrix"] * own.matrices
         overhead += self.overhead["per_scale"] * own.scales
         overhead += self.overhead["per_zero_point"] * own.zero_points
         return Footprint(
             weights=text.weights + 2 * own.stored,
-            kv_cache=ceil(row["cache"] * text.kv_cache),
+            kv_cache=text.kv_cache,
             compute=text.compute + ceil(window + prompt),
             overhead=text.overhead + ceil(overhead),
         )

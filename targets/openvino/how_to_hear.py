@@ -36,6 +36,6 @@ print(answer.texts[0], answer.languages[0])
 ```
 
 `context="Ada Lovelace, Babbage"` names what occurs in the sound, and `language="English"` says
-what is spoken. `ASRPipeline` encodes up to 20 minutes at once, with more than 6 MB of memory for
-each second: give it pieces of at most {most} seconds, cut in pauses.
+what is spoken. `ASRPipeline` encodes up to 20 minutes at once, with 8 MB of memory for each
+second: give it pieces of at most {most} seconds, cut in pauses.
 """
