@@ -18,9 +18,9 @@ without."""
 
 def kind_of(runtime: str, *, sees: bool, hears: bool) -> str:
     """The beginning of the name of the module that answers with text."""
-    if runtime not in APART:
+    if runtime not in APART or not (sees or hears):
         return "engine"
-    return "seeing" if sees else "hearing" if hears else "engine"
+    return "seeing" if sees else "hearing"
 
 
 AGAIN = "Its files may be damaged: export the package again."
