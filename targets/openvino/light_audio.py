@@ -108,7 +108,7 @@ def pad_of(opened: Checkpoint) -> int:
     stated = thinker.get("audio_token_id") if isinstance(thinker, dict) else None
     if stated not in (None, pad):
         raise bad_input(
-            f"config.json says that {stated} stands for sound, and the tokenizer {pad}.",
+            f"config.json gives sound the id {stated}, and the tokenizer the id {pad}.",
             "Fetch both files again from the model's repository.",
         )
     return pad
