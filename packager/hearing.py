@@ -37,6 +37,22 @@ class Hears(Protocol):
 
 
 @runtime_checkable
+class HearsApart(Protocol):
+    """What a Runtime that Hears has besides where the file of its audio encoder is called otherwise
+    than that of its vision tower, and where its packages take sound on some units alone."""
+
+    audio_projector: str
+    """The name of the encoder's file in the artifact."""
+    sounds_on: tuple[str, ...]
+    """The units of a device (cpu, gpu, npu) on which its packages are known to take sound."""
+
+
+def encoder_file(runtime: Hears) -> str:
+    """The name of the file of an artifact that holds the audio encoder."""
+    return runtime.audio_projector if isinstance(runtime, HearsApart) else runtime.projector
+
+
+@runtime_checkable
 class AudioSession(Session, Protocol):
     """A Session that takes sound besides: samples as float32, 16,000 a second. The audio encoder is
     loaded when the first of them comes."""

@@ -79,7 +79,6 @@ class TestTheChoice:
     def test_others_are_refused_with_the_reason(self) -> None:
         target, need = registry.target("laptop-cpu"), merge({"use_case": "audio"}, None)
         for name, runtime, words in (
-            ("Qwen3-ASR-0.6B", OpenVino(), "this one is qwen3_asr"),
             ("Qwen3-ASR-0.6B", OnnxRuntime(), "this one is 'qwen3_asr'"),
             ("Qwen2-Audio-7B-Instruct", OpenVino(), "this one is qwen2_audio"),
             (
@@ -92,6 +91,19 @@ class TestTheChoice:
             found = candidates(target, need, [catalog.find(name)], [runtime])
             assert choose(found) is None
             assert any(words.lower() in str(reason).lower() for reason in found[0].reasons), name
+
+    def test_openvino_is_offered_for_processors_alone(self) -> None:
+        need = merge({"use_case": "audio"}, None)
+        known = [catalog.find("Qwen3-ASR-0.6B"), catalog.find("Qwen3-ASR-1.7B")]
+        for device in ("laptop-cpu", "xeon-8480"):
+            found = choose(candidates(registry.target(device), need, known, [OpenVino()]))
+            assert found is not None and found.recipe.runtime == "openvino", device
+            assert found.variant.shape is not None and found.variant.shape.audio is not None
+        for device, unit in (("core-ultra-7-155h-igpu", "GPU"), ("core-ultra-7-155h-npu", "NPU")):
+            judged = candidates(registry.target(device), need, known, [OpenVino()])
+            assert choose(judged) is None
+            sentence = f"was not tried with sound on the device's {unit}"
+            assert any(sentence in str(reason) for reason in judged[0].reasons), device
 
 
 class TestSoundThatIsAskedAbout:

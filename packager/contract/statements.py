@@ -12,7 +12,7 @@ from typing import Any
 
 from packager import catalog
 from packager.errors import ExitCode, PackError
-from packager.hearing import Hears
+from packager.hearing import Hears, HearsApart
 from packager.need.workload import workload_for
 from packager.package.adapters import Adapts
 from packager.parts import missing, refusal
@@ -28,7 +28,7 @@ from packager.shape import Shape
 _SHORT, _LONG = 512, 4096
 _ISAS = ("x86_64 avx2", "aarch64 neon dotprod", "riscv64")
 _NOT_A_RECIPE = "no-such-weights"
-PARTS = (Sees, Hears, Retrieves, Drafts, Serves, Adapts, Offloads)
+PARTS = (Sees, Hears, HearsApart, Retrieves, Drafts, Serves, Adapts, Offloads)
 """What an adapter may have besides."""
 _DOTTED = ("vision_session", "audio_session", "retrieval_session", "serving_engine", "adapter_job")
 """Members of them that name something in a module."""
@@ -73,9 +73,10 @@ def _parts(adapter: Runtime) -> Iterator[str]:
         error = refusal(adapter, part)
         if error is not None:
             yield error.message
-    units = getattr(adapter, "pictures_on", ())
-    if isinstance(units, str) or not set(units) <= _UNITS:
-        yield f"pictures_on is {units!r}, not a tuple of {', '.join(sorted(_UNITS))}."
+    for member in ("pictures_on", "sounds_on"):
+        units = getattr(adapter, member, ())
+        if isinstance(units, str) or not set(units) <= _UNITS:
+            yield f"{member} is {units!r}, not a tuple of {', '.join(sorted(_UNITS))}."
 
 
 def _exists(module: str) -> bool:

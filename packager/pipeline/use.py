@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from packager.checkpoint import Checkpoint, retrieval
-from packager.hearing import Hears
+from packager.hearing import Hears, encoder_file
 from packager.json_values import JsonObject, object_at
 from packager.package.package import MODEL
 from packager.pipeline.job import checkpoint_of
@@ -40,7 +40,7 @@ def projector_of(plan: Plan) -> str | None:
     if plan.shape.vision is not None and isinstance(runtime, Sees):
         return runtime.projector
     if plan.shape.audio is not None and isinstance(runtime, Hears):
-        return runtime.projector
+        return encoder_file(runtime)
     return None
 
 

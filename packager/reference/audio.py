@@ -127,7 +127,7 @@ class AudioEncoder:
         channels, bands, width = planes.shape
         flat = planes.transpose(2, 0, 1).reshape(width, channels * bands)
         state = flat @ self._weights("conv_out.weight").T
-        return np.asarray(state + _sinusoids(width, self._shape.hidden), np.float32)
+        return np.asarray(state + sinusoids(width, self._shape.hidden), np.float32)
 
     def _layer(self, name: str, state: Floats) -> Floats:
         state = state + self._attention(name, self._norm(f"{name}self_attn_layer_norm", state))
@@ -172,7 +172,8 @@ def _convolved(planes: Floats, weight: Floats, bias: Floats) -> Floats:
     return np.asarray(out.reshape(-1, height, width), np.float32)
 
 
-def _sinusoids(count: int, width: int) -> Floats:
+def sinusoids(count: int, width: int) -> Floats:
+    """(count, width) of the places of tokens in their second: sines, then cosines."""
     half = width // 2
     scales = np.exp(-np.log(10_000.0) / (half - 1) * np.arange(half))
     angles = np.arange(count)[:, None] * scales

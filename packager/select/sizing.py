@@ -59,12 +59,14 @@ def _half(runtime: Runtime, part: type) -> str | None:
     return half(runtime, part)
 
 
-def _deaf(runtime: Runtime) -> str | None:
-    """Why a runtime builds no audio encoder; None where it does."""
+def _deaf(runtime: Runtime, unit: str) -> str | None:
+    """Why a runtime builds no audio encoder for a unit of a device; None where it does."""
     # Late: sessions are for who plans with sound alone.
-    from packager.hearing import Hears
+    from packager.hearing import Hears, HearsApart
 
     if isinstance(runtime, Hears):
+        if isinstance(runtime, HearsApart) and unit not in runtime.sounds_on:
+            return f"{runtime.name} was not tried with sound on the device's {unit.upper()}"
         return None
     return _half(runtime, Hears) or (
         f"{runtime.name} builds the text decoder alone here, and no audio encoder"
@@ -147,7 +149,7 @@ class Sizes:
                     f"{runtime.name} was not tried with pictures on the device's {unit.upper()}"
                 )
         if obstacle is None and shape.audio is not None:
-            obstacle = _deaf(runtime)
+            obstacle = _deaf(runtime, self._target.device.runs_on)
         if obstacle is not None:
             return Size(obstacle)
         workload, device = self._workload, self._target.device

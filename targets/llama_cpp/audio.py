@@ -14,8 +14,9 @@ from packager.errors import bad_input, no_room, usage
 from packager.hearing import Heard
 from packager.inspection.gguf_header import read
 from packager.json_values import JsonObject
-from packager.shape.audio import CHUNK_FRAMES, FRAME, HOP, RATE, audio_tokens
+from packager.shape.audio import FRAME, RATE, audio_tokens
 from packager.shape.whisper import SECONDS, TOKENS, most_samples
+from packager.sounds import silence
 from packager.sounds.cut import too_long
 from targets.llama_cpp.image_encoder import ImageEncoder
 from targets.llama_cpp.session import BATCH
@@ -29,8 +30,6 @@ _BRACKETS = ("<|audio_start|>", "<|audio_end|>")
 _BRACKETS_OF_WINDOWS = ("<|audio_bos|>", "<|audio_eos|>")
 _WINDOWS = "qwen2a"
 """The projector of Qwen2-Audio, which takes every sound as 30 seconds."""
-SECOND = CHUNK_FRAMES * HOP
-"""Samples that become one chunk of tokens."""
 
 
 def whole_seconds(samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -41,13 +40,7 @@ def whole_seconds(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     nothing behind it. Without the last sample the frames are as many as the published ones of those
     seconds.
     """
-    import numpy as np
-
-    seconds = max(1, -(-len(samples) // SECOND))
-    padded = np.zeros(seconds * SECOND - 1, np.float32)
-    count = min(len(samples), len(padded))
-    padded[:count] = samples[:count]
-    return padded
+    return silence.whole_seconds(samples)[:-1]
 
 
 def one_window(samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -128,7 +121,7 @@ class AudioSession(EncodedSession):
         """See packager.runtime.AudioSession."""
         if self.window is not None:
             return TOKENS
-        return audio_tokens(max(1, -(-count // SECOND)))
+        return audio_tokens(silence.seconds_of(count))
 
     def encode_audio(self, samples: NDArray[np.float32]) -> float:
         """See packager.runtime.AudioSession."""

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packager.errors import PackError
 from packager.json_values import JsonObject, at_or_none, object_or_empty
@@ -15,23 +15,17 @@ from packager.measure.speculation import proposer_of
 from packager.pictures import prompt as places
 from packager.pictures import take_data
 from packager.scratch import temporary_folder
-from packager.shape.audio import RATE
 from packager.shipping.server.answers import SoundPiece
 from packager.shipping.server.refused import Refused
 from packager.shipping.server.settings import Settings
 from packager.sounds import prompt as sound_places
-from packager.sounds import take_data as take_sound
-from packager.sounds.cut import pieces, too_long
+from packager.sounds.pieces import parts_of
 from targets.llama_cpp import speculation
 from targets.llama_cpp.audio import AudioSession
 from targets.llama_cpp.image_encoder import Chunk
 from targets.llama_cpp.sampling import Sampler
 from targets.llama_cpp.session import BATCH, Session
 from targets.llama_cpp.vision import VisionSession
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 OnToken = Callable[[int], bool]
 
@@ -87,30 +81,18 @@ class Engine:
         """A prompt with each piece of a sound when it is its turn."""
         session = self._session
         assert isinstance(session, AudioSession)
+        whole = session.window is not None
         try:
-            before, after = sound_places.around(prompt)
-            opening = sound_places.opened_in(language) if language else ""
-            texts, samples = [before, after + opening], self._samples(sound)
-            if session.window is not None and len(samples) > self._seconds * RATE:
-                raise too_long(len(samples) / RATE, self._seconds)
-            for begin, end in pieces(samples, self._seconds):
+            for part in parts_of(prompt, sound, language, self._log, self._seconds, whole=whole):
                 # Numbers of numpy, which go to the encoder as they are.
-                piece: Any = samples[begin:end]
+                piece: Any = part.samples
                 rows: list[JsonObject] = [{"samples": piece}]
                 self._given = {}
-                with session.encoder().chunks(texts, rows) as chunks:
+                with session.encoder().chunks(part.texts, rows) as chunks:
                     ids = self._numbered(chunks, rows)
-                yield SoundPiece(ids, end / RATE)
+                yield SoundPiece(ids, part.end_s)
         except PackError as error:
             raise Refused(error.message) from error
-
-    def _samples(self, sound: bytes) -> NDArray[np.float32]:
-        # Late: a package of text alone does without.
-        import numpy as np
-
-        with temporary_folder() as folder:
-            taken = take_sound(sound, Path(folder), self._log)
-            return np.fromfile(taken.path, "<f4")
 
     def transcript(self, language: str | None = None) -> sound_places.Transcript:
         """What takes the answer to one piece apart."""

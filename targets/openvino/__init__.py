@@ -17,7 +17,7 @@ from packager.predict.memory import Footprint
 from packager.recipe import Recipe, repacked_recipe
 from packager.runtime import BuildNeeds, Ladder, Tools
 from packager.shape import FIRST_GENERATION, Shape, as_qwen2
-from targets.openvino import data, seeing, sizes, speed
+from targets.openvino import data, hearing, seeing, sizes, speed
 
 if TYPE_CHECKING:
     from packager.plan.adopted import Adopted
@@ -33,6 +33,8 @@ _NO_PICTURES = (
     "llama.cpp takes pictures."
 )
 """Why and what it would take: docs/decisions/openvino-pictures.md."""
+
+_NO_SOUND = "OpenVINO writes down sound with {known} here, whose graphs qwen-pack writes; this one is {other}."
 
 RETRIEVAL_TYPES = ("qwen3",)
 """Model types whose embedders and rerankers are built: published embedders of the others look both
@@ -64,6 +66,9 @@ class OpenVino:
     vision_session = "targets.openvino.vision:VisionSession"
     pictures_on = ("cpu",)
     image_limit_in_artifact = True
+    audio_projector = hearing.ENCODER
+    audio_session = "targets.openvino.audio:AudioSession"
+    sounds_on = ("cpu",)
     retrieval_session = "targets.openvino.retrieval:Session"
     adapter_job = "targets.openvino.adapter:build"
     adapter_file = "adapter_model.safetensors"
@@ -82,7 +87,8 @@ class OpenVino:
 
     def adapter_obstacle(self, settings: JsonObject, modality: str) -> str | None:
         """See packager.package.adapters.TakesSome."""
-        return None if modality == "text" else seeing.NO_ADAPTER
+        reasons = {"vision": seeing.NO_ADAPTER, "audio": hearing.NO_ADAPTER}
+        return reasons.get(modality)
 
     def ladder(self) -> Ladder:
         """See packager.runtime.Laddered."""
@@ -146,6 +152,8 @@ class OpenVino:
         """Why this shape cannot be built that way, as a sentence; None when it can."""
         if shape.vision is not None:
             return self._no_pictures(shape, recipe)
+        if shape.audio is not None:
+            return self._no_sound(shape, recipe)
         if as_qwen2(shape).model_type not in _BUILDABLE:
             known = ", ".join((FIRST_GENERATION, *_BUILDABLE))
             return (
@@ -190,9 +198,22 @@ class OpenVino:
             return "--repack takes text models alone with OpenVINO."
         return None
 
+    def _no_sound(self, shape: Shape, recipe: Recipe) -> str | None:
+        """The same of an audio encoder."""
+        if shape.model_type not in hearing.DECODERS:
+            return _NO_SOUND.format(known=", ".join(hearing.DECODERS), other=shape.model_type)
+        if data.blocks(recipe):
+            return (
+                f"{recipe.weights} keeps ggml's blocks, which OpenVINO reads of text models alone."
+            )
+        if self._repack:
+            return "--repack takes text models alone with OpenVINO."
+        return None
+
     def tools(self, shape: Shape, recipe: Recipe) -> Tools:
         """Dense models need no torch; the others are exported by optimum-intel."""
-        light = shape.vision is not None or as_qwen2(shape).model_type in data.LIGHT
+        towers = shape.vision is not None or shape.audio is not None
+        light = towers or as_qwen2(shape).model_type in data.LIGHT
         return _TOOLS if light else _EXPORTER
 
     def artifact_bytes(self, shape: Shape, recipe: Recipe) -> int:
@@ -200,6 +221,8 @@ class OpenVino:
         shape, compression, costs = as_qwen2(shape), data.compression_of(recipe), data.costs()
         if shape.vision is not None:
             return costs.seeing_bytes(shape, compression)
+        if shape.audio is not None:
+            return costs.hearing_bytes(shape, compression)
         return (
             sizes.totals(shape, compression).stored
             + costs.graph_bytes(shape, compression)
@@ -215,6 +238,7 @@ class OpenVino:
         """Weights once and the cache once; nothing is decoded for a vector or a score."""
         cache = 0 if shape.task != "generate" else sizes.cache_bytes(shape, recipe.kv, context)
         text = as_qwen2(shape) if shape.vision is None else seeing.decoder_of(shape)
+        text = text if shape.audio is None else hearing.decoder_of(shape)
         return sizes.totals(text, data.compression_of(recipe)).read + cache
 
     def speed(self, shape: Shape, recipe: Recipe, isa: str) -> Speed:
@@ -229,7 +253,8 @@ class OpenVino:
         rewritten = checkpoint if shape.model_type == FIRST_GENERATION else 0
         shape = as_qwen2(shape)
         between = 0
-        if shape.vision is None and shape.model_type not in data.LIGHT:
+        towers = shape.vision is not None or shape.audio is not None
+        if not towers and shape.model_type not in data.LIGHT:
             between = checkpoint
         elif data.blocks(recipe):
             between = 2 * artifact
@@ -252,8 +277,10 @@ class OpenVino:
 
             return how_to_retrieve.how_to_run(workload, task, capped)
         # Late as well.
-        from targets.openvino import how_to_see
+        from targets.openvino import how_to_hear, how_to_see
 
+        if how_to_hear.takes_sound(workload):
+            return how_to_hear.how_to_run(recipe, workload, capped)
         before = "".join(f"{name}={value} " for name, value in variables.items())
         if how_to_see.takes_pictures(workload):
             return how_to_see.how_to_run(recipe, workload, capped, before)

@@ -29,7 +29,7 @@ from packager.json_values import (
 )
 from packager.runtime import Report
 from packager.shape import FIRST_GENERATION
-from targets.openvino import light, light_vision, optimum, papers
+from targets.openvino import light, light_audio, light_vision, optimum, papers
 from targets.openvino.data import LIGHT
 
 _TICK_S = 0.2
@@ -41,7 +41,7 @@ def convert(
     """Build the artifact into the folder `out`, which appears whole or not at all.
 
     Returns the files' total size, the tools' versions and the compression settings as passed; with
-    pictures also what is known of the tower (`projector`).
+    pictures or sound also what is known of the tower (`projector`).
     """
     # A cancelled build ends this process by SIGTERM: leave through `finally`, so that nothing
     # half-written stays.
@@ -65,6 +65,9 @@ def convert(
                 facts = light_vision.export(
                     report, Path(checkpoint), compression, built, context, most
                 )
+                tower = {"projector": facts}
+            elif at_or_none(inputs, "modality", str) == "audio":
+                facts = light_audio.export(report, Path(checkpoint), compression, built, context)
                 tower = {"projector": facts}
             elif task != "generate" or object_at(recipe, "settings").get("repack"):
                 repack = task == "generate"

@@ -16,8 +16,9 @@ from packager.predict.memory import Footprint
 from packager.recipe import Recipe, repacked_group
 from packager.remembered import last_answer
 from packager.shape import Shape
+from packager.shape.audio import CHUNK_TOKENS, WINDOW_CHUNKS
 from packager.shape.tower import MERGE, WINDOWED
-from targets.openvino import seeing, sizes, tower_sizes
+from targets.openvino import audio_sizes, hearing, seeing, sizes, tower_sizes
 from targets.openvino.sizes import Compression
 
 _FOLDER = Path(__file__).parent
@@ -90,6 +91,7 @@ class Costs:
     compute: dict[str, float]
     retrieval: dict[str, float]
     tower: dict[str, float]
+    audio: dict[str, float]
     build: dict[str, dict[str, float]]
 
     def graph_bytes(self, shape: Shape, compression: Compression | None) -> int:
@@ -125,6 +127,25 @@ class Costs:
         around = row["graph"] + blocks + mergers + compressed
         return self.graph_bytes(text, compression) + ceil(around)
 
+    def hearing_bytes(self, shape: Shape, compression: Compression | None) -> int:
+        """Size of an artifact with an audio encoder: decoder, encoder, tokenizer."""
+        assert shape.audio is not None
+        text = hearing.decoder_of(shape)
+        stored = sizes.totals(text, compression).stored
+        stored += audio_sizes.encoder(shape.audio, compression).stored
+        return stored + self.hearing_graphs(shape, compression) + self.tokenizer_bytes(text.vocab)
+
+    def hearing_graphs(self, shape: Shape, compression: Compression | None) -> int:
+        """Sizes of the graphs of an artifact with an audio encoder."""
+        assert shape.audio is not None
+        row, own = self.audio, audio_sizes.encoder(shape.audio, compression)
+        encoder = row["graph"] + row["graph_per_layer"] * shape.audio.depth
+        if compression is not None:
+            eight = tower_sizes.eight_bits(compression)
+            mode = "int8_sym" if eight["sym"] else "int8_asym"
+            encoder += self.graph_per_matrix[mode] * own.matrices
+        return self.graph_bytes(hearing.decoder_of(shape), compression) + ceil(encoder)
+
     def tokenizer_bytes(self, vocab: int) -> int:
         """Size of the tokenizer, the detokenizer and the small JSON files."""
         return ceil(self.tokenizer["fixed"] + self.tokenizer["per_token"] * vocab)
@@ -140,6 +161,8 @@ class Costs:
             return self._of_whole_texts(shape, compression, context)
         if shape.vision is not None:
             return self._seeing(shape, recipe, context)
+        if shape.audio is not None:
+            return self._hearing(shape, recipe, context)
         compute = self.compute
         kv_width = shape.kv_heads * shape.head_dim
         chunk = min(context, compute["chunk_tokens"]) * _width(shape) * compute["per_intermediate"]
@@ -183,6 +206,34 @@ class Costs:
             overhead=text.overhead + ceil(overhead),
         )
 
+    def _hearing(self, shape: Shape, recipe: Recipe, context: int) -> Footprint:
+        """Of a decoder with its audio encoder, which a session opens with the first sound: planes
+        of the convolutions and scores of a window, and the states of a prompt as long as the
+        context, which the decoder computes at once."""
+        tower, row, compression = shape.audio, self.audio, compression_of(recipe)
+        assert tower is not None
+        decoder = hearing.decoder_of(shape)
+        text = self.footprint(decoder, recipe, context)
+        own = audio_sizes.encoder(tower, compression)
+        seconds = min(shape.audio_seconds, WINDOW_CHUNKS)
+        tokens = CHUNK_TOKENS * seconds
+        window = (
+            row["per_channel_and_second"] * tower.channels * seconds
+            + row["per_width"] * tower.hidden * tokens
+            + row["per_pair_of_tokens"] * tower.heads * tokens**2
+        )
+        prompt = context * decoder.intermediate * row["per_intermediate"]
+        overhead = row["overhead"] + row["overhead_per_layer"] * tower.depth
+        overhead += self.overhead["per_matrix"] * own.matrices
+        overhead += self.overhead["per_scale"] * own.scales
+        overhead += self.overhead["per_zero_point"] * own.zero_points
+        return Footprint(
+            weights=text.weights + 2 * own.stored,
+            kv_cache=text.kv_cache,
+            compute=text.compute + ceil(window + prompt),
+            overhead=text.overhead + ceil(overhead),
+        )
+
     def _of_whole_texts(
         self, shape: Shape, compression: Compression | None, context: int
     ) -> Footprint:
@@ -214,6 +265,8 @@ class Costs:
         way = "nncf" if compression and "bits" in compression else "plain"
         if shape.vision is not None:
             shape = seeing.decoder_of(shape)
+        if shape.audio is not None:
+            shape = hearing.decoder_of(shape)
         if shape.model_type not in LIGHT:
             way = "optimum"
         elif blocks(recipe):

@@ -24,14 +24,14 @@ def cut_embedding(model: Any) -> None:
     # Late: it loads the engine.
     from openvino import opset13 as ops
 
-    ids = _parameter(model, "input_ids")
+    ids = parameter_of(model, "input_ids")
     readers = {use.get_node().get_type_name(): use for use in ids.output(0).get_target_inputs()}
     if set(readers) != {"Convert", "ShapeOf"}:
-        raise _foreign("reads its token ids elsewhere")
+        raise foreign("reads its token ids elsewhere")
     (lookup,) = readers["Convert"].get_node().output(0).get_target_inputs()
     rows = lookup.get_node()
     hidden = rows.get_output_partial_shape(0)[2].get_length()
-    given = _named(ops.parameter([-1, -1, hidden], np.float32, name="inputs_embeds"))
+    given = named(ops.parameter([-1, -1, hidden], np.float32, name="inputs_embeds"))
     rows.output(0).replace(given.output(0))
     readers["ShapeOf"].replace_source_output(given.output(0))
     model.add_parameters([given])
@@ -47,12 +47,12 @@ def put_axes(model: Any, positions: Positions, axes: npt.NDArray[np.int64]) -> N
     """
     from openvino import opset13 as ops
 
-    old = _parameter(model, "position_ids")
+    old = parameter_of(model, "position_ids")
     turns = [node for node in model.get_ordered_ops() if node.get_type_name() in ("Cos", "Sin")]
     angles = {str(turn.input_value(0)): turn.input_value(0) for turn in turns}
     if len(turns) != 2 or len(angles) != 1:
-        raise _foreign("turns its heads elsewhere")
-    given = _named(ops.parameter([_AXES, -1, -1], np.int64, name="position_ids"))
+        raise foreign("turns its heads elsewhere")
+    given = named(ops.parameter([_AXES, -1, -1], np.int64, name="position_ids"))
     # (pairs, batch, tokens), then the pairs last.
     own = ops.gather(ops.convert(given, "f32"), _constant(axes), _constant(0))
     last = ops.transpose(own, _constant([1, 2, 0]))
@@ -83,11 +83,11 @@ def add_deepstack(model: Any, layers: int) -> None:
 
     states = _behind_layers(model)
     if len(states) < layers:
-        raise _foreign(f"has {len(states)} layers")
-    embeds = _parameter(model, "inputs_embeds")
+        raise foreign(f"has {len(states)} layers")
+    embeds = parameter_of(model, "inputs_embeds")
     hidden = embeds.get_output_partial_shape(0)[2].get_length()
-    mask = _named(ops.parameter([-1, -1], np.bool_, name="visual_pos_masks"))
-    given = _named(ops.parameter([layers, -1, hidden], np.float32, name="deepstack_visual_embeds"))
+    mask = named(ops.parameter([-1, -1], np.bool_, name="visual_pos_masks"))
+    given = named(ops.parameter([layers, -1, hidden], np.float32, name="deepstack_visual_embeds"))
     flat = ops.reshape(mask, _constant([-1]), False)
     # Which of the image tokens each token is; what is no image token takes any row, and none of it.
     count = ops.cum_sum(ops.convert(flat, "i64"), _constant(0))
@@ -120,14 +120,16 @@ def _behind_layers(model: Any) -> list[Any]:
     return ends
 
 
-def _parameter(model: Any, name: str) -> Any:
+def parameter_of(model: Any, name: str) -> Any:
+    """The input of that name. Raises PackError (bad input) where there is none."""
     for node in model.get_parameters():
         if node.get_friendly_name() == name:
             return node
-    raise _foreign(f"has no {name}")
+    raise foreign(f"has no {name}")
 
 
-def _named(parameter: Any) -> Any:
+def named(parameter: Any) -> Any:
+    """The same input, whose tensor has its name as well."""
     parameter.output(0).get_tensor().set_names({parameter.get_friendly_name()})
     return parameter
 
@@ -138,7 +140,8 @@ def _constant(values: Any) -> Any:
     return ops.constant(np.asarray(values, np.int64))
 
 
-def _foreign(how: str) -> PackError:
+def foreign(how: str) -> PackError:
+    """The refusal of a graph that another version of openvino-genai wrote."""
     return bad_input(
         f"The graph that openvino-genai wrote {how}.",
         "Install the tested version: constraints.txt.",

@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -169,11 +169,11 @@ def _from_blocks(report: Report, opened: Checkpoint, kind: str, scratch: Path) -
     return model
 
 
-def compress(model: Any, compression: Compression) -> Any:
+def compress(model: Any, compression: Compression, besides: Sequence[str] = ()) -> Any:
     """The openvino.Model with weights compressed by NNCF; the keys are those of
-    optimum.intel.OVWeightQuantizationConfig."""
+    optimum.intel.OVWeightQuantizationConfig. Operators of the types in `besides` keep theirs."""
     with _without_torch():
-        return _compressed(model, compression)
+        return _compressed(model, compression, besides)
 
 
 @contextlib.contextmanager
@@ -191,7 +191,7 @@ def _without_torch() -> Iterator[None]:
         del sys.modules["torch"]
 
 
-def _compressed(model: Any, compression: Compression) -> Any:
+def _compressed(model: Any, compression: Compression, besides: Sequence[str]) -> Any:
     import nncf
 
     mode = nncf.CompressWeightsMode(
@@ -202,6 +202,8 @@ def _compressed(model: Any, compression: Compression) -> Any:
         "ratio": compression["ratio"],
         "group_size": compression["group_size"],
     }
+    if besides:
+        arguments["ignored_scope"] = nncf.IgnoredScope(types=list(besides))
     if compression["bits"] == 4:
         fallback = nncf.GroupSizeFallbackMode(compression["group_size_fallback"])
         arguments |= {

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from packager.errors import bad_input
 from packager.json_values import JsonDict, JsonObject, at
 from packager.session import LOGITS_BLOCK
-from targets.openvino import adapter, seeing
+from targets.openvino import adapter, hearing, seeing, sound_files
 from targets.openvino.shared_core import shared_core
+from targets.openvino.sound_decoder import VECTORS, answer_all
 
 
 class Scorer:
@@ -25,11 +26,7 @@ class Scorer:
 
     def __init__(self, artifact: Path, settings: JsonObject) -> None:
         properties: JsonDict = {"KV_CACHE_PRECISION": settings["kv"], **threads_of(settings)}
-        model: Any = artifact / self._graph
-        added = adapter.given(settings)
-        if added:
-            model = shared_core().read_model(model)
-            adapter.add(model, added)
+        model = self._model(artifact / self._graph, settings)
         compiled = shared_core().compile_model(model, "CPU", properties)
         self._names = {name for port in compiled.inputs for name in port.get_names()}
         if (
@@ -40,6 +37,15 @@ class Scorer:
                 f"The graph of {artifact} takes no token ids or gives no logits.", "Build it again."
             )
         self._request = compiled.create_infer_request()
+
+    def _model(self, graph: Path, settings: JsonObject) -> Any:
+        """What is compiled: the file, or the graph in it with adapters."""
+        added = adapter.given(settings)
+        if not added:
+            return graph
+        model = shared_core().read_model(graph)
+        adapter.add(model, added)
+        return model
 
     def logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
         """Blocks (tokens, vocabulary), each the engine's own until the next is asked for."""
@@ -136,6 +142,26 @@ class SeeingScorer(Scorer):
                 "deepstack_visual_embeds": np.stack(deep) if deep else np.zeros((0, 1, 1)),
             },
         )
+
+
+class HearingScorer(Scorer):
+    """The same of an artifact that takes sound, whose decoder has a place for vectors of it."""
+
+    _graph = hearing.DECODER
+    _fed = frozenset({"input_ids", VECTORS})
+
+    def __init__(self, artifact: Path, settings: JsonObject) -> None:
+        self._width = sound_files.tower_in(artifact).out
+        super().__init__(artifact, settings)
+
+    def _model(self, graph: Path, settings: JsonObject) -> Any:
+        model = shared_core().read_model(graph)
+        answer_all(model)
+        return model
+
+    def _tokens(self, piece: NDArray[np.int64], start: int) -> Mapping[str, Any]:
+        vectors = np.zeros((1, 1, self._width), np.float32)
+        return {**super()._tokens(piece, start), VECTORS: vectors}
 
 
 def threads_of(settings: JsonObject) -> JsonDict:

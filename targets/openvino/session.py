@@ -1,5 +1,5 @@
 """One loaded OpenVINO model, driven through openvino-genai on the CPU; of a model that takes
-pictures, its answers to text alone."""
+pictures or sound, its answers to text alone."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ import openvino_genai
 from numpy.typing import NDArray
 
 from packager import huge_pages
-from packager.errors import bad_input, usage
+from packager.errors import usage
 from packager.json_values import JsonDict, JsonObject, at
 from packager.pictures.prompt import CONTROL
 from packager.session import require_room
-from targets.openvino import adapter, pixels, seeing
-from targets.openvino.scorer import Scorer, SeeingScorer, threads_of
+from targets.openvino import adapter, hearing, pixels, seeing
+from targets.openvino.opening import opening
+from targets.openvino.scorer import HearingScorer, Scorer, SeeingScorer, threads_of
 from targets.openvino.sizes import cache_blocks
+from targets.openvino.sound_pipeline import SoundPipeline
 
 
 class OpenVinoSession:
@@ -30,6 +32,7 @@ class OpenVinoSession:
         self._context = at(settings, "context", int)
         self._artifact, self._settings = Path(artifact), settings
         self._sees = (self._artifact / seeing.LANGUAGE).is_file()
+        self._hears = (self._artifact / hearing.DECODER).is_file()
         if self._sees:
             # Looked at before the engine reads it, which divides by what stands there.
             pixels.read(self._artifact)
@@ -59,9 +62,10 @@ class OpenVinoSession:
             **threads_of(settings),
         }
         added = adapter.given(settings)
-        if added and self._sees:
+        if added and (self._sees or self._hears):
             raise usage(
-                "OpenVINO adds no adapter to a package that takes pictures.",
+                f"OpenVINO adds no adapter to a package that takes "
+                f"{'pictures' if self._sees else 'sound'}.",
                 "Merge the adapter and build the package from that.",
             )
         if added:
@@ -70,7 +74,8 @@ class OpenVinoSession:
         return self._loaded(scheduler, properties)
 
     def _loaded(self, scheduler: Any, properties: JsonObject) -> Any:
-        kind = openvino_genai.VLMPipeline if self._sees else openvino_genai.LLMPipeline
+        kind: Any = openvino_genai.VLMPipeline if self._sees else openvino_genai.LLMPipeline
+        kind = SoundPipeline if self._hears else kind
         return load(kind, self._artifact, scheduler, properties)
 
     def encode(self, text: str) -> list[int]:
@@ -165,7 +170,10 @@ class OpenVinoSession:
 
     def keep_prefix(self, ids: Sequence[int], file: Path) -> None:
         """See packager.measure.prefix.KeepsPrefix. The engine keeps what prompts have in common as
-        long as it runs, in blocks; it has no way to write that to a file."""
+        long as it runs, in blocks; it has no way to write that to a file. Raises PackError (usage)
+        for a model that takes sound, whose cache is emptied before each answer."""
+        if self._hears:
+            raise usage("OpenVINO keeps no state of a model that takes sound.", "Leave --warm out.")
         self._prefix, self._prefix_seen = list(ids), False
         self._pipeline = self._scorer = None
 
@@ -198,6 +206,7 @@ class OpenVinoSession:
         self._pipeline = None
         if self._scorer is None:
             kind = SeeingScorer if self._sees else Scorer
+            kind = HearingScorer if self._hears else kind
             self._scorer = kind(self._artifact, self._settings)
         yield from self._scorer.logits(ids)
 
@@ -226,18 +235,9 @@ def _refuse_places(prompt: str, pictures: int) -> None:
 
 def load(kind: Any, artifact: Path, scheduler: Any, properties: JsonObject) -> Any:
     """The pipeline of that class. Raises PackError (bad input) where the engine cannot read the
-    artifact: its own errors carry its source's lines."""
-    try:
+    artifact."""
+    with opening(artifact):
         return kind(artifact, "CPU", scheduler_config=scheduler, **properties)
-    except RuntimeError as error:
-        lines = [
-            line.strip() for line in str(error).splitlines() if line.strip() and "src/" not in line
-        ]
-        last = lines[-1][:300].rstrip(".") if lines else "no reason given"
-        raise bad_input(
-            f"OpenVINO cannot load {artifact}: {last}.",
-            "`qwen-pack verify` finds damaged files; or build it again.",
-        ) from error
 
 
 def _end_tokens(config: Any) -> set[int]:

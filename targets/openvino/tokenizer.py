@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from packager.checkpoint import Checkpoint
+from packager.checkpoint import Checkpoint, two_files
 from packager.checkpoint.added_tokens import completed
 from packager.checkpoint.folder import read_json
 from packager.checkpoint.retrieval import conventions
@@ -42,15 +42,7 @@ def write_tokenizer(checkpoint: Checkpoint, out: Path, task: str = "generate") -
     )
     from openvino_tokenizers.utils import change_inputs_type, change_outputs_type
 
-    path = checkpoint.tokenizer_json
-    if path is None:
-        raise bad_input(
-            f"{checkpoint.folder} has no tokenizer.json.",
-            "Save it from the tokenizer once: "
-            "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER).",
-        )
-    config = checkpoint.tokenizer_config
-    definition = completed(read_json(path), config)
+    config, (definition, path) = checkpoint.tokenizer_config, definition_of(checkpoint)
     try:
         added = added_tokens(definition, config)
         if task == "generate":
@@ -80,6 +72,22 @@ def write_tokenizer(checkpoint: Checkpoint, out: Path, task: str = "generate") -
     for model, name in ((encoder, "openvino_tokenizer.xml"), (decoder, "openvino_detokenizer.xml")):
         _describe(model, checkpoint, added)
         openvino.save_model(model, out / name, compress_to_fp16=False)
+
+
+def definition_of(checkpoint: Checkpoint) -> tuple[JsonObject, Path]:
+    """tokenizer.json as it is used, and the file that it is read from. Raises PackError (bad input)
+    where there is none."""
+    path = checkpoint.tokenizer_json
+    if path is not None:
+        return completed(read_json(path), checkpoint.tokenizer_config), path
+    if two_files.has_two(checkpoint.files):
+        made = two_files.definition_of(checkpoint.files, checkpoint.tokenizer_config)
+        return made, checkpoint.files[two_files.VOCABULARY]
+    raise bad_input(
+        f"{checkpoint.folder} has no tokenizer.json.",
+        "Save it from the tokenizer once: "
+        "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER).",
+    )
 
 
 def added_tokens(definition: JsonObject, config: JsonObject) -> list[JsonObject]:

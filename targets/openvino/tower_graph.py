@@ -7,32 +7,28 @@ arithmetic is that of packager.reference.tower.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from packager.checkpoint import Checkpoint
-from packager.checkpoint.numbers import check_finite
 from packager.shape.tower import MERGE, PREFIX, WINDOWED, Tower
-from targets.openvino.constants import constant
+from targets.openvino.graph_parts import GraphParts
 
 _EPSILON = 1e-6
 _TOKEN = MERGE * MERGE
 """Patches that become one token."""
 
 
-class TowerGraphs:
+class TowerGraphs(GraphParts):
     """The graphs of the tower whose tensors `checkpoint` has, by the names of `Tower.tensors`.
 
     Raises PackError (bad input) for a tensor that holds NaN or infinity.
     """
 
     def __init__(self, tower: Tower, checkpoint: Checkpoint) -> None:
-        # Late: it loads the engine.
-        from openvino import opset13
-
-        self._tower, self._checkpoint, self._ops = tower, checkpoint, opset13
+        super().__init__(checkpoint, PREFIX)
+        self._tower = tower
         self._third = tower.generation == "qwen3_vl"
 
     def patches(self) -> Any:
@@ -161,20 +157,6 @@ class TowerGraphs:
         normed = ops.mvn(state, last, True, _EPSILON, "inside_sqrt")
         return ops.add(ops.multiply(normed, weight), self._weight(f"{name}.bias", [1, width]))
 
-    def _linear(self, name: str, state: Any) -> Any:
-        product = self._product(name, state)
-        return self._ops.add(product, self._weight(f"{name}.bias"))
-
-    def _product(self, name: str, state: Any, shape: Sequence[int] | None = None) -> Any:
-        return self._ops.matmul(state, self._weight(f"{name}.weight", shape), False, True)
-
-    def _weight(self, name: str, shape: Sequence[int] | None = None) -> Any:
-        """A tensor widened to float32, in a shape of its own where one is given."""
-        official = PREFIX + name
-        check_finite(self._checkpoint, official)
-        size = self._checkpoint.tensors[official].shape if shape is None else shape
-        return self._ops.convert(constant(self._checkpoint, official, size), "f32")
-
     def _reordered(self, state: Any, order: Any) -> Any:
         """(patches, width) with its tokens in another order."""
         ops, width = self._ops, state.get_output_partial_shape(0)[1].get_length()
@@ -190,23 +172,3 @@ class TowerGraphs:
 
     def _of_heads(self, mask: Any) -> Any:
         return self._ops.unsqueeze(mask, self._number(0))
-
-    def _parameter(self, name: str, shape: list[int], kind: Any = np.float32) -> Any:
-        parameter = self._ops.parameter(shape, kind, name=name)
-        parameter.output(0).get_tensor().set_names({name})
-        return parameter
-
-    def _number(self, value: int) -> Any:
-        return self._ops.constant(np.array(value, np.int64))
-
-    def _numbers(self, values: list[int]) -> Any:
-        return self._ops.constant(np.array(values, np.int64))
-
-    def _model(self, inputs: list[Any], outputs: Mapping[str, Any], name: str) -> Any:
-        import openvino
-
-        results = []
-        for label, node in outputs.items():
-            node.output(0).get_tensor().set_names({label})
-            results.append(self._ops.result(node, name=label))
-        return openvino.Model(results, inputs, name)

@@ -284,7 +284,7 @@ SAME: dict[str, Case] = {
 BY_SOME: dict[str, tuple[Case, dict[str, str]]] = {
     "vocab.json and merges.txt alone": (
         _slow_files,
-        {"llama.cpp": "has no tokenizer.json", "openvino": "has no tokenizer.json"},
+        {"llama.cpp": "has no tokenizer.json"},
     ),
     "tokens that take the spaces beside them": (
         lambda spoken: (spoken.add("<ls>", lstrip=True), spoken.add("<rs>", rstrip=True)),

@@ -11,7 +11,7 @@ from packager.json_values import JsonDict
 from packager.shipping.added import FOLDER, Added
 from packager.shipping.apps import modules, snippets
 from packager.shipping.apps.server_settings import server_settings
-from packager.shipping.server.settings import SEEING_APART
+from packager.shipping.server.settings import kind_of
 from packager.shipping.shipment import Shipment
 
 _MODULES = "packager.shipping.server"
@@ -62,9 +62,9 @@ def start(module: str, doc: str, argument: str) -> bytes:
 
 def module_of(own: snippets.Facts) -> str:
     """The module that knows the engine of a package."""
-    kind = "engine" if own.task == "generate" else "vectors"
-    if own.sees and own.runtime in SEEING_APART:
-        kind = "seeing"
+    kind = "vectors"
+    if own.task == "generate":
+        kind = kind_of(own.runtime, sees=own.sees, hears=bool(own.audio_seconds))
     return f"{kind}_{own.runtime.replace('.', '_')}"
 
 
@@ -79,7 +79,7 @@ def installed(own: snippets.Facts) -> tuple[str, ...]:
     """The distributions that the server of a package needs, that of the engine first."""
     if own.task != "generate":
         return _RETRIEVE[own.runtime]
-    if not own.projector and not own.sees:
+    if not own.projector and not own.sees and not own.audio_seconds:
         return _ENGINES[own.runtime]
     return (*_ENGINES[own.runtime], *(_SOUND if own.audio_seconds else _PICTURES))
 

@@ -24,7 +24,7 @@ from .answers import Answer, Gone, Outcome, Queue
 from .connections import CHAT, LARGEST, LONGEST, TRANSCRIPTIONS, BoundedServer, JsonHandler, room
 from .refused import Refused
 from .replies import Piece
-from .settings import AGAIN, SEEING_APART, Settings
+from .settings import AGAIN, Settings, kind_of
 
 if TYPE_CHECKING:
     from .requests import Request
@@ -293,7 +293,7 @@ def loaded(known: Settings, unit: str) -> Any:
     """The engine of a package, from the module beside this one that is made for it."""
     kind = "vectors"
     if known.task == "generate":
-        kind = "seeing" if known.sees and known.runtime in SEEING_APART else "engine"
+        kind = kind_of(known.runtime, sees=known.sees, hears=known.hears)
         # What a request takes must be missed now and not then: the second by the process that
         # renders.
         import_module(".requests", __package__)

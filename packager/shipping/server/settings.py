@@ -11,8 +11,17 @@ from packager.errors import bad_input, usage
 
 from .parsed import Parsed
 
-SEEING_APART = ("openvino",)
-"""Engines that take pictures by a module of their own, which packages of text alone do without."""
+APART = ("openvino",)
+"""Engines that take pictures and sound by modules of their own, which packages of text alone do
+without."""
+
+
+def kind_of(runtime: str, *, sees: bool, hears: bool) -> str:
+    """The beginning of the name of the module that answers with text."""
+    if runtime not in APART or not (sees or hears):
+        return "engine"
+    return "seeing" if sees else "hearing"
+
 
 AGAIN = "Its files may be damaged: export the package again."
 _LONGEST = 16 << 20
