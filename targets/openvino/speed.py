@@ -39,5 +39,6 @@ def speed(shape: Shape, recipe: Recipe, isa: str) -> Speed:
     most = inf if any(word in isa for word in _DOT_PRODUCTS) else 1.0
     compute = min(most, row.compute)
     # Its weights are in 8 bits beside a decoder in 4.
-    tower = min(most, known[f"tower, {max(8, bits)} bits"].compute)
+    sight_or_sound = "sound" if shape.audio is not None else "tower"
+    tower = min(most, known[f"{sight_or_sound}, {max(8, bits)} bits"].compute)
     return Speed(row.bandwidth, compute, row.operations(shape), row.attention, tower=tower)
