@@ -66,9 +66,7 @@ def build(
 
 
 @pytest.mark.engine
-@pytest.mark.thorough(
-    "test_a_build_elsewhere_with_another_mask_zone_language_and_on_one_core_gives_the_same_digests"
-)
+@pytest.mark.thorough("test_two_builds_in_different_places_hold_the_same_bytes_and_no_place")
 def test_two_builds_of_one_checkpoint_are_one_package(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "over there" / "deeper"
     one_source = write_tiny(here / "tiny")
