@@ -2,7 +2,9 @@
 the processor looks up a hundred thousand addresses for it.
 
 Linux alone, from 6.1 on (madvise with MADV_COLLAPSE); elsewhere nothing happens. Only memory that
-is in use already is put together, so that no more of it is taken. Source: madvise(2), mincore(2).
+is in use already is put together, so that no more of it is taken. A page that was only ever read
+is the system's one page of zeros: it counts as present, and takes memory once it is put together
+with others. Source: madvise(2), proc_pid_pagemap(5).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 VARIABLE = "QWEN_PACK_HUGE_PAGES"
 """The variable that is 0 where memory is to stay as the system gives it."""
@@ -27,6 +30,14 @@ _PAGE, _HUGE = 4096, 2 << 20
 _LEAST = 16 << 20
 """A model's weights lie in larger pieces; what is smaller is not worth the walk."""
 _MAPS = Path("/proc/self/maps")
+_PAGEMAP = Path("/proc/self/pagemap")
+_ENTRY = 8
+"""The bytes that pagemap has for a page; the last one holds the bits 56 to 63."""
+_OWN = 0x81
+"""Bit 63, the page is in memory, and bit 56, this process alone maps it."""
+_OWN_BY_LAST_BYTE = bytes(number & _OWN == _OWN for number in range(256))
+_STEP = 1 << 30
+"""Of so many bytes the entries are read at once: 2 MiB."""
 _ROW = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-p \S+ \S+ 0 *(\S*)")
 _IN_USE = b"\x01" * (_HUGE // _PAGE)
 
@@ -43,14 +54,16 @@ def gather() -> int:
     # A system without /proc, a kernel that is older, a C library without these functions.
     with suppress(OSError, AttributeError, ValueError):
         library = ctypes.CDLL(None, use_errno=True)
-        for begin, end in pieces(_MAPS.read_text(encoding="ascii", errors="replace")):
-            for start, stop in _runs(library, begin, end):
-                size = ctypes.c_size_t(stop - start)
-                if library.madvise(ctypes.c_void_p(start), size, _COLLAPSE) == 0:
-                    gathered += stop - start
-                elif ctypes.get_errno() in _SCARCE:
-                    # Asking on would push out what others have in memory.
-                    return gathered
+        maps = _MAPS.read_text(encoding="ascii", errors="replace")
+        with _PAGEMAP.open("rb", buffering=0) as pagemap:
+            for begin, end in pieces(maps):
+                for start, stop in _runs(pagemap, begin, end):
+                    size = ctypes.c_size_t(stop - start)
+                    if library.madvise(ctypes.c_void_p(start), size, _COLLAPSE) == 0:
+                        gathered += stop - start
+                    elif ctypes.get_errno() in _SCARCE:
+                        # Asking on would push out what others have in memory.
+                        return gathered
     return gathered
 
 
@@ -67,19 +80,27 @@ def pieces(maps: str) -> Iterator[tuple[int, int]]:
             yield begin, end
 
 
-def _runs(library: ctypes.CDLL, begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """The parts of a piece whose every page is in memory, in whole huge pages."""
-    resident = (ctypes.c_ubyte * ((end - begin) // _PAGE))()
-    if library.mincore(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), resident):
-        return
-    # The lowest bit alone says it.
-    seen = bytes(resident).translate(bytes(number & 1 for number in range(256)))
+def _runs(pagemap: BinaryIO, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """The parts of a piece whose every page is in memory and this process's own, in whole huge
+    pages."""
     start: int | None = None
-    for place in range(begin, end + 1, _HUGE):
-        page = (place - begin) // _PAGE
-        whole = place < end and seen[page : page + len(_IN_USE)] == _IN_USE
+    for place, whole in _huge_pages(pagemap, begin, end):
         if whole and start is None:
             start = place
         elif not whole and start is not None:
             yield start, place
             start = None
+    if start is not None:
+        yield start, end
+
+
+def _huge_pages(pagemap: BinaryIO, begin: int, end: int) -> Iterator[tuple[int, bool]]:
+    """The beginning of each huge page of a piece, and whether all of its pages are in use."""
+    for first in range(begin, end, _STEP):
+        last = min(first + _STEP, end)
+        pagemap.seek(first // _PAGE * _ENTRY)
+        entries = pagemap.read((last - first) // _PAGE * _ENTRY)
+        own = entries[_ENTRY - 1 :: _ENTRY].translate(_OWN_BY_LAST_BYTE)
+        for place in range(first, last, _HUGE):
+            page = (place - first) // _PAGE
+            yield place, own[page : page + len(_IN_USE)] == _IN_USE
