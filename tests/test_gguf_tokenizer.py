@@ -96,6 +96,21 @@ def test_merges_of_the_older_form_are_the_same(tmp_path: Path) -> None:
     assert read_vocabulary(write(tmp_path, older), {"vocab_size": 8}, {}).merges == ["a b"]
 
 
+def test_the_two_files_of_older_tokenizers_give_the_same_vocabulary(tmp_path: Path) -> None:
+    """The published Qwen3-ASR has no tokenizer.json."""
+    whole = definition()
+    listed = {"added_tokens_decoder": {str(row["id"]): row for row in whole["added_tokens"]}}
+    (tmp_path / "vocab.json").write_text(json.dumps(whole["model"]["vocab"]))
+    (tmp_path / "merges.txt").write_bytes(b"#version: 0.2\r\na b\r\n")
+    of_two = read_vocabulary(tmp_path, {"vocab_size": 8}, listed)
+    assert of_two == read_vocabulary(write(tmp_path, whole), {"vocab_size": 8}, listed)
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "merges.txt").write_text("#version: 0.2\na b ab\n")
+    with pytest.raises(PackError, match=r"merges\.txt has a line that is not two tokens") as caught:
+        read_vocabulary(tmp_path, {"vocab_size": 8}, listed)
+    assert caught.value.exit_code == ExitCode.INPUT
+
+
 def test_the_tokenizer_configuration_comes_before_the_model_configuration(tmp_path: Path) -> None:
     config = {"vocab_size": 8, "eos_token_id": 3, "bos_token_id": 3, "pad_token_id": None}
     found = read_vocabulary(

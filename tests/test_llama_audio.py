@@ -3,8 +3,6 @@ checkpoint to what it writes down."""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 import re
@@ -30,9 +28,10 @@ from packager.sounds.made import made
 from targets.gguf.convert import convert
 from targets.gguf.projector import convert_audio
 from targets.llama_cpp.audio import AudioSession, whole_seconds
-from tests.support.audio import TOWER, claiming, louder, write_hearing
+from tests.support.audio import TOWER, as_published, louder, write_hearing
 from tests.support.building import within
-from tests.support.serving import client_of, served_from_export
+from tests.support.serving import served_from_export
+from tests.support.spoken_messages import check_spoken_messages, data
 from tests.support.transcriptions import check_transcriptions
 from tests.test_projector import Quiet
 
@@ -72,6 +71,15 @@ def weights_of(checkpoint: Path) -> Callable[[str], Any]:
 def cosines(ours: Any, theirs: Any) -> Any:
     norms = np.linalg.norm(ours, axis=-1) * np.linalg.norm(theirs, axis=-1)
     return (ours * theirs).sum(-1) / norms
+
+
+def test_the_published_files_without_a_tokenizer_json_make_the_same_gguf(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = as_published(checkpoint, tmp_path / "published" / checkpoint.name)
+    for source, name in ((checkpoint, "whole.gguf"), (folder, "two.gguf")):
+        convert(source, tmp_path / name, "BF16")
+    assert (tmp_path / "two.gguf").read_bytes() == (tmp_path / "whole.gguf").read_bytes()
 
 
 class TestTheReference:
@@ -305,76 +313,14 @@ class TestThePackage:
 
     @pytest.mark.thorough("test_a_sound_is_written_down_in_pieces")
     def test_it_is_served_and_what_is_no_sound_is_refused(self, built: Path, folder: Path) -> None:
-        soundfile = pytest.importorskip("soundfile", reason="the extra for sound")
+        pytest.importorskip("soundfile", reason="the extra for sound")
         pytest.importorskip("soxr", reason="the extra for sound")
-        openai = pytest.importorskip("openai")
-
-        def data(samples: Any, form: str = "wav", **how: Any) -> bytes:
-            out = io.BytesIO()
-            soundfile.write(out, samples, RATE, format=form.upper(), **how)
-            return out.getvalue()
-
-        def asking(*sounds: bytes, form: str = "wav") -> list[Any]:
-            parts: list[Any] = [
-                {
-                    "type": "input_audio",
-                    "input_audio": {"data": base64.b64encode(one).decode(), "format": form},
-                }
-                for one in sounds
-            ]
-            return [{"role": "user", "content": [*parts, {"type": "text", "text": "Write it."}]}]
-
+        pytest.importorskip("openai")
         (folder / "c.wav").write_bytes(data(made(5)))
         words = ("--audio", str(folder / "c.wav"), "--max-tokens", "6")
         expected = within(folder, "run", str(built), *words).stdout.rstrip("\n")
-        greedy: dict[str, Any] = {"model": "any", "temperature": 0, "max_tokens": 6}
         with served_from_export(built, folder / "served") as address:
-            create = client_of(address).chat.completions.create
-            for _ in range(2):
-                answer = create(messages=asking(data(made(5))), **greedy)
-                assert answer.choices[0].message.content == expected
-                # Five seconds of 13 tokens each.
-                assert 65 < answer.usage.prompt_tokens < 96
-                create(messages=asking(data(made(5, 1), "flac"), form="flac"), **greedy)
-            pieces = create(messages=asking(data(made(5))), stream=True, **greedy)
-            told = [piece.choices[0] for piece in pieces if piece.choices]
-            assert "".join(one.delta.content or "" for one in told) == expected
-            # Two pieces, each of which an answer that does not end fills the context behind.
-            answer = create(messages=asking(data(made(11))), model="any", temperature=0)
-            assert answer.usage.prompt_tokens > 143
-            assert answer.choices[0].finish_reason == "length"
-            sound, broken = data(made(2)), made(2)
-            broken[RATE] = math.nan
-            cases: list[tuple[list[Any], str]] = [
-                (asking(sound[: len(sound) // 2]), "the sound is truncated"),
-                (asking(data(broken, subtype="FLOAT")), "not valid numbers"),
-                (asking(b""), "the sound is empty"),
-                (asking(b"\x89PNG\r\n\x1a\n" + bytes(64)), "the sound is a picture"),
-                (asking(b"\0\0\0\x18ftypM4A " + bytes(64)), "a video or an MP4 sound"),
-                (asking(sound + b"PK\x05\x06" + bytes(18)), "and a Zip archive at once"),
-                (asking(data(made(1)[:0])), "has no samples"),
-                (asking(claiming(3_600), form="flac"), "the sound is longer than 60 minutes"),
-                (asking(sound, sound), "more than one sound"),
-                (asking(sound, form="aac"), "another format than wav, mp3"),
-                ([{"role": "user", "content": [{"type": "input_audio"}]}], "without `data`"),
-                (
-                    [
-                        {
-                            "role": "user",
-                            "content": [{"type": "image_url", "image_url": {"url": "x"}}],
-                        }
-                    ],
-                    "was built for text and sound",
-                ),
-            ]
-            for messages, sentence in cases:
-                with pytest.raises(openai.BadRequestError, match=sentence):
-                    create(messages=messages, **greedy)
-            with pytest.raises(openai.BadRequestError, match="a sound is written down"):
-                form = {"type": "json_object"}
-                create(messages=asking(sound), response_format=form, **greedy)
-            answer = create(messages=asking(data(made(5))), **greedy)
-            assert answer.choices[0].message.content == expected
+            check_spoken_messages(address, expected)
             check_transcriptions(address, data)
 
     def test_a_package_of_text_alone_refuses_sound(self, built: Path, folder: Path) -> None:

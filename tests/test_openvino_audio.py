@@ -26,7 +26,7 @@ from packager.shape.audio import RATE
 from packager.sounds.made import made
 from targets.openvino import OpenVino, hearing
 from targets.openvino.data import compression_of
-from tests.support.audio import ASKED_SHAPE, SHAPE, TOWER, louder, write_hearing
+from tests.support.audio import ASKED_SHAPE, SHAPE, TOWER, as_published, louder, write_hearing
 from tests.support.child_jobs import finish
 from tests.test_llama_audio import cosines, weights_of
 from tests.test_projector import Quiet
@@ -183,19 +183,13 @@ class TestTheGraphs:
     ) -> None:
         from targets.openvino.audio import AudioSession
 
-        folder = tmp_path / "published"
-        shutil.copytree(checkpoint, folder)
-        definition = json.loads((folder / "tokenizer.json").read_text())
-        (folder / "tokenizer.json").unlink()
-        model = definition["model"]
-        (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False))
-        lines = [" ".join(pair) for pair in model["merges"]]
-        (folder / "merges.txt").write_text("\r\n".join(["#version: 0.2", *lines, ""]))
+        folder = as_published(checkpoint, tmp_path / "published")
         other = AudioSession(str(built(folder, "bf16", tmp_path / "out")), SETTINGS)
         text = f"{TEXTS[0]}{hearing.BEGIN}{hearing.PAD}{hearing.END} tab\tnot e\u0301 日本 42<asr_text>"
         assert other.encode(text) == session.encode(text)
         assert other.decode(other.encode(text)) == session.decode(session.encode(text))
         other.close()
+        definition = json.loads((checkpoint / "tokenizer.json").read_text())
         tokens = [entry["content"] for entry in definition["added_tokens"]]
         assert all(len(other_ids) == 1 for other_ids in map(session.encode, tokens))
 

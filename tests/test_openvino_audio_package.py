@@ -3,7 +3,6 @@ writes down, by its README, `run`, `serve` and an export."""
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from targets.openvino import hearing
 from tests.support.audio import TOWER, louder, write_hearing
 from tests.support.building import within
 from tests.support.serving import served, served_from_export
+from tests.support.spoken_messages import check_spoken_messages, data
 from tests.support.transcriptions import check_transcriptions
 
 
@@ -107,15 +107,14 @@ class TestThePackage:
     def test_it_is_served_and_what_is_no_sound_is_refused(
         self, package: Path, folder: Path, how: str
     ) -> None:
-        soundfile = pytest.importorskip("soundfile", reason="the extra for sound")
+        pytest.importorskip("soundfile", reason="the extra for sound")
         pytest.importorskip("soxr", reason="the extra for sound")
         pytest.importorskip("openai")
-
-        def data(samples: Any, kind: str = "wav", **writing: Any) -> bytes:
-            out = io.BytesIO()
-            soundfile.write(out, samples, RATE, format=kind, **writing)
-            return out.getvalue()
-
+        sound = folder / "c.wav"
+        sound.write_bytes(data(made(5)))
+        words = ("--audio", str(sound), "--max-tokens", "6")
+        expected = within(folder, "run", str(package), *words).stdout.rstrip("\n")
         opened: Callable[[Path, Path], Any] = served if how == "serve" else served_from_export
         with opened(package, folder / how) as address:
+            check_spoken_messages(address, expected)
             check_transcriptions(address, data)

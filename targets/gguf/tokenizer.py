@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from packager.checkpoint import two_files
 from packager.checkpoint.tokenizer import EXPRESSIONS, check_definition
 from packager.errors import bad_input
 from packager.foreign import bounded_bytes, parse_json
@@ -23,6 +24,8 @@ NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 KNOWN_ENDS = ("<|im_end|>", "<|endoftext|>")
 """Control tokens of Qwen that end a turn for llama.cpp whatever the slots say."""
 _SLOTS = 2
+_WHOLE = "tokenizer.json"
+_FILES = (_WHOLE, two_files.VOCABULARY, two_files.MERGES)
 
 SPECIAL_KINDS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
@@ -50,17 +53,24 @@ class Vocabulary:
 
 
 def read_vocabulary(folder: Path, config: JsonObject, tokenizer_config: JsonObject) -> Vocabulary:
-    """The vocabulary in tokenizer.json, as many tokens as the embedding has rows. Raises PackError
-    (bad input) naming the file."""
-    path = folder / "tokenizer.json"
-    if not path.is_file():
+    """The vocabulary in tokenizer.json, or in vocab.json and merges.txt where those stand in its
+    place, as many tokens as the embedding has rows. Raises PackError (bad input) naming the file.
+    """
+    files = {name: folder / name for name in _FILES if (folder / name).is_file()}
+    two = two_files.has_two(files)
+    path = files.get(two_files.VOCABULARY if two else _WHOLE)
+    if path is None:
         raise bad_input(
             f"{folder} has no tokenizer.json.",
             "Save it from the tokenizer once: "
             "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER).",
         )
     try:
-        definition = parse_json(bounded_bytes(path, TEXT_BYTES), str(path))
+        definition: Any = (
+            two_files.definition_of(files, tokenizer_config)
+            if two
+            else parse_json(bounded_bytes(path, TEXT_BYTES), str(path))
+        )
         check_definition(path, definition)
         model, added = definition["model"], definition.get("added_tokens") or []
         vocab: dict[str, int] = model["vocab"]

@@ -43,8 +43,7 @@ def _checkpoint(name: str, mutant: Mutate, model_type: str = "qwen3", **more: An
             opened.raw(tensor)
         if "token" in name or name in SLOW_TOKENIZER:
             reference_tokenizer(opened)
-            if opened.tokenizer_json is not None:
-                read_vocabulary(checkpoint, opened.config, opened.tokenizer_config)
+            read_vocabulary(checkpoint, opened.config, opened.tokenizer_config)
 
     return Kind(name if model_type == "qwen3" else f"{name} ({model_type})", seed, mutant, read, 4)
 

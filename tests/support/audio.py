@@ -4,8 +4,10 @@ weights."""
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,18 @@ SHAPES = {"qwen3_asr": SHAPE, "qwen2_audio": ASKED_SHAPE}
 def write_hearing(folder: Path, model_type: str = "qwen3_asr", **writing: Any) -> Path:
     """A checkpoint with an audio encoder, under the hub's names."""
     return write_tiny(folder, shape=SHAPES[model_type], **writing)
+
+
+def as_published(checkpoint: Path, folder: Path) -> Path:
+    """A copy with vocab.json and merges.txt in place of tokenizer.json, as the published Qwen3-ASR
+    has them."""
+    shutil.copytree(checkpoint, folder)
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False))
+    lines = [" ".join(pair) for pair in model["merges"]]
+    (folder / "merges.txt").write_bytes("\r\n".join(["#version: 0.2", *lines, ""]).encode())
+    return folder
 
 
 def louder(folder: Path) -> Path:

@@ -278,14 +278,11 @@ SAME: dict[str, Case] = {
     "an end in tokenizer_config.json alone": _ends(None, eos_token_id=None, bos_token_id=None),
     "no end in any file": _nothing_ends,
     "an end of null": _ends({"eos_token_id": None}),
+    "vocab.json and merges.txt alone": _slow_files,
 }
 """What every engine takes, saying what transformers says."""
 
 BY_SOME: dict[str, tuple[Case, dict[str, str]]] = {
-    "vocab.json and merges.txt alone": (
-        _slow_files,
-        {"llama.cpp": "has no tokenizer.json"},
-    ),
     "tokens that take the spaces beside them": (
         lambda spoken: (spoken.add("<ls>", lstrip=True), spoken.add("<rs>", rstrip=True)),
         {
