@@ -32,6 +32,7 @@ _MEMORY_BYTES = 2 << 30
 
 _ORIENTATION = 0x0112
 _DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
+_WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
 def decode_job(report: Report, *, path: str, name: str, out: str) -> JsonObject:
@@ -94,7 +95,9 @@ def _opaque(image: Image.Image) -> Image.Image:
     elif image.mode in ("I", "F"):
         # No PNG is opened so; a scale for such numbers would be made up.
         raise ValueError(f"its pixels are of an unsupported kind ({image.mode})")
-    if image.has_transparency_data:
+    # What Image.has_transparency_data says, which Pillow before 10.1 has not: images with a server
+    # in them have a Pillow of their own.
+    if image.mode in _WITH_ALPHA or "transparency" in image.info:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "white")
         ground.alpha_composite(image)

@@ -73,6 +73,14 @@ def write(
             serving.write_one(shipment, own, folder, added)
         yield from copy_package(shipment, folder)
         yield from copy_added(added, shipment, folder)
+        _let_anybody_read(folder)
+
+
+def _let_anybody_read(folder: Path) -> None:
+    """An image keeps the modes of what is copied into it, and its server runs as nobody: whatever
+    the umask takes away here, it must read."""
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _engine(own: snippets.Facts) -> str:
