@@ -4,7 +4,7 @@ by NNCF, or into ggml's blocks, and compared; see packager.plan.attested.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,8 @@ from packager.checkpoint import Checkpoint
 from packager.checkpoint.numbers import rows_of
 from packager.errors import usage
 from packager.json_values import JsonDict, JsonObject, at
-from packager.plan import attested
-from packager.plan.attested import Again, Numbers, StoredTensor, Weights
+from packager.plan import attested, attested_texts
+from packager.plan.attested import Again, Matrix, Numbers, StoredTensor, Weights, each
 from packager.recipe import Recipe
 from packager.runtime import Report
 from packager.shape import TensorSpec
@@ -28,8 +28,8 @@ from targets.openvino.sizes import GGML_BLOCK, Storage
 from targets.openvino.stored import StoredWeights, weights_of
 
 _GRAPH = "matrix.xml"
-_MATRIX = "lm_head.weight"
-"""A name that is read back, for the matrix of a graph that has no other."""
+_MATRIX = "model.layers.{}.mlp.up_proj.weight"
+"""Names that are read back, for the matrices of a graph that has no other."""
 _LEAST_FLOAT = 16
 _FOUR_BITS: Mapping[str, Any] = {
     "ratio": 1.0,
@@ -75,7 +75,7 @@ def attest(
     facts = attested.compare(report, tensors, source, without)
     return {
         **facts,
-        "metadata": attested.texts_that_differ(own.files, source),
+        "metadata": attested_texts.texts_that_differ(own.files, source),
         "importance": None,
     }
 
@@ -113,13 +113,13 @@ class _Again:
             kind = row.data.kind if row.data.kind in FLOATS else "bf16"
             return (("", attested.as_float(kind)),)
         if how.ggml:
-            return (("ggml", partial(_by_ggml, how.mode)),)
+            return (("ggml", each(partial(_by_ggml, how.mode))),)
         if how.bits == 8 and how.group:
             raise usage(
                 f"{row.name} is stored in groups of 8 bits, which neither NNCF nor ggml makes.",
                 "Compare what both answer: `adopt FOLDER --target NAME --against CHECKPOINT`.",
             )
-        return (("nncf", partial(_by_nncf, self.work, how)),)
+        return (("nncf", _ByNncf(self.work, how)),)
 
 
 def _of_no_effect(source: Checkpoint) -> Iterator[str]:
@@ -168,30 +168,49 @@ def _by_ggml(kind: str, weights: Weights, _dtype: str) -> Numbers:
     return np.asarray(values.astype(np.float64))
 
 
-def _by_nncf(work: Path, how: Storage, weights: Weights, dtype: str) -> Numbers:
-    """One matrix in a graph of its own, compressed by NNCF and read back. No row depends on
-    another."""
+@dataclass(frozen=True)
+class _ByNncf:
+    """Matrices in one graph of their own, each with an input and an output, compressed by NNCF and
+    read back. No row depends on another, and no matrix. For every graph NNCF compiles what it
+    compresses with, which takes longer than to compress a million numbers."""
+
+    work: Path
+    how: Storage
+
+    def __call__(self, matrices: Sequence[Matrix]) -> Iterator[Numbers]:
+        # Late: it loads the engine.
+        import openvino
+
+        products, inputs = zip(*(_product(*row) for row in enumerate(matrices)), strict=True)
+        how = self.how
+        settings: JsonDict = {
+            **(_FOUR_BITS if how.bits == 4 else {"ratio": 1.0}),
+            "bits": how.bits,
+            "sym": not how.zero_points,
+            "group_size": how.group or -1,
+        }
+        model = light.compress(openvino.Model(list(products), list(inputs)), settings)
+        openvino.save_model(model, self.work / _GRAPH, compress_to_fp16=False)
+        made = {row.name: row for row in weights_of(self.work / _GRAPH)}
+        for number, (weights, _) in enumerate(matrices):
+            rows, columns = weights.shape
+            row = made[_MATRIX.format(number)]
+            yield replace(row, rows=rows, columns=columns).values(0, rows)
+
+
+def _product(number: int, matrix: Matrix) -> tuple[Any, Any]:
+    """Operators: what a matrix makes of its input, and that input."""
     # Late: they load the engine.
     import openvino
     from openvino import opset13 as operators
 
+    weights, dtype = matrix
     kind = openvino.Type.f16 if dtype == "F16" else openvino.Type.bf16
-    tokens = operators.parameter([-1, weights.shape[1]], np.float32, name="tokens")
+    tokens = operators.parameter([-1, weights.shape[1]], np.float32, name=f"tokens.{number}")
     narrow = np.float16 if dtype == "F16" else ml_dtypes.bfloat16
     stored = np.ascontiguousarray(weights.astype(narrow)).view(np.uint16)
     tensor = openvino.Tensor(stored.reshape(-1), openvino.Shape(list(weights.shape)), kind)
     constant = openvino.op.Constant(tensor, shared_memory=False)
-    constant.set_friendly_name(_MATRIX)
+    constant.set_friendly_name(_MATRIX.format(number))
     wide = operators.convert(constant, np.float32)
-    product = operators.matmul(tokens, wide, False, True)
-    settings: JsonDict = {
-        **(_FOUR_BITS if how.bits == 4 else {"ratio": 1.0}),
-        "bits": how.bits,
-        "sym": not how.zero_points,
-        "group_size": how.group or -1,
-    }
-    model = light.compress(openvino.Model([product], [tokens]), settings)
-    openvino.save_model(model, work / _GRAPH, compress_to_fp16=False)
-    (row,) = weights_of(work / _GRAPH)
-    rows, columns = weights.shape
-    return replace(row, rows=rows, columns=columns).values(0, rows)
+    return operators.matmul(tokens, wide, False, True), tokens
