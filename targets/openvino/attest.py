@@ -31,6 +31,8 @@ _GRAPH = "matrix.xml"
 _MATRIX = "model.layers.{}.mlp.up_proj.weight"
 """Names that are read back, for the matrices of a graph that has no other."""
 _LEAST_FLOAT = 16
+_LEAST_STACKED = 10_000
+"""Numbers of a matrix below which NNCF computes in another way."""
 _FOUR_BITS: Mapping[str, Any] = {
     "ratio": 1.0,
     "all_layers": True,
@@ -171,8 +173,8 @@ def _by_ggml(kind: str, weights: Weights, _dtype: str) -> Numbers:
 @dataclass(frozen=True)
 class _ByNncf:
     """Matrices in one graph of their own, each with an input and an output, compressed by NNCF and
-    read back. No row depends on another, and no matrix. For every graph NNCF compiles what it
-    compresses with, which takes longer than to compress a million numbers."""
+    read back. No row depends on another, so those of like rows are one matrix: for every matrix
+    NNCF compiles what it computes with, and for every graph it looks for patterns."""
 
     work: Path
     how: Storage
@@ -181,7 +183,17 @@ class _ByNncf:
         # Late: it loads the engine.
         import openvino
 
-        products, inputs = zip(*(_product(*row) for row in enumerate(matrices)), strict=True)
+        stacks: dict[tuple[int, str, int], list[int]] = {}
+        for number, (weights, dtype) in enumerate(matrices):
+            alone = number if weights.size < _LEAST_STACKED else -1
+            stacks.setdefault((weights.shape[1], dtype, alone), []).append(number)
+        products, inputs = zip(
+            *(
+                _product(name, [matrices[number][0] for number in stack], dtype)
+                for name, ((_, dtype, _), stack) in enumerate(stacks.items())
+            ),
+            strict=True,
+        )
         how = self.how
         settings: JsonDict = {
             **(_FOUR_BITS if how.bits == 4 else {"ratio": 1.0}),
@@ -192,25 +204,32 @@ class _ByNncf:
         model = light.compress(openvino.Model(list(products), list(inputs)), settings)
         openvino.save_model(model, self.work / _GRAPH, compress_to_fp16=False)
         made = {row.name: row for row in weights_of(self.work / _GRAPH)}
+        places: dict[int, tuple[StoredWeights, int]] = {}
+        for name, stack in enumerate(stacks.values()):
+            above = 0
+            for number in stack:
+                places[number] = made[_MATRIX.format(name)], above
+                above += len(matrices[number][0])
         for number, (weights, _) in enumerate(matrices):
+            row, above = places[number]
             rows, columns = weights.shape
-            row = made[_MATRIX.format(number)]
-            yield replace(row, rows=rows, columns=columns).values(0, rows)
+            whole = replace(row, rows=row.data.elements // columns, columns=columns)
+            yield whole.values(above, above + rows)
 
 
-def _product(number: int, matrix: Matrix) -> tuple[Any, Any]:
-    """Operators: what a matrix makes of its input, and that input."""
+def _product(name: int, stack: Sequence[Weights], dtype: str) -> tuple[Any, Any]:
+    """Operators: what matrices, one above the other, make of an input, and that input."""
     # Late: they load the engine.
     import openvino
     from openvino import opset13 as operators
 
-    weights, dtype = matrix
     kind = openvino.Type.f16 if dtype == "F16" else openvino.Type.bf16
-    tokens = operators.parameter([-1, weights.shape[1]], np.float32, name=f"tokens.{number}")
     narrow = np.float16 if dtype == "F16" else ml_dtypes.bfloat16
-    stored = np.ascontiguousarray(weights.astype(narrow)).view(np.uint16)
-    tensor = openvino.Tensor(stored.reshape(-1), openvino.Shape(list(weights.shape)), kind)
+    stored = np.concatenate([weights.astype(narrow) for weights in stack])
+    tokens = operators.parameter([-1, stored.shape[1]], np.float32, name=f"tokens.{name}")
+    values = stored.view(np.uint16).reshape(-1)
+    tensor = openvino.Tensor(values, openvino.Shape(list(stored.shape)), kind)
     constant = openvino.op.Constant(tensor, shared_memory=False)
-    constant.set_friendly_name(_MATRIX.format(number))
+    constant.set_friendly_name(_MATRIX.format(name))
     wide = operators.convert(constant, np.float32)
     return operators.matmul(tokens, wide, False, True), tokens
