@@ -96,7 +96,9 @@ def ssh_host(
     finally:
         if kept_open:
             ending = [str(wrapper), "-q", "-O", "exit", "-p", str(port), "127.0.0.1"]
-            subprocess.run(ending, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.run(
+                ending, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
         server.kill()
         server.wait()
         shutil.rmtree(sockets)
