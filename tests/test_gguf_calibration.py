@@ -128,7 +128,7 @@ def test_the_layout_of_a_tensor_is_compared_with_one_that_was_made(
 
 
 def job(
-    source: Path, out: Path, additions: Additions, weights: str = "IQ3_XXS", **inputs: str
+    source: Path, out: Path, additions: Additions, weights: str = "IQ3_XS", **inputs: str
 ) -> tuple[dict[str, Any], list[str]]:
     """The build job with a recipe that carries the additions, as a plan hands it over."""
     from dataclasses import asdict
@@ -145,8 +145,7 @@ def test_a_text_is_enough_for_a_preset_that_needs_importances_and_is_read_once(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QWEN_PACK_CACHE", str(tmp_path / "cache"))
-    # Its largest matrix is in no codebook, to encode one of which takes longest.
-    source = checkpoint(tmp_path / "ck", SHAPES["qwen2-tied"])
+    source = checkpoint(tmp_path / "ck", SHAPES["qwen2"])
     added = parse(None, text, [])
     facts, notes = job(source, tmp_path / "one", added, calibration=str(text))
     assert facts["types"]["IQ3_XXS"] > 0
