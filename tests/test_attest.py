@@ -13,7 +13,7 @@ import pytest
 
 from packager.checkpoint import Checkpoint
 from packager.errors import ExitCode, PackError
-from packager.plan.attested import texts_that_differ
+from packager.plan.attested_texts import texts_that_differ
 from targets.gguf.attest import attest
 from targets.gguf.given import read_given
 from tests.conftest import REPOSITORY

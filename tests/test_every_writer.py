@@ -241,7 +241,7 @@ WRITERS: dict[str, tuple[Callable[[str], None], tuple[str, ...]]] = {
 """What writes a name somewhere, and the modules that do."""
 
 ELSEWHERE = {
-    "packager/plan/attested.py": "test_attest.py::test_what_a_folder_says_of_itself_is_told_on_one_line_without_escapes",
+    "packager/plan/attested_texts.py": "test_attest.py::test_what_a_folder_says_of_itself_is_told_on_one_line_without_escapes",
     "packager/cli/export.py": "test_shipping_signature.py::test_the_command_that_checks_a_signature_is_typed_as_it_is_shown",
     "packager/cli/output.py": "test_names.py::test_what_goes_to_a_terminal_shows_names_without_effect",
     "packager/papers/card.py": "test_papers_markup.py::test_no_text_of_a_manifest_is_markup_in_a_paper",

@@ -27,6 +27,7 @@ from tests.conftest import REPOSITORY
 from tests.support.field_cases import BY_SOME, TAKEN, Field
 from tests.support.field_refusals import REFUSED
 from tests.support.make_checkpoint import Silent
+from tests.support.tiers import thorough
 from tests.support.yardstick import divergence, grid, of_transformers
 from tests.test_openvino_engine import finish
 
@@ -43,27 +44,28 @@ COMPUTED = TAKEN | {name: case for name, (case, _) in BY_SOME.items()}
 SHOWN = (
     "as it is",
     "tied, yet different",
+    "layer 1 F32, last norm F64",
+    "yarn, attention_factor",
+    "llama3",
+    "sliding window by layer",
+)
+"""What every engine converts in a way of its own; the others are read alike for all."""
+ALSO = (
     "tied, stored again",
     "F32",
-    "layer 1 F32, last norm F64",
     "no model. in front",
-)
-SHOWN += (
     "stale quantization_config",
     "index misses the tied copy",
     "yarn",
-    "yarn, attention_factor",
     "yarn beside rope_parameters",
+    "torch_dtype auto",
+    "longrope",
+    "yarn, betas",
+    "sliding window",
 )
-SHOWN += ("torch_dtype auto", *BY_SOME)
-NO_NUMBERS = (
-    "NaN",
-    "NaN in a norm",
-    "NaN in a trained output matrix",
-    "infinity in one number",
-    "infinity in float64",
-)
+NO_NUMBERS = ("NaN", "infinity in one number")
 """What every engine refuses by the tensor's name, whatever it converts."""
+NO_OTHERS = ("NaN in a norm", "NaN in a trained output matrix", "infinity in float64")
 
 
 class Engine(NamedTuple):
@@ -154,13 +156,23 @@ def test_the_reference_says_of_every_case_what_transformers_says(
 
 
 @pytest.mark.engine
+@pytest.mark.parametrize(
+    ("shown", "refused"),
+    [(SHOWN, NO_NUMBERS), thorough(ALSO, NO_OTHERS)],
+    ids=["of each kind", "others"],
+)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_engine_says_what_transformers_says_or_refuses_before_it_converts(
-    engine: str, home: Path, truth: Callable[[str], Any], tmp_path: Path
+    engine: str,
+    shown: tuple[str, ...],
+    refused: tuple[str, ...],
+    home: Path,
+    truth: Callable[[str], Any],
+    tmp_path: Path,
 ) -> None:
-    names = list(COMPUTED) if ALL else list(SHOWN)
+    names = [name for name in COMPUTED if name not in SHOWN] if ALL and shown == ALSO else shown
     checkpoints = {name: str(folder(home, name)) for name in names}
-    for number, name in enumerate(NO_NUMBERS):
+    for number, name in enumerate(refused):
         field = Field()
         REFUSED[name][0](field)
         checkpoints[name] = str(field.save(tmp_path / f"no numbers {number}"))
@@ -189,7 +201,7 @@ def test_every_engine_says_what_transformers_says_or_refuses_before_it_converts(
             ), name
         elif not (lost := divergence(truth(name), np.load(found[name]["logits"]))) < MOST:
             wrong[name] = lost
-    for name in NO_NUMBERS:
+    for name in refused:
         told = found[name].get("message", ""), found[name].get("exit_code")
         if REFUSED[name][1] not in told[0] or told[1] != ExitCode.INPUT:
             wrong[name] = found[name]

@@ -128,7 +128,7 @@ def test_the_layout_of_a_tensor_is_compared_with_one_that_was_made(
 
 
 def job(
-    source: Path, out: Path, additions: Additions, weights: str = "IQ3_XXS", **inputs: str
+    source: Path, out: Path, additions: Additions, weights: str = "IQ3_XS", **inputs: str
 ) -> tuple[dict[str, Any], list[str]]:
     """The build job with a recipe that carries the additions, as a plan hands it over."""
     from dataclasses import asdict

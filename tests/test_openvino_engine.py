@@ -24,10 +24,14 @@ from tests.support.gguf_checkpoints import SHAPES, checkpoint
 from tests.support.make_checkpoint import write_tiny
 from tests.support.openvino_engine import QWEN2, QWEN3, build
 from tests.support.shipping_packages import opens
+from tests.support.tiers import thorough
 
 pytestmark = pytest.mark.engine
 
 RECIPES = [recipe.weights for recipe in OpenVino().recipes()]
+ALIKE = ("q8_0", "int4_sym_g64", "int4_asym_g128")
+"""Those that differ from others by a number."""
+BY_RECIPE = [thorough(name) if name in ALIKE else name for name in RECIPES]
 Built = tuple[Path, JobResult, list[Progress | Note]]
 PROMPTS = [list(range(10, 40)), list(range(300, 340))]
 
@@ -42,15 +46,32 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def artifacts(home: Path) -> Path:
-    """Every recipe of the Qwen2 checkpoint, in folders named after the recipes."""
+    """Recipes of the Qwen2 checkpoint, in folders named after them."""
+    return built(home, [name for name in RECIPES if name not in ALIKE])
+
+
+@pytest.fixture(scope="module")
+def alike(home: Path) -> Path:
+    """And those that are like another."""
+    return built(home, list(ALIKE))
+
+
+def built(home: Path, recipes: list[str]) -> Path:
     finish(
         "tests.support.openvino_jobs:build_all",
         home / "log",
         checkpoint=str(home / "qwen2"),
-        recipes=RECIPES,
+        recipes=recipes,
         out=str(home / "all"),
     )
     return home / "all"
+
+
+@pytest.fixture
+def artifact(weights: str, request: pytest.FixtureRequest) -> Path:
+    """That of one recipe."""
+    every: Path = request.getfixturevalue("alike" if weights in ALIKE else "artifacts")
+    return every / weights
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +84,16 @@ def untied(home: Path) -> Built:
 def test_what_every_recipe_writes_is_safe_to_open(
     artifacts: Path, untied: Built, tmp_path: Path
 ) -> None:
-    assert all(opens(artifacts / recipe, "openvino", tmp_path / recipe) for recipe in RECIPES)
+    for recipe in RECIPES:
+        assert recipe in ALIKE or opens(artifacts / recipe, "openvino", tmp_path / recipe)
     assert opens(untied[0], "openvino", tmp_path / "untied")
+
+
+@pytest.mark.thorough("test_what_every_recipe_writes_is_safe_to_open")
+def test_what_recipes_write_that_are_like_another_is_safe_to_open(
+    alike: Path, tmp_path: Path
+) -> None:
+    assert all(opens(alike / recipe, "openvino", tmp_path / recipe) for recipe in ALIKE)
 
 
 ATTESTED = ("bf16", "int8_sym", "int4_asym_g64", "q4_0")
@@ -158,20 +187,18 @@ def constants(artifact: Path) -> Iterator[tuple[str, str]]:
             yield layer.get("name", ""), layer.find("data").get("element_type", "")  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("weights", RECIPES)
-def test_the_artifact_is_as_large_as_the_arithmetic_says(artifacts: Path, weights: str) -> None:
+@pytest.mark.parametrize("weights", BY_RECIPE)
+def test_the_artifact_is_as_large_as_the_arithmetic_says(artifact: Path, weights: str) -> None:
     compression = OpenVino().recipe(weights).settings["compression"]
     # The constants of the graph itself, and equal norms that the file stores once, are not counted:
     # 4 kB at most here.
-    assert (artifacts / weights / "openvino_model.bin").stat().st_size == pytest.approx(
+    assert (artifact / "openvino_model.bin").stat().st_size == pytest.approx(
         sizes.totals(QWEN2, compression).stored, abs=4096
     )
     graph = data.costs().graph_bytes(QWEN2, compression)
     # Ones are no weights to a graph of ggml's blocks: it has no norms here.
     within = 0.005 if weights not in ("q8_0", "q4_0") else 0.02
-    assert (artifacts / weights / "openvino_model.xml").stat().st_size == pytest.approx(
-        graph, rel=within
-    )
+    assert (artifact / "openvino_model.xml").stat().st_size == pytest.approx(graph, rel=within)
 
 
 def test_the_arithmetic_holds_without_a_tied_embedding(untied: Built) -> None:
@@ -185,10 +212,13 @@ def test_the_arithmetic_holds_without_a_tied_embedding(untied: Built) -> None:
     )
 
 
-@pytest.mark.parametrize("weights", [name for name in RECIPES if name.startswith("int")])
-def test_the_graph_holds_the_settings_of_the_recipe(artifacts: Path, weights: str) -> None:
+@pytest.mark.parametrize(
+    "weights",
+    [thorough(name) if name in ALIKE else name for name in RECIPES if name.startswith("int")],
+)
+def test_the_graph_holds_the_settings_of_the_recipe(artifact: Path, weights: str) -> None:
     settings = OpenVino().recipe(weights).settings["compression"]
-    root = ElementTree.parse(artifacts / weights / "openvino_model.xml")
+    root = ElementTree.parse(artifact / "openvino_model.xml")
     said = {item.tag: item.get("value") for item in root.find(".//weight_compression")}  # type: ignore[union-attr]
     mode = f"int{settings['bits']}_{'sym' if settings['sym'] else 'asym'}"
     assert (said["mode"], said["group_size"], said["ratio"]) == (
@@ -199,7 +229,7 @@ def test_the_graph_holds_the_settings_of_the_recipe(artifacts: Path, weights: st
     assert (said["awq"], said["gptq"], said["scale_estimation"], said["lora_correction"]) == (
         "False",
     ) * 4
-    types = dict(constants(artifacts / weights))
+    types = dict(constants(artifact))
     layer = {"int4_sym": "i4", "int4_asym": "u4", "int8_sym": "i8", "int8_asym": "u8"}[mode]
     assert types["model.layers.1.mlp.down_proj.weight"] == layer
     wide = settings["bits"] == 4 and not settings["all_layers"]

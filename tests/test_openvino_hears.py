@@ -83,6 +83,7 @@ def test_a_stream_of_tokens_is_the_answer(session: Any) -> None:
         session.hear(texts, np.asarray(sound.samples), 40, broken)
 
 
+@pytest.mark.thorough("test_digits_are_written_down_whole_and_in_pieces")
 def test_its_package_counts_word_errors_and_answers_tasks(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,7 +113,7 @@ def test_its_package_counts_word_errors_and_answers_tasks(
     assert [row["passed"] for row in tried["tasks"]] == [True]
 
 
-@pytest.mark.thorough("test_its_package_counts_word_errors_and_answers_tasks")
+@pytest.mark.thorough("test_digits_are_written_down_whole_and_in_pieces")
 def test_it_takes_no_adapter_and_a_rebuild_gives_its_files_again(
     built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,25 +68,23 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("light")
     for name, (shape, rope, _) in CHECKPOINTS.items():
         lifelike(home / name, shape, rope)
-    export(home, light=list(CHECKPOINTS))
+    wanted = [
+        [str(home / name), recipe, made(home, name, "light")]
+        for name, (_, _, recipe) in CHECKPOINTS.items()
+    ]
+    finish("tests.support.openvino_jobs:in_light_way", home / "log", wanted=wanted)
     return home
 
 
 @pytest.fixture(scope="module")
 def both(home: Path) -> Path:
     """The same folder with those of optimum-intel too, `NAME-both/optimum/artifact`."""
-    export(home, optimum=list(CHECKPOINTS))
-    return home
-
-
-def export(home: Path, **ways: list[str]) -> None:
-    """Checkpoints of the folder by the ways named, in one child."""
     wanted = [
-        [way, str(home / name), CHECKPOINTS[name][2], made(home, name, way)]
-        for way, names in ways.items()
-        for name in names
+        ["optimum", str(home / name), recipe, made(home, name, "optimum")]
+        for name, (_, _, recipe) in CHECKPOINTS.items()
     ]
     finish("tests.support.openvino_jobs:in_ways", home / "log", wanted=wanted)
+    return home
 
 
 def made(home: Path, name: str, way: str) -> str:

@@ -25,6 +25,7 @@ from tests.support.make_checkpoint import Silent
 from tests.support.serving import DAMAGE, refusal
 from tests.support.serving import damaged as damaged_file
 from tests.support.shipping_packages import exported
+from tests.support.tiers import thorough
 from tests.test_sees import (
     TRAINED,
     answered,
@@ -181,15 +182,27 @@ def test_what_it_says_of_a_picture_is_judged_in_one_turn_and_in_a_later_one(
     assert set(passed) == {*wanted, "later"} and not tried["left_out"]
 
 
-def test_a_server_of_a_damaged_package_ends_with_a_sentence(built: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damages",
+    [
+        {"preprocessor_config.json": ["of wrong types"], "config.json": ["cut off"]},
+        thorough(
+            {
+                "preprocessor_config.json": list(DAMAGE),
+                "config.json": ["of wrong types"],
+                "generation_config.json": ["of wrong types"],
+            }
+        ),
+    ],
+    ids=["one of each", "all"],
+)
+def test_a_server_of_a_damaged_package_ends_with_a_sentence(
+    damages: dict[str, list[str]], built: Path, tmp_path: Path
+) -> None:
     """The file of the limits of pictures, which the server reads itself, and one that the engine
     reads."""
     out = exported(built, "docker", tmp_path / "docker")
-    for name, kinds in (
-        ("preprocessor_config.json", list(DAMAGE)),
-        ("config.json", ["cut off", "of wrong types"]),
-        ("generation_config.json", ["of wrong types"]),
-    ):
+    for name, kinds in damages.items():
         for kind in kinds:
             with damaged_file(out / "package" / "model" / name, kind):
                 code, said = refusal(out)

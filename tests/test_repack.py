@@ -34,6 +34,7 @@ from tests.support.make_checkpoint import Silent, tiny_shape, write_tiny
 from tests.support.quantized_checkpoints import write
 from tests.support.shipping_packages import finish
 from tests.support.stored_groups import EXACT, REFUSED, TAKEN, by_awq, by_compressed, by_gptq
+from tests.support.tiers import thorough
 
 IDS = [5, 300, 17, 900, 44, 44, 12, 7]
 SHAPE = tiny_shape("qwen3", hidden=128, intermediate=256)
@@ -214,22 +215,24 @@ WHOLE = {
 
 
 @pytest.mark.engine
-def test_a_trained_model_keeps_its_groups_through_the_whole_build(tmp_path: Path) -> None:
-    for recipe, way in WHOLE.items():
-        prefix = recipe.partition(":")[0]
-        folder, package = stored(TRAINED, tmp_path / f"{prefix}-source", way), tmp_path / prefix
-        words = ["build", "--target", "laptop-cpu", "--weights", str(folder), "--context", "256"]
-        words += ["--recipe", recipe, "--repack", "--out", str(package)]
-        done = command(*words, cache=tmp_path / "cache")
-        assert done.returncode == 0, done.stderr
-        manifest = json.loads((package / "manifest.json").read_text(encoding="utf-8"))
-        assert manifest["recipe"]["id"] == f"{recipe}/repack"
-        assert manifest["build"]["repacked"] == 7 * 4
-        assert manifest["source"]["quantized"].startswith(str(way[1]["quant_method"]).upper())
-        quality = manifest["quality"]
-        # The gate's reference is the dequantized checkpoint: what is left is how an engine rounds
-        # activations, and the embedding in 8 bits of a GGUF.
-        assert quality["kl_mean"] < 0.005 and quality["top1"] > 0.95, (recipe, quality)
+@pytest.mark.parametrize("recipe", ["gguf:Q8_0", thorough("openvino:bf16"), thorough("onnx:fp32")])
+def test_a_trained_model_keeps_its_groups_through_the_whole_build(
+    recipe: str, tmp_path: Path
+) -> None:
+    way = WHOLE[recipe]
+    folder, package = stored(TRAINED, tmp_path / "source", way), tmp_path / "package"
+    words = ["build", "--target", "laptop-cpu", "--weights", str(folder), "--context", "256"]
+    words += ["--recipe", recipe, "--repack", "--out", str(package)]
+    done = command(*words, cache=tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((package / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["recipe"]["id"] == f"{recipe}/repack"
+    assert manifest["build"]["repacked"] == 7 * 4
+    assert manifest["source"]["quantized"].startswith(str(way[1]["quant_method"]).upper())
+    quality = manifest["quality"]
+    # The gate's reference is the dequantized checkpoint: what is left is how an engine rounds
+    # activations, and the embedding in 8 bits of a GGUF.
+    assert quality["kl_mean"] < 0.005 and quality["top1"] > 0.95, (recipe, quality)
 
 
 def test_the_first_generations_fused_matrices_keep_their_groups_in_gguf(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def losses(
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("runtime", ["llama.cpp", "openvino", thorough("onnxruntime")])
+@pytest.mark.parametrize("runtime", ["llama.cpp", thorough("openvino"), thorough("onnxruntime")])
 def test_an_engine_finds_the_same_document_within_the_limits_of_8_and_of_4_bits(
     runtime: str,
     trained: Path,

@@ -66,7 +66,7 @@ def test_what_the_sandbox_forbids_ends_in_a_sentence(attack: str) -> None:
 def test_a_bomb_ends_in_a_sentence_whatever_it_consumes(
     bomb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(template, "SECONDS", 2.0)
+    monkeypatch.setattr(template, "SECONDS", 1.0)
     with pytest.raises(PackError, match="chat template cannot be rendered") as caught:
         render_apart(bomb, USER, tmp_path / "log")
     assert caught.value.exit_code == ExitCode.INPUT
@@ -111,7 +111,7 @@ def test_a_template_without_end_is_stopped_wherever_one_is_rendered(
     (looping / "chat_template.jinja").write_text(CHATML + LOOP)
     log = tmp_path / "log"
     conversations = {"a question": {"messages": USER}}
-    monkeypatch.setattr(template, "SECONDS", 1.0)
+    monkeypatch.setattr(template, "SECONDS", 0.5)
     renderings: dict[str, Callable[[], object]] = {
         "a checkpoint": lambda: speech.of_folder(looping),
         "a checkpoint in the gate": lambda: speech.beside_own(

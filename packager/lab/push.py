@@ -19,6 +19,8 @@ from packager.units import human_bytes
 _CHUNK = 1 << 18
 _SIZE = re.compile(r"[0-9]{1,18}")
 _MOST_SAID = 1 << 16
+_ASKED = 20
+"""Names in one command: each may have a thousand bytes, and a phone's shell takes a few pages."""
 _SPARE = 64 << 20
 """Bytes of the device's disk that a push leaves free."""
 _BYTES_PER_S = 4e6
@@ -56,7 +58,7 @@ def push(transport: Transport, files: Sequence[Sent]) -> Generator[tuple[int, in
         made = run(transport, f"cd {folder} && umask 077 && mkdir -p {command(below)}")
         if made.code:
             raise _refused(made, "The device does not let us make a folder")
-    have = {sent.name: _have(transport, folder, sent) for sent in files}
+    have = _have(transport, folder, files)
     missing = sum(max(0, sent.size - have[sent.name]) for sent in files)
     if missing:
         _check_room(transport, folder, missing)
@@ -84,19 +86,24 @@ def _is_there(transport: Transport, folder: str, sent: Sent) -> bool:
     return run(transport, f"cd {folder} && [ -f {name} ]").code == 0
 
 
-def _have(transport: Transport, folder: str, sent: Sent) -> int:
-    """Bytes of a file that are there, whole or in part; a part that is too long is no part of
+def _have(transport: Transport, folder: str, files: Sequence[Sent]) -> dict[str, int]:
+    """Bytes of each file that are there, whole or in part; a part that is too long is no part of
     it."""
-    name, part = sh(sent.name), sh(f"{sent.name}.part")
-    done = run(
-        transport,
-        f"cd {folder} || exit; if [ -f {name} ]; then wc -c < {name}; "
-        f"elif [ -f {part} ]; then wc -c < {part}; else echo 0; fi",
-    )
-    text = done.text.strip()
-    if done.code or not _SIZE.fullmatch(text):
-        raise _refused(done, "The device does not report what it has")
-    return int(text) if int(text) <= sent.size else 0
+    have: dict[str, int] = {}
+    for start in range(0, len(files), _ASKED):
+        asked = files[start : start + _ASKED]
+        done = run(
+            transport,
+            f"cd {folder} || exit; for f in {command([sent.name for sent in asked])}; do "
+            'if [ -f "$f" ]; then wc -c < "$f"; elif [ -f "$f.part" ]; then wc -c < "$f.part"; '
+            "else echo 0; fi; done",
+        )
+        sizes = done.text.split()
+        if done.code or len(sizes) != len(asked) or not all(map(_SIZE.fullmatch, sizes)):
+            raise _refused(done, "The device does not report what it has")
+        for sent, size in zip(asked, map(int, sizes), strict=True):
+            have[sent.name] = size if size <= sent.size else 0
+    return have
 
 
 def _check_room(transport: Transport, folder: str, missing: int) -> None:
@@ -127,9 +134,9 @@ def _send(transport: Transport, folder: str, sent: Sent, have: int) -> Generator
     name, part = sh(sent.name), sh(f"{sent.name}.part")
     disk_s = 60 + sent.size / _BYTES_PER_S
     for start in (have, 0) if have else (0,):
-        if start == 0:
-            run(transport, f"cd {folder} && rm -f {part} {name}")
-        yield from _append(transport, f"cd {folder} && umask 077 && cat >> {part}", sent, start)
+        anew = f"rm -f {part} {name}; " if start == 0 else ""
+        appended = f"cd {folder} && {{ {anew}umask 077 && cat >> {part}; }}"
+        yield from _append(transport, appended, sent, start)
         done = run(transport, f"cd {folder} && sha256sum {part}", disk_s)
         if done.code:
             raise _refused(done, "The device cannot compare what arrived")

@@ -22,7 +22,8 @@ _NO_PYTHON, _OLD_PYTHON, _NO_VENV, _NO_PIP = 40, 41, 42, 43
 
 # The environment sees the packages of the Python that it was made with, also where that is a
 # virtual environment: the engines are there. Our own code comes first in any case. Dependencies
-# that are missing are installed as that machine's pip is set to. A new environment replaces those
+# that are missing are installed as that machine's pip is set to. Of our own code only what is
+# imported is compiled: that is half of it. A new environment replaces those
 # of other versions, but for one that a process works in: a measurement of another desk. Where no
 # /proc tells of processes, all stay.
 _SCRIPT = """cd {folder} || exit 1
@@ -35,7 +36,7 @@ command -v {python} >/dev/null || exit 40
 print("import site; site.addsitedir(" + repr(sysconfig.get_path("purelib")) + ")")' \\
   > "$(venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/engines.pth"
 pip="venv/bin/python -m pip --disable-pip-version-check --no-input -q install"
-$pip --no-deps --force-reinstall ./{wheel} >&2 && $pip ./{wheel} >&2 || exit 43
+$pip --no-deps --no-compile --force-reinstall ./{wheel} >&2 && $pip ./{wheel} >&2 || exit 43
 : > venv/{ready}
 [ -e /proc/self/cwd ] || exit 0
 mine=$(pwd -P)

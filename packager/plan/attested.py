@@ -8,10 +8,9 @@ from them, with other settings or other rounding; one that is further was not.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from math import sqrt
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -19,21 +18,25 @@ import numpy as np
 import numpy.typing as npt
 
 from packager.checkpoint import Checkpoint
-from packager.checkpoint.folder import read_json
 from packager.checkpoint.numbers import rows_of
 from packager.errors import bad_input
-from packager.escapes import line
-from packager.json_values import JsonObject, JsonValue
+from packager.json_values import JsonObject
 from packager.runtime import Report
 
 Numbers = npt.NDArray[np.float64]
 Weights = npt.NDArray[np.float32]
-Again = Callable[[Weights, str], Numbers]
-"""Rows of weights, with the type in which the checkpoint stores them, quantized and read back."""
+Matrix = tuple[Weights, str]
+"""Rows of weights, with the type in which the checkpoint stores them."""
+Again = Callable[[Sequence[Matrix]], Iterable[Numbers]]
+"""Matrices quantized and read back, in their order. Of ways that are equal one is asked for all
+that is compared at once."""
 
 EMBEDDING, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
 _PIECE = 1 << 21
 """Numbers that are compared at once."""
+_WINDOW = 4 * _PIECE
+"""Numbers that are quantized at once, of several tensors where they are small: an engine takes as
+long to begin as for millions of them."""
 _NEAR = 2.0
 """How many times the usual error a tensor may have that counts as made from these weights. Between
 two importance matrices of one checkpoint errors differ by a tenth; weights of another checkpoint
@@ -157,8 +160,8 @@ def compare(
     _refuse_incomplete(tensors, checkpoint, without)
     different: list[Different] = []
     ways = Counter[str]()
-    for number, tensor in enumerate(tensors):
-        way, distances = _nearest(tensor, checkpoint, ways)
+    found = _nearest_of_all(tensors, checkpoint, ways)
+    for number, (tensor, (way, distances)) in enumerate(zip(tensors, found, strict=True)):
         if len(tensor.again) > 1 or way:
             ways[way] += 1
         if distances.unequal:
@@ -180,6 +183,41 @@ def compare(
     }
 
 
+def _nearest_of_all(
+    tensors: Sequence[StoredTensor], checkpoint: Checkpoint, ways: Counter[str]
+) -> Iterator[tuple[str, Distances]]:
+    """See `_nearest`, of each. Those that can have been made in one way alone are quantized with
+    their neighbours."""
+    alike: list[StoredTensor] = []
+    for tensor in tensors:
+        if len(tensor.again) > 1:
+            yield from _of_one_way(alike, checkpoint)
+            alike = []
+            yield _nearest(tensor, checkpoint, ways)
+        else:
+            alike.append(tensor)
+    yield from _of_one_way(alike, checkpoint)
+
+
+def _of_one_way(
+    tensors: Sequence[StoredTensor], checkpoint: Checkpoint
+) -> Iterator[tuple[str, Distances]]:
+    sums = [Distances() for _ in tensors]
+    ready = 0
+    for window in _windows(tensors, checkpoint):
+        of_way: dict[Again, list[_Piece]] = {}
+        for piece in window:
+            of_way.setdefault(tensors[piece.tensor].again[0][1], []).append(piece)
+        for again, pieces in of_way.items():
+            _add(pieces, again, tensors, sums)
+        # The last one may go on in the next window.
+        while ready < window[-1].tensor:
+            yield tensors[ready].again[0][0], sums[ready]
+            ready += 1
+    for tensor, distances in zip(tensors[ready:], sums[ready:], strict=True):
+        yield tensor.again[0][0], distances
+
+
 def _nearest(
     tensor: StoredTensor, checkpoint: Checkpoint, ways: Counter[str]
 ) -> tuple[str, Distances]:
@@ -187,9 +225,7 @@ def _nearest(
     are tried first."""
     best: tuple[str, Distances] | None = None
     for name, again in sorted(tensor.again, key=lambda row: -ways[row[0]]):
-        distances = Distances()
-        for start, stop, exact, dtype in _pieces(tensor, checkpoint):
-            distances.add(tensor.values(start, stop), again(exact, dtype), exact.astype(np.float64))
+        distances = _distances(tensor, checkpoint, again)
         if best is None or distances.unequal < best[1].unequal:
             best = name, distances
         if not distances.unequal:
@@ -200,14 +236,55 @@ def _nearest(
 
 def _distances(tensor: StoredTensor, checkpoint: Checkpoint, again: Again) -> Distances:
     distances = Distances()
-    for start, stop, exact, dtype in _pieces(tensor, checkpoint):
-        distances.add(tensor.values(start, stop), again(exact, dtype), exact.astype(np.float64))
+    for window in _windows([tensor], checkpoint):
+        _add(window, again, [tensor], [distances])
     return distances
+
+
+def _add(
+    pieces: Sequence[_Piece],
+    again: Again,
+    tensors: Sequence[StoredTensor],
+    sums: Sequence[Distances],
+) -> None:
+    """Quantize pieces in one way and add each to the sums of its tensor."""
+    made = again([(piece.exact, piece.dtype) for piece in pieces])
+    for piece, wanted in zip(pieces, made, strict=True):
+        mine = tensors[piece.tensor].values(piece.start, piece.stop)
+        sums[piece.tensor].add(mine, wanted, piece.exact.astype(np.float64))
 
 
 def _measured(tensor: StoredTensor, checkpoint: Checkpoint, own: Again) -> float:
     """How far weights are from themselves in the type that a tensor has."""
     return _distances(tensor, checkpoint, own).relative()[2]
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Rows of the tensor of that number from one to another, with the checkpoint's numbers and
+    their type."""
+
+    tensor: int
+    start: int
+    stop: int
+    exact: Weights
+    dtype: str
+
+
+def _windows(tensors: Sequence[StoredTensor], checkpoint: Checkpoint) -> Iterator[list[_Piece]]:
+    """All pieces of tensors in their order, as many at once as are quantized together."""
+    window: list[_Piece] = []
+    held = 0
+    for number, tensor in enumerate(tensors):
+        for rows in _pieces(tensor, checkpoint):
+            piece = _Piece(number, *rows)
+            if window and held + piece.exact.size > _WINDOW:
+                yield window
+                window, held = [], 0
+            window.append(piece)
+            held += piece.exact.size
+    if window:
+        yield window
 
 
 def _pieces(
@@ -267,6 +344,15 @@ def place_of(name: str, checkpoint: Checkpoint) -> str:
     return EMBEDDING if tied else name
 
 
+def each(one: Callable[[Weights, str], Numbers]) -> Again:
+    """A way that takes matrices one by one."""
+
+    def again(matrices: Sequence[Matrix]) -> Iterator[Numbers]:
+        return (one(*matrix) for matrix in matrices)
+
+    return again
+
+
 def as_float(kind: str) -> Again:
     """The weights in a type of floats: f32, f16 or bf16."""
     # Any: NumPy's types of numbers and those of ml_dtypes have none in common.
@@ -280,66 +366,4 @@ def as_float(kind: str) -> Again:
         with np.errstate(over="ignore"):
             return np.asarray(weights.astype(narrow[kind]).astype(np.float64))
 
-    return again
-
-
-_DESCRIPTION = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache")
-"""Keys of config.json that describe the file and say nothing of its network."""
-_SHOWN = 120
-
-
-def texts_that_differ(files: Mapping[str, Path], checkpoint: Checkpoint) -> JsonObject:
-    """Keys of config.json that a folder has otherwise than the checkpoint, and parts of its
-    tokenizer that are others, as `network` and `description`: lists of `key`, `file` and
-    `recipe`, what the checkpoint has. Raises PackError (exit code 6) for what cannot be read."""
-    try:
-        return _texts_that_differ(files, checkpoint)
-    except RecursionError:
-        # What json.loads still takes may be too deep for whatever goes through it afterwards.
-        raise bad_input(
-            f"A text of {next(iter(files.values())).parent} is nested too deeply to be compared.",
-            "Get the folder again from where it was published.",
-        ) from None
-
-
-def _texts_that_differ(files: Mapping[str, Path], checkpoint: Checkpoint) -> JsonObject:
-    network: list[JsonObject] = []
-    description: list[JsonObject] = []
-    if "config.json" in files:
-        mine, other = read_json(files["config.json"]), checkpoint.config
-        for key in sorted({*mine, *other}):
-            if mine.get(key) != other.get(key):
-                # What one of them leaves out is written or left out by whatever saved it.
-                both = mine.get(key) is not None and other.get(key) is not None
-                row = _row(key, mine.get(key), other.get(key))
-                (network if both and key not in _DESCRIPTION else description).append(row)
-    theirs = checkpoint.files.get("tokenizer.json")
-    if "tokenizer.json" in files and theirs is not None:
-        mine, other = read_json(files["tokenizer.json"]), read_json(theirs)
-        network += [
-            _row(f"tokenizer.json {key}", mine.get(key), other.get(key))
-            for key in ("model", "added_tokens", "pre_tokenizer", "normalizer")
-            if _without_offsets(mine.get(key)) != _without_offsets(other.get(key))
-        ]
-    return {"network": network, "description": description}
-
-
-def _without_offsets(value: JsonValue) -> JsonValue:
-    """A part of a tokenizer without what says where a token stands in the text: whoever saves it
-    again sets that, and no token is another for it."""
-    if isinstance(value, dict):
-        return {key: _without_offsets(row) for key, row in value.items() if key != "trim_offsets"}
-    return [_without_offsets(row) for row in value] if isinstance(value, list) else value
-
-
-def _row(key: str, mine: JsonValue, other: JsonValue) -> JsonObject:
-    return {"key": line(key), "file": _shown(mine), "recipe": _shown(other)}
-
-
-def _shown(value: JsonValue) -> str | None:
-    """A value as it fits into a line; of a large one, how many items it has."""
-    if value is None:
-        return None
-    if isinstance(value, dict | list) and len(str(value)) > _SHOWN:
-        return f"{len(value)} items"
-    return line(str(value))[:_SHOWN]
+    return each(again)

@@ -16,8 +16,8 @@ import numpy as np
 
 from packager.checkpoint import Checkpoint
 from packager.json_values import JsonObject, at
-from packager.plan import attested
-from packager.plan.attested import Again, Numbers, StoredTensor, Weights
+from packager.plan import attested, attested_texts
+from packager.plan.attested import Again, Numbers, StoredTensor, Weights, each
 from packager.runtime import Report
 from targets.onnxruntime import OnnxRuntime, adopted, data, model_builder, sizes
 from targets.onnxruntime.quantization import Quantization, Settings
@@ -55,7 +55,7 @@ def attest(
     ]
     return {
         **attested.compare(report, tensors, source),
-        "metadata": attested.texts_that_differ(own.files, source),
+        "metadata": attested_texts.texts_that_differ(own.files, source),
         "importance": None,
     }
 
@@ -123,14 +123,15 @@ def _ways(
     names."""
     width = _WIDTHS[precision]
     if looked_up:
-        yield "default", partial(_looked_up, block, zeros, width)
+        yield "default", each(partial(_looked_up, block, zeros, width))
         return
-    default = ("default", partial(_by_kernel, bits, block, zeros, width))
-    rounded = ("rtn", partial(_in_blocks, bits, block, "asym" if zeros else "sym", width))
+    default = ("default", each(partial(_by_kernel, bits, block, zeros, width)))
+    rounded = ("rtn", each(partial(_in_blocks, bits, block, "asym" if zeros else "sym", width)))
     if not zeros:
         yield from (default, rounded)
         return
-    yield from (rounded, ("k_quant", partial(_in_blocks, bits, block, None, width)), default)
+    searched = ("k_quant", each(partial(_in_blocks, bits, block, None, width)))
+    yield from (rounded, searched, default)
 
 
 def _padded(weights: Weights, block: int, width: Any) -> Any:

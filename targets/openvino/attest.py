@@ -4,7 +4,7 @@ by NNCF, or into ggml's blocks, and compared; see packager.plan.attested.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,8 @@ from packager.checkpoint import Checkpoint
 from packager.checkpoint.numbers import rows_of
 from packager.errors import usage
 from packager.json_values import JsonDict, JsonObject, at
-from packager.plan import attested
-from packager.plan.attested import Again, Numbers, StoredTensor, Weights
+from packager.plan import attested, attested_texts
+from packager.plan.attested import Again, Matrix, Numbers, StoredTensor, Weights, each
 from packager.recipe import Recipe
 from packager.runtime import Report
 from packager.shape import TensorSpec
@@ -28,9 +28,11 @@ from targets.openvino.sizes import GGML_BLOCK, Storage
 from targets.openvino.stored import StoredWeights, weights_of
 
 _GRAPH = "matrix.xml"
-_MATRIX = "lm_head.weight"
-"""A name that is read back, for the matrix of a graph that has no other."""
+_MATRIX = "model.layers.{}.mlp.up_proj.weight"
+"""Names that are read back, for the matrices of a graph that has no other."""
 _LEAST_FLOAT = 16
+_LEAST_STACKED = 10_000
+"""Numbers of a matrix below which NNCF computes in another way."""
 _FOUR_BITS: Mapping[str, Any] = {
     "ratio": 1.0,
     "all_layers": True,
@@ -75,7 +77,7 @@ def attest(
     facts = attested.compare(report, tensors, source, without)
     return {
         **facts,
-        "metadata": attested.texts_that_differ(own.files, source),
+        "metadata": attested_texts.texts_that_differ(own.files, source),
         "importance": None,
     }
 
@@ -113,13 +115,13 @@ class _Again:
             kind = row.data.kind if row.data.kind in FLOATS else "bf16"
             return (("", attested.as_float(kind)),)
         if how.ggml:
-            return (("ggml", partial(_by_ggml, how.mode)),)
+            return (("ggml", each(partial(_by_ggml, how.mode))),)
         if how.bits == 8 and how.group:
             raise usage(
                 f"{row.name} is stored in groups of 8 bits, which neither NNCF nor ggml makes.",
                 "Compare what both answer: `adopt FOLDER --target NAME --against CHECKPOINT`.",
             )
-        return (("nncf", partial(_by_nncf, self.work, how)),)
+        return (("nncf", _ByNncf(self.work, how)),)
 
 
 def _of_no_effect(source: Checkpoint) -> Iterator[str]:
@@ -168,30 +170,66 @@ def _by_ggml(kind: str, weights: Weights, _dtype: str) -> Numbers:
     return np.asarray(values.astype(np.float64))
 
 
-def _by_nncf(work: Path, how: Storage, weights: Weights, dtype: str) -> Numbers:
-    """One matrix in a graph of its own, compressed by NNCF and read back. No row depends on
-    another."""
+@dataclass(frozen=True)
+class _ByNncf:
+    """Matrices in one graph of their own, each with an input and an output, compressed by NNCF and
+    read back. No row depends on another, so those of like rows are one matrix: for every matrix
+    NNCF compiles what it computes with, and for every graph it looks for patterns."""
+
+    work: Path
+    how: Storage
+
+    def __call__(self, matrices: Sequence[Matrix]) -> Iterator[Numbers]:
+        # Late: it loads the engine.
+        import openvino
+
+        stacks: dict[tuple[int, str, int], list[int]] = {}
+        for number, (weights, dtype) in enumerate(matrices):
+            alone = number if weights.size < _LEAST_STACKED else -1
+            stacks.setdefault((weights.shape[1], dtype, alone), []).append(number)
+        products, inputs = zip(
+            *(
+                _product(name, [matrices[number][0] for number in stack], dtype)
+                for name, ((_, dtype, _), stack) in enumerate(stacks.items())
+            ),
+            strict=True,
+        )
+        how = self.how
+        settings: JsonDict = {
+            **(_FOUR_BITS if how.bits == 4 else {"ratio": 1.0}),
+            "bits": how.bits,
+            "sym": not how.zero_points,
+            "group_size": how.group or -1,
+        }
+        model = light.compress(openvino.Model(list(products), list(inputs)), settings)
+        openvino.save_model(model, self.work / _GRAPH, compress_to_fp16=False)
+        made = {row.name: row for row in weights_of(self.work / _GRAPH)}
+        places: dict[int, tuple[StoredWeights, int]] = {}
+        for name, stack in enumerate(stacks.values()):
+            above = 0
+            for number in stack:
+                places[number] = made[_MATRIX.format(name)], above
+                above += len(matrices[number][0])
+        for number, (weights, _) in enumerate(matrices):
+            row, above = places[number]
+            rows, columns = weights.shape
+            whole = replace(row, rows=row.data.elements // columns, columns=columns)
+            yield whole.values(above, above + rows)
+
+
+def _product(name: int, stack: Sequence[Weights], dtype: str) -> tuple[Any, Any]:
+    """Operators: what matrices, one above the other, make of an input, and that input."""
     # Late: they load the engine.
     import openvino
     from openvino import opset13 as operators
 
     kind = openvino.Type.f16 if dtype == "F16" else openvino.Type.bf16
-    tokens = operators.parameter([-1, weights.shape[1]], np.float32, name="tokens")
     narrow = np.float16 if dtype == "F16" else ml_dtypes.bfloat16
-    stored = np.ascontiguousarray(weights.astype(narrow)).view(np.uint16)
-    tensor = openvino.Tensor(stored.reshape(-1), openvino.Shape(list(weights.shape)), kind)
+    stored = np.concatenate([weights.astype(narrow) for weights in stack])
+    tokens = operators.parameter([-1, stored.shape[1]], np.float32, name=f"tokens.{name}")
+    values = stored.view(np.uint16).reshape(-1)
+    tensor = openvino.Tensor(values, openvino.Shape(list(stored.shape)), kind)
     constant = openvino.op.Constant(tensor, shared_memory=False)
-    constant.set_friendly_name(_MATRIX)
+    constant.set_friendly_name(_MATRIX.format(name))
     wide = operators.convert(constant, np.float32)
-    product = operators.matmul(tokens, wide, False, True)
-    settings: JsonDict = {
-        **(_FOUR_BITS if how.bits == 4 else {"ratio": 1.0}),
-        "bits": how.bits,
-        "sym": not how.zero_points,
-        "group_size": how.group or -1,
-    }
-    model = light.compress(openvino.Model([product], [tokens]), settings)
-    openvino.save_model(model, work / _GRAPH, compress_to_fp16=False)
-    (row,) = weights_of(work / _GRAPH)
-    rows, columns = weights.shape
-    return replace(row, rows=rows, columns=columns).values(0, rows)
+    return operators.matmul(tokens, wide, False, True), tokens

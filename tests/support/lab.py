@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -43,10 +44,14 @@ class Host:
 
 
 @contextlib.contextmanager
-def ssh_host(folder: Path, variables: Mapping[str, str] | None = None) -> Iterator[Host]:
+def ssh_host(
+    folder: Path, variables: Mapping[str, str] | None = None, *, kept_open: bool = False
+) -> Iterator[Host]:
     """An sshd of this user with a host key and one client key, and a folder to put first in PATH
     whose `ssh` reads a configuration of its own instead of the user's. What is run there has these
-    variables, and those of the suite by which threads wait asleep."""
+    variables, and those of the suite by which threads wait asleep. `kept_open`: all commands go
+    through the first one's connection, as a user's configuration may say; a greeting of its own for
+    each of a hundred takes longer than what they do."""
     ssh, keygen = shutil.which("ssh"), shutil.which("ssh-keygen")
     if _SSHD is None or ssh is None or keygen is None:
         pytest.skip("needs OpenSSH's server and client (Debian: openssh-server)")
@@ -69,9 +74,12 @@ def ssh_host(folder: Path, variables: Mapping[str, str] | None = None) -> Iterat
     key = (folder / "host.pub").read_text().split()[:2]
     known = folder / "known_hosts"
     known.write_text(f"[127.0.0.1]:{port} {' '.join(key)}\n")
+    # The path of a socket has a hundred characters.
+    sockets = Path(tempfile.mkdtemp(prefix="qp-ssh-"))
+    keeping = f"ControlMaster auto\nControlPath {sockets}/%C\nControlPersist 60\n"
     (folder / "ssh_config").write_text(
         f"IdentityFile {folder / 'client'}\nIdentitiesOnly yes\nIdentityAgent none\n"
-        f"UserKnownHostsFile {known}\nGlobalKnownHostsFile none\n"
+        f"UserKnownHostsFile {known}\nGlobalKnownHostsFile none\n{keeping if kept_open else ''}"
     )
     clients = folder / "bin"
     clients.mkdir()
@@ -86,8 +94,14 @@ def ssh_host(folder: Path, variables: Mapping[str, str] | None = None) -> Iterat
         _wait_for(port, server, folder / "sshd.log")
         yield Host(port, known, clients)
     finally:
+        if kept_open:
+            ending = [str(wrapper), "-q", "-O", "exit", "-p", str(port), "127.0.0.1"]
+            subprocess.run(
+                ending, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
         server.kill()
         server.wait()
+        shutil.rmtree(sockets)
 
 
 def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:

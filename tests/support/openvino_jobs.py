@@ -40,6 +40,11 @@ def in_ways(report: Report, *, wanted: list[list[str]]) -> dict[str, Any]:
     return {}
 
 
+def in_light_way(report: Report, *, wanted: list[list[str]]) -> dict[str, Any]:
+    """The same without torch, for which no process has to load it."""
+    return in_ways(report, wanted=[["light", *rest] for rest in wanted])
+
+
 def differences(report: Report, *, pairs: list[list[str]], tokens: int) -> dict[str, list[float]]:
     """Per pair of artifacts the largest difference of any logit over `tokens` random tokens, in
     float32."""
