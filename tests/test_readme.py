@@ -76,7 +76,7 @@ REFUSED = {
     "probe --on": "neither an address nor the name of a machine",
 }
 """What the commands say for which the page's package is the wrong one."""
-SHORT = "--context 512"
+SHORT = "--context 256"
 """A short context spares minutes of measuring and nothing else."""
 
 

@@ -101,13 +101,16 @@ MODULES = {
         "packager.behaviour.one_prompt",
         "packager.engine_check.job",
         "packager.measure.benchmark",
+        "packager.measure.retrieval",
         "packager.measure.thread_search",
         "packager.quality.job",
+        "packager.quality.retrieval",
         "packager.reference",
         "packager.sources.local",
         "targets.gguf.convert",
         "targets.llama_cpp.build",
         "targets.llama_cpp.session",
+        "targets.machine.measure",
         "targets.registry",
     ),
     # Without onnxruntime, which starts a thread; torch's own loaders fork after its import.
@@ -143,8 +146,10 @@ MODULES = {
     ),
 }
 BRIEF = {
-    "packager.measure.thread_search": {"_LEAST_S": 0.0},
-    "packager.measure.benchmark": {"_RATE_REPEATS": 2},
+    "packager.measure.thread_search": {"_LEAST_S": 0.0, "_LEAST_TRIALS": 1, "_PROBE_TOKENS": 4},
+    "packager.measure.benchmark": {"_RATE_REPEATS": 2, "_EMPTY_TOKENS": 8, "_FULL_TOKENS": 8},
+    "packager.measure.retrieval": {"DOCUMENTS": {128: 2, 512: 2, 2048: 1}, "_QUERIES": 4},
+    "targets.machine.measure": {"_WARM_S": 0.01, "THREADS_S": 0.03, "RATE_S": 0.07},
 }
 """How long a forked job measures, by names in the modules: what makes a figure repeat itself on a
 quiet machine shows nothing more of a build. Jobs that start from nothing measure as everybody's."""
