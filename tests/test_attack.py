@@ -41,7 +41,7 @@ def test_every_kind_of_input_is_read_as_long_as_nobody_changes_it(tmp_path: Path
         kind.read(folder, kind.seed(folder))
 
 
-@pytest.mark.parametrize("mutants_made", [MUTANTS // 4, thorough(MUTANTS)])
+@pytest.mark.parametrize("mutants_made", [MUTANTS // 8, thorough(MUTANTS)])
 def test_no_mutant_gets_a_traceback_hangs_takes_memory_or_is_taken_for_the_genuine(
     mutants_made: int,
 ) -> None:

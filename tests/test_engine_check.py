@@ -393,9 +393,12 @@ def test_a_test_that_takes_its_worker_down_or_hangs_is_one_failed_test_and_all_o
         "400",
         "-p",
         "no:cacheprovider",
+        *("-p", "xdist", "-p", "pytest_timeout"),
     ]
+    # Six processes load their plug-ins.
     surroundings = {
-        name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")
+        **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
     run = subprocess.run(
         line,

@@ -100,7 +100,10 @@ def test_an_interruption_before_the_program_is_imported_ends_it_in_a_sentence(mo
     [
         (("fit", "--target", "nowhere"), ExitCode.USAGE),
         (("fit", "--nothing"), ExitCode.USAGE),
-        (("fit", "--target", "laptop-cpu", "--parallel", "4096"), ExitCode.NOTHING_FITS),
+        (
+            ("fit", "--target", "laptop-cpu", "--parallel", "4096", "--model", "Qwen3-0.6B"),
+            ExitCode.NOTHING_FITS,
+        ),
         (("fit", "--target", "laptop-cpu"), ExitCode.DONE),
         (("models",), ExitCode.DONE),
     ],

@@ -111,6 +111,8 @@ MODULES = {
         "targets.llama_cpp.build",
         "targets.llama_cpp.session",
         "targets.machine.measure",
+        "targets.machine.measure_ggml",
+        "targets.machine.measure_openvino",
         "targets.registry",
     ),
     # Without onnxruntime, which starts a thread; torch's own loaders fork after its import.
@@ -148,8 +150,11 @@ MODULES = {
 BRIEF = {
     "packager.measure.thread_search": {"_LEAST_S": 0.0, "_LEAST_TRIALS": 1, "_PROBE_TOKENS": 4},
     "packager.measure.benchmark": {"_RATE_REPEATS": 2, "_EMPTY_TOKENS": 8, "_FULL_TOKENS": 8},
+    "packager.measure.throttling": {"LEAST_S": 0.2},
     "packager.measure.retrieval": {"DOCUMENTS": {128: 2, 512: 2, 2048: 1}, "_QUERIES": 4},
     "targets.machine.measure": {"_WARM_S": 0.01, "THREADS_S": 0.03, "RATE_S": 0.07},
+    "targets.machine.measure_ggml": {"BATCH": 16},
+    "targets.machine.measure_openvino": {"_BATCH": 16},
 }
 """How long a forked job measures, by names in the modules: what makes a figure repeat itself on a
 quiet machine shows nothing more of a build. Jobs that start from nothing measure as everybody's."""
