@@ -186,6 +186,7 @@ _MAY_DIFFER_WITHOUT_ENGINES = (
     "TOKENIZERS_PARALLELISM",  # read with each call, and set by the trainings
     *("PATH", "XDG_CACHE_HOME"),  # read where a program or a folder is looked up
     *("SWEEP_UNITS_", "MALLOC_TRIM_", "__DASK_"),  # of a cluster's workers
+    *("_", "SHLVL", "PWD", "OLDPWD"),  # of a shell
     # What a conversion tells the engines that it loads, before it asks for the chat template.
     *("CI", "DO_NOT_TRACK", "NNCF_CI", "TMPDIR", "TRANSFORMERS_OFFLINE", "GIT_DIR"),
 )
