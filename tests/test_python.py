@@ -9,12 +9,14 @@ import os
 import re
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from packager.cli import COMMANDS
-from packager.python import python_command, python_environment
+from packager.python import python_command, python_environment, without
 from tests.conftest import REPOSITORY
 from tests.support.make_checkpoint import write_tiny
 from tests.support.tiers import thorough
@@ -122,6 +124,15 @@ def test_the_command_line_and_the_environment_keep_the_current_folder_out(
         python_environment({"A": "b"}).items()
         >= {"PYTHONPATH": f"/one{os.pathsep}/two", "PYTHONSAFEPATH": "1", "A": "b"}.items()
     )
+
+
+def test_a_module_that_is_left_out_counts_as_not_installed_for_the_while_and_no_longer() -> None:
+    name = next(one for one in ("antigravity", "this") if one not in sys.modules)
+    with without(name, "sys", "nowhere_at_all"):
+        assert find_spec(name) is None and find_spec("sys") is not None
+        with pytest.raises(ImportError):
+            import_module(name)
+    assert find_spec(name) is not None and not {name, "nowhere_at_all"} & sys.modules.keys()
 
 
 @pytest.mark.engine
