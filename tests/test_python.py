@@ -148,7 +148,7 @@ def test_no_command_runs_the_python_of_the_folder_it_is_started_in(
                 f"open({str(marks)!r}, 'a').write({name + ' '!r})\nraise SystemExit(99)\n"
             )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "QWEN_PACK_CACHE": str(own_cache)}
-    flags = ["--target", "laptop-cpu", "--context", "256"]
+    flags = ["--target", "laptop-cpu", "--context", "64"]
     build = ["build", *flags, "--recipe", "gguf:Q8_0", "--weights", "tiny", "--out", "p"]
     lines = [
         *(

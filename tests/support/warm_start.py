@@ -163,6 +163,8 @@ BRIEF = {
         **{"_RATE_REPEATS": 2, "_QUICK_S": 0.0},
         **{"_EMPTY_TOKENS": 8, "_FULL_TOKENS": 8},
     },
+    "packager.measure.pictures": {"_REPEATS": 2},
+    "packager.measure.sounds": {"_REPEATS": 1},
     "packager.measure.throttling": {"LEAST_S": 0.2},
     "packager.measure.retrieval": {"DOCUMENTS": {128: 2, 512: 2, 2048: 1}, "_QUERIES": 4},
     "targets.machine.measure": {"_WARM_S": 0.01, "THREADS_S": 0.03, "RATE_S": 0.07},
