@@ -40,6 +40,8 @@ def plain(text: str) -> Safe:
 def terminal(text: str) -> Safe:
     """A text on a terminal: whatever would do more than show itself (escapes, marks that turn the
     direction, bytes that are no UTF-8) as an escape of Python; line breaks and tabs stay."""
+    if text.isprintable():
+        return Safe(text)
     return Safe(
         "".join(
             char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
@@ -51,6 +53,9 @@ def terminal(text: str) -> Safe:
 def line(text: str) -> str:
     """As `terminal`, on one line and in one cell of a table, or as the text of a record: line
     breaks and tabs as escapes as well."""
+    # Nearly every cell of a table is.
+    if text.isprintable():
+        return text
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )

@@ -6,9 +6,10 @@ looks for modules there first, unless it is told not to: a `click.py` beside the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
@@ -32,3 +33,17 @@ def python_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
             entry for entry in path.split(os.pathsep) if entry
         )
     return environment
+
+
+@contextlib.contextmanager
+def without(*modules: str) -> Iterator[None]:
+    """Those of the modules that are not imported yet count as not installed for the while: for
+    libraries that load whatever they find, and ask it nothing."""
+    absent = [name for name in modules if name not in sys.modules]
+    # What the import system takes for a module that is not installed.
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]

@@ -47,6 +47,11 @@ for _variable, _value in (
 # would copy it a thousand times. The thorough tier leaves it on.
 os.environ.setdefault("QWEN_PACK_HUGE_PAGES", "0")
 
+# transformers and accelerate load them where they are installed, which takes as long as all of torch,
+# and no test asks them anything. What the import system takes for a module that is not there.
+for _module in ("boto3", "sklearn"):
+    sys.modules.setdefault(_module, None)  # type: ignore[arg-type]
+
 # A thousand children import the same modules: somebody who keeps no bytecode would compile them anew
 # for each, and pytest would rewrite every file of tests again in every worker.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -75,6 +75,7 @@ def cosines(ours: Any, theirs: Any) -> Any:
     return (ours * theirs).sum(-1) / norms
 
 
+@pytest.mark.thorough("test_embeddings_are_the_references_however_short_the_sound")
 def test_reference_and_names_are_those_of_transformers(
     checkpoint: Path, encoder: WindowEncoder, tmp_path: Path
 ) -> None:

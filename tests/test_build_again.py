@@ -20,6 +20,7 @@ from packager.errors import ExitCode
 from packager.package.verify import verify
 from tests.support.building import FLAGS, command, environment, tiny_openvino
 from tests.support.calm import calm
+from tests.support.tiers import thorough
 
 pytestmark = pytest.mark.engine
 
@@ -128,7 +129,7 @@ def test_a_damaged_artifact_in_the_cache_is_made_again_and_never_shipped(
     assert one["content_sha256"] == other["content_sha256"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, thorough(signal.SIGTERM)])
 def test_a_signal_while_the_package_is_written_is_an_interruption_and_leaves_a_whole_package_or_none(
     number: int, built: tuple[Path, Path], checkpoint: Path, tmp_path: Path
 ) -> None:

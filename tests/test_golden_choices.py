@@ -10,11 +10,12 @@ from packager import catalog
 from packager.need.usecases import benchmarks, use_case, use_case_names
 from packager.select.rules import score
 from packager.select.stand_ins import stand_in
+from tests.support.tiers import thorough
 
 TABLE = read()
 ARM = ("raspberry-pi-5-8gb", "android-8gb")
 # The whole table takes a quarter of a minute: `python benchmarks/choices.py` compares it all.
-CHECKED = ("chat", "assistant", "code", "reasoning", "vision", "audio")
+CHECKED = ("chat", *map(thorough, ("assistant", "code", "reasoning")), "vision", "audio")
 
 
 def test_the_table_has_a_reason_for_every_use_case_of_text_device_and_preference() -> None:

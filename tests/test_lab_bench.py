@@ -222,7 +222,7 @@ def test_a_package_is_measured_on_a_host_and_its_manifest_names_the_way_and_no_h
         monkeypatch.setenv("PATH", f"{host.clients}:{os.environ['PATH']}")
         address = f"{host.address}{tmp_path}/d"
         words = ["bench", str(package), "--on", address, "--agent", agent, "--json"]
-        assert main([*words, "--sustained", "2"]) == ExitCode.DONE
+        assert main([*words, "--sustained", "1"]) == ExitCode.DONE
     now = measured(capsys)["measured"]
     assert now["decode_tps"] > 0 and now["deterministic"] is True
     assert now["place"]["on_device"] is True

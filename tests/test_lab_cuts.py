@@ -40,7 +40,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Agent:
     return one_agent(tmp_path_factory)
 
 
-@pytest.mark.parametrize("cuts", [8, thorough(CUTS)])
+@pytest.mark.parametrize("cuts", [5, thorough(CUTS)])
 def test_a_run_that_is_cut_anywhere_leaves_nothing_and_the_next_one_says_the_same(
     cuts: int, agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from packager.lab.push import Sent, push
 from packager.lab.transport import Local, Transport, parse
 from tests.conftest import REPOSITORY
 from tests.support.lab import here, ssh_host
+from tests.support.tiers import thorough
 
 pytestmark = pytest.mark.skipif(shutil.which("sha256sum") is None, reason="needs sha256sum")
 
@@ -109,8 +110,9 @@ for step, _ in enumerate(push(Local(shlex.quote(sys.argv[2])), files)):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kills", [6, thorough(17)])
 def test_a_push_that_is_killed_anywhere_leaves_no_wrong_file_and_the_next_one_ends_it(
-    tmp_path: Path,
+    kills: int, tmp_path: Path
 ) -> None:
     data = noise(12_000_000)
     file = sent(tmp_path / "model", data)
@@ -130,7 +132,7 @@ def test_a_push_that_is_killed_anywhere_leaves_no_wrong_file_and_the_next_one_en
     shutil.rmtree(tmp_path / "d")
     chance = random.Random(4)
     # Anywhere, however fast this machine is at the moment.
-    for _ in range(17):
+    for _ in range(kills):
         with started() as child:
             time.sleep(chance.random() * whole_s)
             child.kill()

@@ -17,9 +17,16 @@ from packager.liveness import Liveness
 
 pytestmark = pytest.mark.slow
 
-SPIN = "while True: pass"
+SPIN = (
+    "import time\n"
+    "while True:\n"
+    "    until = time.monotonic() + 0.03\n"
+    "    while time.monotonic() < until: pass\n"
+    "    time.sleep(0.07)"
+)
+"""Computes, and leaves most of a processor to others."""
 SLEEP = "import time; print(flush=True); time.sleep(600)"
-GRANDCHILD = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])"
+GRANDCHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SPIN!r}])"
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +71,7 @@ def test_a_process_that_waits_for_what_never_comes_hangs() -> None:
 def test_a_process_that_computes_lives_and_so_does_one_whose_child_computes() -> None:
     for code in (SPIN, GRANDCHILD):
         with child(code) as life:
-            assert asked(life, 4) == ""
+            assert asked(life, 3) == ""
 
 
 def test_a_process_that_computes_without_a_word_for_hours_hangs(

@@ -83,6 +83,7 @@ def test_the_published_files_without_a_tokenizer_json_make_the_same_gguf(
 
 
 class TestTheReference:
+    @pytest.mark.thorough("test_embeddings_are_the_references_within_a_window_and_over_several")
     def test_features_are_those_of_the_published_processor(self) -> None:
         transformers = pytest.importorskip("transformers", reason="the published features")
         extractor = transformers.WhisperFeatureExtractor(feature_size=128)
@@ -93,6 +94,7 @@ class TestTheReference:
             assert features(sound).shape == wanted.shape == (128, 100 * seconds)
             assert np.abs(features(sound) - wanted).max() < 1e-3
 
+    @pytest.mark.thorough("test_embeddings_are_the_references_within_a_window_and_over_several")
     def test_the_encoder_is_the_one_of_transformers(self, checkpoint: Path) -> None:
         """Qwen3-Omni's is the same network; its attention reaches over all, so that sound within
         one window is compared."""

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,8 @@ from packager.names import plain_name
 from packager.package import manifest
 from packager.package.verify import verify
 from packager.papers import card
-from packager.python import python_command
 from tests.conftest import REPOSITORY
+from tests.support.building import words_of
 from tests.support.contents import contents_of
 from tests.support.hostile_names import HOSTILE
 from tests.support.make_checkpoint import write_tiny
@@ -189,7 +190,7 @@ def test_a_folder_of_any_name_is_built_and_its_package_is_whole(
         os.fsdecode(name),
     ]
     done = subprocess.run(
-        python_command("packager.cli", "build", *words),
+        [sys.executable, "-P", *words_of("packager.cli"), "build", *words],
         cwd=tmp_path,
         capture_output=True,
         check=False,

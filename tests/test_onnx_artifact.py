@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from packager.files import regular_files, sha256
 from packager.process import JobResult, Note, Progress
 from targets.onnxruntime import sizes
 from targets.onnxruntime.finish import set_context
+from tests.conftest import REPOSITORY
 from tests.support.child_jobs import finish
 from tests.support.make_checkpoint import write_tiny
 from tests.support.onnx_engine import CONTEXT, QWEN2, RUNTIME, build_all
@@ -138,3 +141,25 @@ def test_two_builds_are_the_same_bytes_and_the_same_as_without_slices(
     }
     finish("tests.support.onnx_jobs:build_whole_matrices", home / "whole.log", **whole)
     assert digests(tied / name) == digests(alone[0]) == digests(home / "whole" / name)
+
+
+@pytest.mark.thorough(
+    "test_a_module_that_is_left_out_counts_as_not_installed_for_the_while_and_no_longer"
+)
+def test_what_the_model_builder_asks_nothing_is_not_loaded(home: Path, tmp_path: Path) -> None:
+    arguments = {
+        "checkpoint": str(home / "qwen2"),
+        "recipe": asdict(RUNTIME.recipe("int4_k_quant_b32")),
+        "workload": {"context": CONTEXT},
+        "out": str(tmp_path / "out"),
+    }
+    script = (
+        "import sys; from tests.support.make_checkpoint import Silent; "
+        "from targets.onnxruntime.convert import convert\n"
+        f"convert(Silent(), **{arguments!r})\n"
+        "print(sorted({'boto3', 'sklearn', 'transformers'} & set(sys.modules)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY, check=True
+    )
+    assert run.stdout.splitlines()[-1] == "['transformers']"

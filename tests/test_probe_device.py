@@ -94,6 +94,8 @@ def test_the_command_measures_keeps_and_writes_a_device_that_is_accepted(
     own_cache: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    # As on a machine with next to no free memory.
+    monkeypatch.setattr("targets.machine.probe.stack_bytes", lambda available: 16 << 20)
     assert main(["probe", "--save", "mine", "--json"]) == ExitCode.DONE
     shown = json.loads(capsys.readouterr().out)
     assert shown["schema"] == "qwen-pack/probe/1"

@@ -6,14 +6,17 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from packager.cli import COMMANDS
-from packager.python import python_command, python_environment
+from packager.python import python_command, python_environment, without
 from tests.conftest import REPOSITORY
 from tests.support.make_checkpoint import write_tiny
 from tests.support.tiers import thorough
@@ -40,6 +43,9 @@ _STARTS = {
         "os.fork",
     ),
 }
+_LAST_WORDS = "|".join(sorted({"executable", *(name.rpartition(".")[2] for name in _STARTS)}))
+_MAY_START = re.compile(rf"\b({_LAST_WORDS})\b|[\"']python")
+"""What stands in a file that holds any of it: only such a file is parsed."""
 MODULES = (
     "click",
     "json",
@@ -82,8 +88,8 @@ def test_one_function_alone_writes_the_command_line_of_our_python() -> None:
     else."""
     seen = 0
     for path in sources():
-        name = path.relative_to(REPOSITORY).as_posix()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        name, text = path.relative_to(REPOSITORY).as_posix(), path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(text if _MAY_START.search(text) else "")):
             word = dotted(node) if isinstance(node, ast.Attribute | ast.Name) else ""
             names = (
                 [alias.name for alias in node.names]
@@ -120,6 +126,15 @@ def test_the_command_line_and_the_environment_keep_the_current_folder_out(
     )
 
 
+def test_a_module_that_is_left_out_counts_as_not_installed_for_the_while_and_no_longer() -> None:
+    name = next(one for one in ("antigravity", "this") if one not in sys.modules)
+    with without(name, "sys", "nowhere_at_all"):
+        assert find_spec(name) is None and find_spec("sys") is not None
+        with pytest.raises(ImportError):
+            import_module(name)
+    assert find_spec(name) is not None and not {name, "nowhere_at_all"} & sys.modules.keys()
+
+
 @pytest.mark.engine
 @pytest.mark.parametrize("every", [False, thorough(True)], ids=["some", "every"])
 def test_no_command_runs_the_python_of_the_folder_it_is_started_in(
@@ -133,7 +148,7 @@ def test_no_command_runs_the_python_of_the_folder_it_is_started_in(
                 f"open({str(marks)!r}, 'a').write({name + ' '!r})\nraise SystemExit(99)\n"
             )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "QWEN_PACK_CACHE": str(own_cache)}
-    flags = ["--target", "laptop-cpu", "--context", "256"]
+    flags = ["--target", "laptop-cpu", "--context", "64"]
     build = ["build", *flags, "--recipe", "gguf:Q8_0", "--weights", "tiny", "--out", "p"]
     lines = [
         *(

@@ -50,7 +50,11 @@ DUMMY = "qwen-pack build --target laptop-cpu --weights dummy"
 PROVED_ELSEWHERE = {
     "qwen-pack adopt model.gguf --target laptop-cpu",
     "qwen-pack bench PACKAGE",
+    "qwen-pack fit --target laptop-cpu --all",
+    "qwen-pack fit --target laptop-cpu --prefer quality --steps",
     "qwen-pack fit --target laptop-cpu --recipe gguf:Q4_0 --tensor-type 'attn_v=Q8_0'",
+    "qwen-pack fit --target laptop-cpu --with embed,rerank,chat",
+    "qwen-pack fit --target rtx-3090-x2 --parallel 8 --price-per-hour 0.4",
     "qwen-pack probe",
 }
 """Commands of which other tests of the fast tier show more, and which take seconds."""
@@ -76,7 +80,7 @@ REFUSED = {
     "probe --on": "neither an address nor the name of a machine",
 }
 """What the commands say for which the page's package is the wrong one."""
-SHORT = "--context 512"
+SHORT = "--context 256"
 """A short context spares minutes of measuring and nothing else."""
 
 

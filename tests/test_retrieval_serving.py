@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import urllib.error
@@ -27,6 +28,7 @@ from packager.shipping.server.answers import Gone
 from packager.shipping.server.refused import Refused
 from packager.shipping.server.settings import Settings
 from tests.conftest import REPOSITORY
+from tests.support.building import words_of
 from tests.support.retrieval import write_embedder, write_reranker
 from tests.support.serving import answering, damaged, refusal
 from tests.support.shipping_packages import exported
@@ -239,7 +241,8 @@ def test_the_search_of_the_docs_finds_and_ranks_passages(
         (tmp_path / name).symlink_to(packages[task], target_is_directory=True)
     starter = tmp_path / "bin" / "qwen-pack"
     starter.parent.mkdir()
-    starter.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m packager.cli "$@"\n')
+    program_words = shlex.join([sys.executable, *words_of("packager.cli")])
+    starter.write_text(f'#!/bin/sh\nexec {program_words} "$@"\n')
     starter.chmod(0o755)
     environment = {
         **os.environ,

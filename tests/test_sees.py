@@ -22,6 +22,7 @@ from targets.gguf.projector import convert_projector
 from targets.llama_cpp.vision import VisionSession
 from tests.conftest import REPOSITORY
 from tests.support.make_checkpoint import Silent
+from tests.support.tiers import thorough
 from training.picture_questions import example
 
 pytestmark = pytest.mark.engine
@@ -104,7 +105,7 @@ def gate(files: Path, grade: str) -> bool:
     )
 
 
-@pytest.mark.parametrize(("kind", "grade"), [("F16", "16-bit"), ("Q8_0", "8-bit")])
+@pytest.mark.parametrize(("kind", "grade"), [thorough("F16", "16-bit"), ("Q8_0", "8-bit")])
 def test_it_sees_the_right_thing(decoder: Path, tmp_path: Path, kind: str, grade: str) -> None:
     files = artifact(decoder, TRAINED, tmp_path / "whole", kind)
     assert right(files) >= LEAST
@@ -140,7 +141,10 @@ def cut_off(weights: dict[str, Any], vision: dict[str, Any]) -> None:
         del weights[name]
 
 
-@pytest.mark.parametrize("damage", [swapped, turned, merged_otherwise, without_deepstack, cut_off])
+@pytest.mark.parametrize(
+    "damage",
+    [swapped, *map(thorough, (turned, merged_otherwise, without_deepstack)), cut_off],
+)
 def test_a_damaged_tower_is_stopped(
     decoder: Path, tmp_path: Path, damage: Callable[[dict[str, Any], dict[str, Any]], None]
 ) -> None:

@@ -3,12 +3,14 @@ command works the next time."""
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,8 +26,7 @@ from tests.support.make_package import body, write_package
 
 AGREED = ["--allow-dummy", "--accept-license", "unstated"]
 COUNTED = """
-import itertools, os, signal, sys
-calls, at = itertools.count(1), int(sys.argv[1])
+import itertools, json, os, signal, sys
 def counted(call):
     def inner(*a, **k):
         if next(calls) == at: os.kill(os.getpid(), signal.SIGKILL)
@@ -33,12 +34,19 @@ def counted(call):
     return inner
 for name in ("link", "unlink", "rename", "rmdir", "mkdir", "fsync"): setattr(os, name, counted(getattr(os, name)))
 from packager.cli import main
-code = main(sys.argv[2:])
-print(next(calls))
-sys.exit(code)
+for line in sys.stdin:
+    calls, (at, words) = itertools.count(1), json.loads(line)
+    child = os.fork() if at else 0
+    if child:
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    else:
+        code = main(words)
+        if at: os._exit(code)
+    print("\\n" + json.dumps([int(code), next(calls)]), flush=True)
 """
-"""A command that is killed before the nth of the system calls by which files get and lose their
-names."""
+"""Commands, a line each, that are killed before the nth of the system calls by which files get and
+lose their names, or for 0 not at all: how each ended, and how many such calls it made. The first one
+is not killed, so that what the others are forked from has imported what they need."""
 
 
 @pytest.fixture
@@ -51,13 +59,21 @@ def package(tmp_path: Path) -> Path:
     return folder
 
 
-def run(at: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", COUNTED, str(at), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def run() -> Iterator[Callable[..., tuple[int, int]]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", COUNTED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdin is not None and program.stdout is not None
+        told, answers = program.stdin, program.stdout
+
+        def one(at: int, *words: str) -> tuple[int, int]:
+            told.write(json.dumps([at, words]) + "\n")
+            told.flush()
+            code, calls = json.loads(next(line for line in answers if line.startswith("[")))
+            return code, calls
+
+        yield one
 
 
 def moments(calls: int, count: int) -> list[int]:
@@ -67,7 +83,7 @@ def moments(calls: int, count: int) -> list[int]:
 
 @pytest.mark.engine
 def test_a_killed_export_leaves_all_of_its_pieces_with_their_signature_or_nothing_and_the_next_run_works(
-    package: Path, tmp_path: Path
+    package: Path, tmp_path: Path, run: Callable[..., tuple[int, int]]
 ) -> None:
     pair = keys.new(tmp_path / "key")
     wrong = []
@@ -86,14 +102,14 @@ def test_a_killed_export_leaves_all_of_its_pieces_with_their_signature_or_nothin
         ]
 
     (tmp_path / "whole").mkdir()
-    whole = run(0, *command(tmp_path / "whole"))
-    assert whole.returncode == 0, whole.stderr
+    code, calls = run(0, *command(tmp_path / "whole"))
+    assert code == 0
     names = sorted(os.listdir(tmp_path / "whole"))
     assert len(names) == 6 and "m.zip.sig" in names
-    for at in moments(int(whole.stdout.splitlines()[-1]), 6):
+    for at in moments(calls, 6):
         place = tmp_path / str(at)
         place.mkdir()
-        assert run(at, *command(place)).returncode == -signal.SIGKILL
+        assert run(at, *command(place))[0] == -signal.SIGKILL
         visible = sorted(
             name for name in os.listdir(place) if not name.startswith(".qwen-pack-tmp-")
         )

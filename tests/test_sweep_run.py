@@ -27,6 +27,7 @@ from packager.sweep.events import CellFinished, CellStarted, Told
 from packager.sweep.folder import Run
 from tests.conftest import REPOSITORY
 from tests.support.adapters import QUERY, low_rank
+from tests.support.building import words_of
 from tests.support.lab import agent_of_this_machine
 from tests.support.sweeps import dying, plan_of, through, tiny_plan, work_of
 
@@ -222,7 +223,7 @@ contexts = [64]
 recipe = "gguf:Q4_0"
 target = "raspberry*"
 """)
-    line = [sys.executable, "-m", "packager.cli", "sweep", "t.toml", "--out", "s"]
+    line = [sys.executable, *words_of("packager.cli"), "sweep", "t.toml", "--out", "s"]
     process = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for said in process.stderr:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -113,11 +114,13 @@ def test_the_jobs_of_a_program_that_a_test_starts_are_forked_as_its_own_are(
 ) -> None:
     # Without what counts children here.
     monkeypatch.setattr(process, "_start", request.getfixturevalue("warm_start").start)
+    ours = [sys.executable, *words_of("tests.support.echoed")]
     for words, kind in (
-        (words_of("tests.support.echoed"), "WarmChild"),
-        (["-m", "tests.support.echoed"], "Popen"),
+        (ours, "WarmChild"),
+        (["bash", "-c", f"cd /; {shlex.join(ours)}; true"], "WarmChild"),
+        ([sys.executable, "-m", "tests.support.echoed"], "Popen"),
     ):
-        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert (done.stdout, done.returncode) == (f"{kind}\n", 0), done.stderr
 
 

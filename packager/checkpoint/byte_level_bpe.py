@@ -83,8 +83,12 @@ def byte_alphabet() -> list[str]:
     return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(others)]
 
 
+_SYLLABLES = len(_CONSONANTS) * len(_VOWELS)
+_MOST = 2 * _SYLLABLES + 2 * _SYLLABLES**2 + _SYLLABLES**3
+
+
 def _merges() -> Iterator[tuple[str, str]]:
-    """Merges without end (1.2 million), best first; each makes one new token."""
+    """All `_MOST` merges, best first; each makes one new token."""
     space = "Ġ"  # the space in the byte alphabet
     syllables = [consonant + vowel for consonant, vowel in product(_CONSONANTS, _VOWELS)]
     yield from product(_CONSONANTS, _VOWELS)
@@ -98,13 +102,12 @@ def _merges() -> Iterator[tuple[str, str]]:
 
 
 def _first_merges(base_vocab: int) -> list[tuple[str, str]]:
-    merges = list(islice(_merges(), max(0, base_vocab - 256)))
-    if len(merges) + 256 != base_vocab:
+    if not 0 <= base_vocab - 256 <= _MOST:
         raise usage(
             f"A synthetic vocabulary of {base_vocab} tokens cannot be made.",
             "256 to 1.1 million are possible.",
         )
-    return merges
+    return list(islice(_merges(), base_vocab - 256))
 
 
 def tiktoken_ranks(base_vocab: int) -> bytes:

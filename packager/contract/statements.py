@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
@@ -182,6 +183,21 @@ def _engines_imported(adapter: Runtime) -> Iterator[str]:
     """What importing the adapter's module loads of its own distributions, in an interpreter of its
     own: `--help` and `fit` import every adapter."""
     module = type(adapter).__module__
+    loaded, said = _imported_by(module)
+    if loaded is None:
+        yield f"the module {module} does not import by itself: {said}"
+        return
+    ours = _base_distributions()
+    for package, distributions in _packages().items():
+        names = {_normal(name) for name in distributions} - ours
+        if package in loaded and names & {_normal(name) for name in adapter.distributions}:
+            yield f"importing {module} imports {package}: import engines inside functions."
+
+
+@cache
+def _imported_by(module: str) -> tuple[frozenset[str] | None, str]:
+    """The top-level names of all modules that importing one loads; None where it does not import,
+    and what Python says then. Several adapters may share a module."""
     run = subprocess.run(
         python_command("packager.contract.imported", module),
         env=python_environment(),
@@ -190,15 +206,15 @@ def _engines_imported(adapter: Runtime) -> Iterator[str]:
         check=False,
     )
     if run.returncode != 0:
-        last = run.stderr.strip().splitlines()[-1:]
-        yield f"the module {module} does not import by itself: {' '.join(last)}"
-        return
-    loaded = set(json.loads(run.stdout))
-    ours = _base_distributions()
-    for package, distributions in metadata.packages_distributions().items():
-        names = {_normal(name) for name in distributions} - ours
-        if package in loaded and names & {_normal(name) for name in adapter.distributions}:
-            yield f"importing {module} imports {package}: import engines inside functions."
+        return None, " ".join(run.stderr.strip().splitlines()[-1:])
+    return frozenset(json.loads(run.stdout)), ""
+
+
+@cache
+def _packages() -> Mapping[str, list[str]]:
+    """The distributions of every top-level name, for which all that is installed is looked
+    through."""
+    return metadata.packages_distributions()
 
 
 def _base_distributions() -> set[str]:

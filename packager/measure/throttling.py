@@ -16,7 +16,9 @@ from packager.records.measurement import Window
 from packager.session import Session, Stamped
 
 WINDOWS = 24
-"""Windows of a run; none is shorter than a second."""
+"""Windows of a run, none of which is shorter than LEAST_S."""
+
+LEAST_S = 1.0
 
 THROTTLED = 0.9
 """A last rate below this share of the first, with nobody else at work, is throttling."""
@@ -44,7 +46,7 @@ def run(
     The time in which a prompt is read belongs to no rate. `gauges` are those of the machine that
     computes, this one by default.
     """
-    length = max(1.0, seconds / WINDOWS)
+    length = max(LEAST_S, seconds / WINDOWS)
     count = max(2, round(seconds / length))
     rows: list[Window] = []
     seen = gauges or ThisMachine()

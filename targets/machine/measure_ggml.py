@@ -195,9 +195,10 @@ class GgmlWork:
         )
         if not buffer:
             raise MemoryError
-        values = (ctypes.c_float * (self._columns * tokens))(
-            *(((i * 7919) % 2001 - 1000) / 1000 for i in range(self._columns * tokens))
+        token = (ctypes.c_float * self._columns)(
+            *(((i * 7919) % 2001 - 1000) / 1000 for i in range(self._columns))
         )
+        values = ctypes.create_string_buffer(bytes(token) * tokens, ctypes.sizeof(token) * tokens)
         ggml.ggml_backend_tensor_set(inputs, values, 0, ctypes.sizeof(values))
         return context, buffer, graph
 
@@ -206,8 +207,9 @@ class GgmlWork:
         but must be finite."""
         import random
 
+        dice = random.Random(0)
         floats = (ctypes.c_float * (self._columns * _TILE))(
-            *(random.Random(0).gauss(0, 0.02) for _ in range(self._columns * 4))
+            *(dice.gauss(0, 0.02) for _ in range(self._columns * 4))
         )
         step = ctypes.sizeof(ctypes.c_float) * self._columns * 4
         for start in range(step, ctypes.sizeof(floats), step):

@@ -20,6 +20,7 @@ from packager.cores import stay_within_quota
 from packager.errors import PackError, bad_input, from_foreign
 from packager.files import folder_that_appears_whole, tree_bytes, write_json
 from packager.json_values import JsonObject, at, at_or_none, object_at, object_or_empty
+from packager.python import without
 from packager.runtime import Report
 from targets.onnxruntime import adapter, finish, model_builder, obstacles, pooled, positions
 from targets.onnxruntime.quantization import Settings, parse
@@ -60,7 +61,8 @@ def convert(
                 config = {**config, "tie_word_embeddings": True}
             write_json(folder / "config.json", config)
             shape = plain.shape.for_task(task)
-            model_builder.run(report, folder, shape, settings, built, work, taken)
+            with without(*model_builder.UNNEEDED):
+                model_builder.run(report, folder, shape, settings, built, work, taken)
             positions.put_positions(built, plain.positions, context)
             if settings.adapter_inputs:
                 adapter.add_inputs(built / "model.onnx")

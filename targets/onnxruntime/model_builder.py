@@ -21,6 +21,10 @@ from targets.onnxruntime.quantization import Quantization, Settings
 
 _MATRICES = ("attn/qkv_proj", "attn/o_proj", "mlp/gate_proj", "mlp/up_proj", "mlp/down_proj")
 
+UNNEEDED = ("boto3", "sklearn")
+"""What transformers and accelerate load where it is installed: a quarter of what the model builder
+takes to load, for assisted generation and for Amazon's cloud."""
+
 
 def run(
     report: Report,

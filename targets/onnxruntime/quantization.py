@@ -66,6 +66,13 @@ class Quantization:
             return self.sensitive_bits
         return self.bits
 
+    def layers_by_bits(self, layers: int, matrix: str) -> tuple[tuple[int, int], ...]:
+        """Bits, and how many of so many layers have that matrix in as many."""
+        if not self.sensitive_bits or matrix not in SENSITIVE:
+            return ((self.bits, layers),)
+        more = len(sensitive_layers(layers))
+        return ((self.bits, layers - more), (self.sensitive_bits, more))
+
     def as_dict(self) -> JsonObject:
         """JSON form; what was not asked for is left out."""
         return {key: value for key, value in asdict(self).items() if value is not None}

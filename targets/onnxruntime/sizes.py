@@ -95,9 +95,9 @@ def _read_always(shape: Shape, settings: Settings) -> int:
         vectors += 2 * shape.head_dim
     how = settings.layers
     in_layers = sum(
-        _matrix(how, how.bits_of(shape.layers, layer, name) if how else 0, rows, columns, settings)
-        for layer in range(shape.layers)
+        count * _matrix(how, bits, rows, columns, settings)
         for name, rows, columns in matrices(shape)
+        for bits, count in (how.layers_by_bits(shape.layers, name) if how else ((0, shape.layers),))
     )
     in_layers += shape.layers * vectors * number
     return in_layers + shape.hidden * number + head_bytes(shape, settings)

@@ -6,11 +6,9 @@ The first generation is a dense Qwen2 under other names, and is given them first
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 from packager.checkpoint import Checkpoint, codes, retrieval_file
 from packager.checkpoint.rewrite import in_qwen2_form
 from packager.json_values import JsonDict, JsonObject, at
+from packager.python import without
 from packager.runtime import Report
 from packager.shape import tensors
 from packager.shape.positions import Positions
@@ -172,23 +171,10 @@ def _from_blocks(report: Report, opened: Checkpoint, kind: str, scratch: Path) -
 def compress(model: Any, compression: Compression, besides: Sequence[str] = ()) -> Any:
     """The openvino.Model with weights compressed by NNCF; the keys are those of
     optimum.intel.OVWeightQuantizationConfig. Operators of the types in `besides` keep theirs."""
-    with _without_torch():
+    # NNCF loads torch wherever that is installed, two thirds of a small conversion, and asks it
+    # nothing about a graph of OpenVINO's.
+    with without("torch"):
         return _compressed(model, compression, besides)
-
-
-@contextlib.contextmanager
-def _without_torch() -> Iterator[None]:
-    """NNCF loads torch wherever that is installed, two thirds of a small conversion, and asks it
-    nothing about a graph of OpenVINO's."""
-    if "torch" in sys.modules:
-        yield
-        return
-    # What the import system takes for a module that is not installed.
-    sys.modules["torch"] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules["torch"]
 
 
 def _compressed(model: Any, compression: Compression, besides: Sequence[str]) -> Any:

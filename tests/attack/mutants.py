@@ -125,6 +125,7 @@ def import_readers() -> None:
     for name in (
         "PIL.Image",
         "fsspec",
+        "huggingface_hub.hf_api",
         "jinja2",
         "tokenizers",
         "zstandard",
@@ -133,6 +134,7 @@ def import_readers() -> None:
         "packager.pipeline.shared_cache",
         "packager.report.compare",
         "packager.shipping.registry",
+        "packager.sources.hub_listing",
         "packager.sweep.matrix",
         "targets.devices.device_file",
         "targets.gguf.imatrix",

@@ -64,12 +64,15 @@ def ssh_host(
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
     waiting = {name: os.environ[name] for name in ("GOMP_SPINCOUNT",) if name in os.environ}
-    there = [f"{name}={value}" for name, value in {**waiting, **(variables or {})}.items()]
+    # A shell that is the second one does not read the file of whoever runs the tests for it.
+    given = {"SHLVL": "1", **waiting, **(variables or {})}
+    there = [f"{name}={value}" for name, value in given.items()]
     (folder / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder / 'host'}\n"
         f"AuthorizedKeysFile {folder / 'allowed'}\nPidFile none\nStrictModes no\nUsePAM no\n"
         "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n"
-        + (f"SetEnv {' '.join(there)}\n" if there else "")
+        # The keys that hold against a quantum computer take most of what a connection takes.
+        f"KexAlgorithms curve25519-sha256\nSetEnv {' '.join(there)}\n"
     )
     key = (folder / "host.pub").read_text().split()[:2]
     known = folder / "known_hosts"

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.support.building import words_of
 from tests.support.shipping_packages import exported
 
 
 def served(package: Path, cache: Path) -> Any:
     """Where `qwen-pack serve` answers."""
-    words = ["-m", "packager.cli", "serve", str(package), "--port", "0"]
+    words = [*words_of("packager.cli"), "serve", str(package), "--port", "0"]
     return answering(words, REPOSITORY, {"QWEN_PACK_CACHE": str(cache)})
 
 

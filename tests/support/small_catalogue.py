@@ -19,11 +19,11 @@ _read_all = loader.read_all
 
 _NARROW: dict[str, dict[str, Any]] = {
     "Qwen/Qwen3-0.6B": {
-        **{"hidden": 256, "layers": 4, "heads": 4, "kv_heads": 2, "intermediate": 768},
-        "vocab": 4096,
+        **{"hidden": 128, "layers": 2, "heads": 2, "kv_heads": 1, "intermediate": 384},
+        "vocab": 2048,
     },
     # Stays the smaller one, with the runtime that the target does not prefer.
-    "Qwen/Qwen3.5-0.8B": {"hidden": 256, "layers": 4, "intermediate": 512, "vocab": 4096},
+    "Qwen/Qwen3.5-0.8B": {"hidden": 128, "layers": 4, "intermediate": 256, "vocab": 2048},
 }
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from packager import process
+from packager.python import without
+from targets.onnxruntime.model_builder import UNNEEDED
 from tests.support.warm_start import ALONE, BRIEF, LENGTH, MODULES, Warm
 
 
@@ -153,10 +155,11 @@ def _main(kind: str, listening: int, parent: int) -> None:
     """Import, once there is a first job, and serve."""
     process._die_with(parent)
     select.select([listening], [], [])
-    for module in MODULES[kind]:
-        # What belongs to an engine that is not installed is asked for by no job.
-        with contextlib.suppress(ImportError):
-            importlib.import_module(module)
+    with without(*UNNEEDED):
+        for module in MODULES[kind]:
+            # What belongs to an engine that is not installed is asked for by no job.
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module)
     for name, values in BRIEF.items():
         if name in sys.modules:
             for constant, value in values.items():

@@ -101,13 +101,18 @@ MODULES = {
         "packager.behaviour.one_prompt",
         "packager.engine_check.job",
         "packager.measure.benchmark",
+        "packager.measure.retrieval",
         "packager.measure.thread_search",
         "packager.quality.job",
+        "packager.quality.retrieval",
         "packager.reference",
         "packager.sources.local",
         "targets.gguf.convert",
         "targets.llama_cpp.build",
         "targets.llama_cpp.session",
+        "targets.machine.measure",
+        "targets.machine.measure_ggml",
+        "targets.machine.measure_openvino",
         "targets.registry",
     ),
     # Without onnxruntime, which starts a thread; torch's own loaders fork after its import.
@@ -128,6 +133,9 @@ MODULES = {
         "packager.cli.attest",
         "packager.cli.build",
         "packager.cli.export",
+        "packager.cli.fit",
+        "packager.cli.fit_json",
+        "packager.cli.fit_tables",
         "packager.cli.progress",
         "packager.cli.run",
         "packager.cli.verify",
@@ -137,14 +145,31 @@ MODULES = {
         "packager.plan.adoption",
         "packager.plan.choose",
         "packager.report.budgets",
+        "packager.select.none_fits",
+        "packager.select.steps",
+        "targets.gguf.layers",
+        "targets.llama_cpp",
+        "targets.llama_cpp.speed",
         "targets.machine.here",
         "targets.machine.limits",
+        "targets.onnxruntime",
+        "targets.openvino",
         "targets.registry",
     ),
 }
 BRIEF = {
-    "packager.measure.thread_search": {"_LEAST_S": 0.0},
-    "packager.measure.benchmark": {"_RATE_REPEATS": 2},
+    "packager.measure.thread_search": {"_LEAST_S": 0.0, "_LEAST_TRIALS": 1, "_PROBE_TOKENS": 4},
+    "packager.measure.benchmark": {
+        **{"_RATE_REPEATS": 2, "_QUICK_S": 0.0},
+        **{"_EMPTY_TOKENS": 8, "_FULL_TOKENS": 8},
+    },
+    "packager.measure.pictures": {"_REPEATS": 2},
+    "packager.measure.sounds": {"_REPEATS": 1},
+    "packager.measure.throttling": {"LEAST_S": 0.2},
+    "packager.measure.retrieval": {"DOCUMENTS": {128: 2, 512: 2, 2048: 1}, "_QUERIES": 4},
+    "targets.machine.measure": {"_WARM_S": 0.01, "THREADS_S": 0.03, "RATE_S": 0.07},
+    "targets.machine.measure_ggml": {"BATCH": 16},
+    "targets.machine.measure_openvino": {"_BATCH": 16},
 }
 """How long a forked job measures, by names in the modules: what makes a figure repeat itself on a
 quiet machine shows nothing more of a build. Jobs that start from nothing measure as everybody's."""
@@ -163,6 +188,7 @@ _MAY_DIFFER_WITHOUT_ENGINES = (
     "TOKENIZERS_PARALLELISM",  # read with each call, and set by the trainings
     *("PATH", "XDG_CACHE_HOME"),  # read where a program or a folder is looked up
     *("SWEEP_UNITS_", "MALLOC_TRIM_", "__DASK_"),  # of a cluster's workers
+    *("_", "SHLVL", "PWD", "OLDPWD"),  # of a shell
     # What a conversion tells the engines that it loads, before it asks for the chat template.
     *("CI", "DO_NOT_TRACK", "NNCF_CI", "TMPDIR", "TRANSFORMERS_OFFLINE", "GIT_DIR"),
 )
