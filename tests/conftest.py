@@ -14,6 +14,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from _pytest.unraisableexception import gc_collect_iterations_key
 
 # A busy machine may take a second for what takes a millisecond: how long an example took, or was
 # looked for, is no property of what is tested. And the same commit has the same examples every
@@ -143,6 +144,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
     if not config.option.collectonly:
         set_variables(config)
+    # At its end pytest collects garbage five times, half a second each in a worker that has loaded
+    # the engines; what five find one finds.
+    config.stash[gc_collect_iterations_key] = 1
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -17,6 +17,7 @@ import pytest
 from packager.package.verify import verify
 from tests.conftest import REPOSITORY
 from tests.support.building import FLAGS, command, environment, tiny_openvino
+from tests.support.warm_start import BRIEF
 
 pytestmark = pytest.mark.engine
 
@@ -98,7 +99,9 @@ def test_a_package_holds_the_model_its_papers_and_a_whole_manifest(
     ):
         assert manifest["measured"][key] > 0, key
     assert manifest["measured"]["repeats"] == 5
-    assert manifest["measured"]["full_context_tokens"] == 256 - 48
+    # A forked job decodes fewer tokens there.
+    decoded = 256 - manifest["measured"]["full_context_tokens"]
+    assert decoded in (48, BRIEF["packager.measure.benchmark"]["_FULL_TOKENS"])
     search = manifest["measured"]["thread_search"]
     assert (
         manifest["measured"]["threads"]
